@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/string_view.h"
+
+namespace ktstr::base {
+namespace {
+
+constexpr int kMaxDepth =
+    256;  // Of directories that RemoveAll goes down: a guard for descriptors and stack.
+
+struct CloseDir {
+  void operator()(DIR* dir) const { closedir(dir); }
+};
+
+absl::Status RemoveChildren(int dir_fd, const std::string& path, int depth);
+
+absl::Status RemoveOne(int parent, const char* name, const std::string& path, int depth) {
+  if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) return absl::OkStatus();
+  if (errno != EISDIR && errno != EPERM) return ErrnoStatus(errno, absl::StrCat("remove ", path));
+  int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("open ", path));
+  KTSTR_RETURN_IF_ERROR(RemoveChildren(fd, path, depth + 1));
+  if (unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, absl::StrCat("remove ", path));
+  }
+  return absl::OkStatus();
+}
+
+// Takes `dir_fd`.
+absl::Status RemoveChildren(int dir_fd, const std::string& path, int depth) {
+  std::unique_ptr<DIR, CloseDir> dir(fdopendir(dir_fd));
+  if (dir == nullptr) {
+    int error = errno;
+    close(dir_fd);
+    return ErrnoStatus(error, absl::StrCat("read ", path));
+  }
+  if (depth > kMaxDepth) return absl::InternalError(absl::StrCat(path, ": nested too deep"));
+  while (dirent* entry = readdir(dir.get())) {
+    std::string_view name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    KTSTR_RETURN_IF_ERROR(RemoveOne(dirfd(dir.get()), entry->d_name, JoinPath(path, name), depth));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> Open(const std::string& path, int flags, int mode) {
+  int fd = open(path.c_str(), flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR) fd = open(path.c_str(), flags | O_CLOEXEC, mode);
+  if (fd < 0) return ErrnoStatus(errno, path);
+  return UniqueFd(fd);
+}
+
+absl::StatusOr<std::string> ReadFd(int fd, std::string_view name, size_t max_bytes) {
+  std::string data;
+  char buffer[1 << 16];
+  for (;;) {
+    ssize_t got = read(fd, buffer, sizeof(buffer));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoStatus(errno, absl::StrCat("read ", ToAbsl(name)));
+    if (got == 0) return data;
+    if (data.size() + static_cast<size_t>(got) > max_bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(ToAbsl(name), ": larger than ", max_bytes, " bytes"));
+    }
+    data.append(buffer, static_cast<size_t>(got));
+  }
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) {
+  KTSTR_ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_RDONLY));
+  return ReadFd(fd.get(), path, max_bytes);
+}
+
+absl::Status WriteAll(int fd, std::string_view data, std::string_view name) {
+  while (!data.empty()) {
+    ssize_t put = write(fd, data.data(), data.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return ErrnoStatus(errno, absl::StrCat("write ", ToAbsl(name)));
+    data.remove_prefix(static_cast<size_t>(put));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteExisting(const std::string& path, std::string_view data) {
+  KTSTR_ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_WRONLY));
+  return WriteAll(fd.get(), data, path);
+}
+
+absl::Status WriteFileAtomic(const std::string& path, std::string_view data, int mode) {
+  std::string temporary = absl::StrCat(path, ".XXXXXX");
+  UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("create ", temporary));
+  absl::Status status = WriteAll(fd.get(), data, temporary);
+  if (status.ok() && fchmod(fd.get(), static_cast<mode_t>(mode)) != 0) {
+    status = ErrnoStatus(errno, absl::StrCat("chmod ", temporary));
+  }
+  if (status.ok() && fsync(fd.get()) != 0)
+    status = ErrnoStatus(errno, absl::StrCat("fsync ", path));
+  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
+    status = ErrnoStatus(errno, absl::StrCat("rename to ", path));
+  }
+  if (!status.ok()) {
+    unlink(temporary.c_str());
+    return status;
+  }
+  return FsyncDir(std::string(Dirname(path)));
+}
+
+absl::Status MakeDirs(const std::string& path, int mode) {
+  if (path.empty()) return absl::InvalidArgumentError("mkdir: empty path");
+  for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
+    std::string part = path.substr(0, at);
+    if (mkdir(part.c_str(), static_cast<mode_t>(mode)) != 0) {
+      int error = errno;
+      struct stat info {};
+      if (stat(part.c_str(), &info) != 0) return ErrnoStatus(error, absl::StrCat("mkdir ", part));
+      if (!S_ISDIR(info.st_mode)) {
+        return absl::FailedPreconditionError(absl::StrCat("mkdir ", part, ": not a directory"));
+      }
+    }
+    if (at == std::string::npos) return absl::OkStatus();
+  }
+}
+
+absl::Status RemoveAll(const std::string& path) {
+  return RemoveOne(AT_FDCWD, path.c_str(), path, 0);
+}
+
+absl::Status FsyncDir(const std::string& path) {
+  KTSTR_ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_RDONLY | O_DIRECTORY));
+  if (fsync(fd.get()) != 0) return ErrnoStatus(errno, absl::StrCat("fsync ", path));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ListDir(const std::string& path) {
+  std::unique_ptr<DIR, CloseDir> dir(opendir(path.c_str()));
+  if (dir == nullptr) return ErrnoStatus(errno, path);
+  std::vector<std::string> names;
+  while (dirent* entry = readdir(dir.get())) {
+    std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(std::move(name));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool Exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+std::string JoinPath(std::string_view a, std::string_view b) {
+  if (a.empty() || (!b.empty() && b.front() == '/')) return std::string(b);
+  if (b.empty()) return std::string(a);
+  return absl::StrCat(ToAbsl(a), a.back() == '/' ? "" : "/", ToAbsl(b));
+}
+
+std::string_view Basename(std::string_view path) {
+  size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+std::string_view Dirname(std::string_view path) {
+  size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return ".";
+  return slash == 0 ? path.substr(0, 1) : path.substr(0, slash);
+}
+
+absl::StatusOr<UniqueFd> MakeMemfd(const std::string& name, uint64_t size) {
+  UniqueFd fd(memfd_create(name.c_str(), MFD_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("memfd_create ", name));
+  if (ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("memfd ", name, " of ", size, " bytes"));
+  }
+  return fd;
+}
+
+absl::StatusOr<TempDir> TempDir::Make(std::string_view prefix) {
+  const char* base = getenv("TMPDIR");
+  std::string path = JoinPath(base != nullptr && *base != '\0' ? base : "/tmp",
+                              absl::StrCat(ToAbsl(prefix), ".XXXXXX"));
+  if (mkdtemp(path.data()) == nullptr) return ErrnoStatus(errno, absl::StrCat("mkdtemp ", path));
+  return TempDir(std::move(path));
+}
+
+TempDir::~TempDir() {
+  if (path_.empty()) return;
+  if (absl::Status status = RemoveAll(path_); !status.ok()) KTSTR_LOG(WARNING) << status.message();
+}
+
+}  // namespace ktstr::base

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/subprocess.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ktstr::base {
+namespace {
+
+using ::testing::HasSubstr;
+
+SpawnOptions Shell(const std::string& script) {
+  SpawnOptions options;
+  options.argv = {"/bin/sh", "-c", script};
+  return options;
+}
+
+TEST(RunCommand, CollectsBothStreamsAndTheExitCode) {
+  auto result = RunCommand(Shell("echo out; echo err >&2; exit 3"), absl::Seconds(30));
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->out, "out\n");
+  EXPECT_EQ(result->err, "err\n");
+  EXPECT_EQ(result->status.code, 3);
+}
+
+TEST(RunCommand, FeedsInputLargerThanAPipe) {
+  std::string input(1 << 20, 'x');
+  SpawnOptions options;
+  options.argv = {"cat"};
+  auto result = RunCommand(options, absl::Seconds(30), input);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->out, input);
+}
+
+TEST(RunCommand, SurvivesAChildThatDoesNotReadItsInput) {
+  auto result =
+      RunCommand(Shell("exec 0<&-; exit 4"), absl::Seconds(30), std::string(1 << 20, 'x'));
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->status.code, 4);
+}
+
+TEST(RunCommand, BoundsOutput) {
+  auto result = RunCommand(Shell("head -c 100000 /dev/zero"), absl::Seconds(30), {}, 1000);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->out.size(), 1000u);
+}
+
+TEST(RunCommand, KillsAtTheDeadline) {
+  auto result = RunCommand(Shell("exec sleep 1000"), absl::Milliseconds(50));
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(Spawn, SaysWhichProgramCannotBeExecuted) {
+  SpawnOptions options;
+  options.argv = {"/no/such/program"};
+  auto child = Spawn(options);
+  EXPECT_EQ(child.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(child.status().message(), HasSubstr("/no/such/program"));
+  options.argv = {"ktstr-no-such-program"};
+  EXPECT_THAT(Spawn(options).status().message(), HasSubstr("not found on PATH"));
+}
+
+TEST(Spawn, GivesNoOtherDescriptors) {
+  auto extra = MakeMemfd("extra", 0);
+  ASSERT_TRUE(extra.ok());
+  ASSERT_EQ(dup2(extra->get(), 77), 77);  // Not close-on-exec.
+  auto result = RunCommand(Shell("ls /proc/self/fd"), absl::Seconds(30));
+  close(77);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->out, "0\n1\n2\n3\n");  // 3 is ls's own, of the directory.
+}
+
+TEST(Spawn, SwapsDescriptors) {
+  auto a = MakeMemfd("a", 0);
+  auto b = MakeMemfd("b", 0);
+  ASSERT_TRUE(a.ok() && b.ok());
+  SpawnOptions options = Shell("echo to-first >&8; echo to-second >&9");
+  UniqueFd eight(dup2(a->get(), 8));
+  UniqueFd nine(dup2(b->get(), 9));
+  options.fds = {{8, 9}, {9, 8}};
+  auto child = Spawn(options);
+  ASSERT_TRUE(child.ok()) << child.status();
+  ASSERT_TRUE(child->Wait(absl::Seconds(30))->Success());
+  char text[16] = {};
+  ASSERT_GT(pread(b->get(), text, sizeof(text), 0), 0);
+  EXPECT_STREQ(text, "to-first\n");
+}
+
+TEST(Child, ReportsTheSignal) {
+  auto child = Spawn(Shell("kill -TERM $$"));
+  ASSERT_TRUE(child.ok()) << child.status();
+  auto status = child->Wait(absl::Seconds(30));
+  ASSERT_TRUE(status.has_value());
+  EXPECT_EQ(status->signal, SIGTERM);
+  EXPECT_THAT(status->ToString(), HasSubstr("killed by signal 15"));
+  EXPECT_EQ(child->Wait(absl::ZeroDuration())->signal, SIGTERM);
+}
+
+TEST(Child, DestructorKillsAndReaps) {
+  pid_t pid = 0;
+  {
+    auto child = Spawn(Shell("exec sleep 1000"));
+    ASSERT_TRUE(child.ok());
+    pid = child->pid();
+    EXPECT_FALSE(child->Wait(absl::ZeroDuration()).has_value());
+  }
+  EXPECT_EQ(kill(pid, 0), -1);
+}
+
+}  // namespace
+}  // namespace ktstr::base

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The window: a piece of guest RAM that the guest kernel leaves alone, shared by the VM process and the agent.
+// The only channel between them besides the console. Included by both sides; C-compatible layout, little endian.
+//
+//   window base (physical address and size on the guest command line: ktstr.window=0xADDR,0xSIZE)
+//   +----------------------------+ 0
+//   | WindowHeader (4096 bytes)  |  host-written words, then guest-written words, a cache line apart
+//   +----------------------------+ kRingOffset = 4096
+//   | ring, ring_size bytes      |  guest -> host, frames
+//   +----------------------------+ bundle_offset (2 MiB aligned)
+//   | bundle, bundle_size bytes  |  host -> guest, a cpio archive (newc), written before the guest goes on
+//   +----------------------------+ window size
+//
+// Ring: byte positions `head` (guest) and `tail` (host) only grow; position p is at ring[p % ring_size]. Frames are
+// 8-byte aligned and may wrap at the end of the ring. Guest: one producer lock; copies the frame, then publishes `head`
+// with release order. Host: loads `head` with acquire order at any time, reads without writing anything, and keeps
+// its own read position.
+//
+// `tail` moves only while the guest stands still at a doorbell, a definite instruction. So how fast the host reads never
+// reaches the guest, and runs stay equal bit for bit. When the ring is full the guest rings kDoorbellRingFull, the
+// host reads everything, sets `tail` and lets the guest go on.
+//
+// Doorbell: the agent stores the reason in `doorbell`, then writes kPvpanicPanicked to I/O port kPvpanicPort; the machine
+// stops there. A stop with `doorbell` == 0 is the kernel's own panic notifier. The host clears the word before it resumes.
+//
+// Compatibility: both sides come from one build and check `magic` and `version`; any change of layout raises kVersion.
+// Everything the guest writes is hostile until checked: head, lengths, types, CRCs.
+
+#ifndef KTSTR_VMM_WINDOW_ABI_H_
+#define KTSTR_VMM_WINDOW_ABI_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ktstr::window {
+
+inline constexpr uint64_t kMagic = 0x31574e525453544bULL;  // "KTSTRNW1", little endian
+inline constexpr uint32_t kVersion = 1;
+inline constexpr uint64_t kRingOffset = 4096;
+inline constexpr uint64_t kAlignment = 2ULL << 20;
+inline constexpr uint64_t kRingSize = kAlignment - kRingOffset;  // Frames fill up to the bundle.
+inline constexpr char kCommandLineKey[] = "ktstr.window=";  // "ktstr.window=0x1c000000,0x2000000"
+
+inline constexpr uint16_t kPvpanicPort = 0x505;
+inline constexpr uint8_t kPvpanicPanicked = 1;
+
+// Values of WindowHeader::doorbell.
+inline constexpr uint32_t kDoorbellNone = 0;
+inline constexpr uint32_t kDoorbellReady = 1;     // Agent is ready; the place of a snapshot.
+inline constexpr uint32_t kDoorbellRingFull = 2;  // Host must empty the ring.
+inline constexpr uint32_t kDoorbellDone = 3;      // Everything is written; the place of the memory digest.
+
+struct WindowHeader {
+  // Written by the host before the guest starts.
+  uint64_t magic;          // 0
+  uint32_t version;        // 8
+  uint32_t header_size;    // 12: sizeof(WindowHeader)
+  uint64_t window_size;    // 16
+  uint64_t ring_size;      // 24
+  uint64_t bundle_offset;  // 32
+  uint64_t bundle_size;    // 40
+  uint64_t reserved0[2];   // 48
+  // Written by the host at doorbells only.
+  uint64_t tail;           // 64
+  uint64_t reserved1[7];
+  // Written by the guest.
+  uint64_t head;           // 128
+  uint32_t doorbell;       // 136
+  uint32_t stage;          // 140: v1::Stage last reached
+  uint64_t full_waits;     // 144
+  uint64_t reserved2[5];
+};
+static_assert(sizeof(WindowHeader) == 192);
+static_assert(offsetof(WindowHeader, tail) == 64);
+static_assert(offsetof(WindowHeader, head) == 128);
+static_assert(offsetof(WindowHeader, stage) == 140);
+
+// Precedes each payload. A frame takes sizeof(FrameHeader) + length bytes, rounded up to 8.
+struct FrameHeader {
+  uint32_t magic;          // kFrameMagic
+  uint32_t length;         // Payload bytes, 1 to kMaxFramePayload.
+  uint32_t type;           // kFrameObservation
+  uint32_t crc32c;         // CRC-32C (Castagnoli) over this header with crc32c = 0, then the payload.
+  uint64_t sequence;       // From 0, no gaps.
+  uint64_t guest_time_ns;  // CLOCK_MONOTONIC
+};
+static_assert(sizeof(FrameHeader) == 32);
+
+inline constexpr uint32_t kFrameMagic = 0x4652544bU;  // "KTRF", little endian
+inline constexpr uint32_t kFrameObservation = 1;      // Payload: serialized ktstr.v1.Observation
+inline constexpr uint32_t kMaxFramePayload = 48 << 10;
+
+// Bytes of ring that a frame with this payload occupies.
+constexpr uint64_t FrameSpan(uint64_t payload) { return (sizeof(FrameHeader) + payload + 7) & ~uint64_t{7}; }
+
+}  // namespace ktstr::window
+
+#endif  // KTSTR_VMM_WINDOW_ABI_H_
