@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/*
+ * What the sample schedulers' BPF side and their user space share: plain structures in two BPF data sections.
+ *
+ *   .rodata.config  struct fifo_config  written by user space before the load, constant afterwards: the verifier
+ *                                       knows its values and drops the code of faults that were not asked for
+ *   .data.exit      struct fifo_exit    written by ops.exit, read by user space once `kind` is not 0
+ *
+ * Both sides are built from the same tree and travel in one executable, so that the layout needs no version.
+ */
+#ifndef BPF_FIFO_ABI_H_
+#define BPF_FIFO_ABI_H_
+
+#ifndef __bpf__
+#include <stdint.h>
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int32_t s32;
+typedef int64_t s64;
+#endif
+
+#define FIFO_MAX_CPUS 1024
+#define FIFO_MAX_LLCS 128
+#define FIFO_REASON_LEN 128
+#define FIFO_MSG_LEN 1024
+
+struct fifo_config {
+  u64 slice_ns;
+  u32 nr_llcs;                   /* queues in use: 1, or one per LLC; queue ids are 0 .. nr_llcs - 1 */
+  u32 cpu_to_llc[FIFO_MAX_CPUS]; /* queue of each CPU */
+
+  /* Faults of scx_broken; all 0 (starve_cpu -1) means a correct scheduler. */
+  u64 stall_after_ns; /* from ops.init on; 0: never */
+  u64 error_after_ns;
+  s32 starve_cpu; /* -1: none */
+  u32 verifier_reject;
+};
+
+struct fifo_exit {
+  u32 kind; /* enum scx_exit_kind; 0 while the scheduler runs */
+  s64 exit_code;
+  char reason[FIFO_REASON_LEN];
+  char msg[FIFO_MSG_LEN];
+};
+
+#endif /* BPF_FIFO_ABI_H_ */

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpf/scheduler.h"
+
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <signal.h>
+#include <sysexits.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bpf/llc_map.h"
+
+namespace ktstr::bpf {
+namespace {
+
+constexpr int kPollMs = 50;
+constexpr unsigned kExitKindUnregistered = 64;  // SCX_EXIT_UNREG: user space detached it
+
+struct ObjectCloser {
+  void operator()(bpf_object* object) const { bpf_object__close(object); }
+};
+using ObjectPtr = std::unique_ptr<bpf_object, ObjectCloser>;
+
+sigset_t StopSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
+bool Fail(const char* name, const char* what, int error) {
+  std::fprintf(stderr, "%s: cannot %s: %s\n", name, what, std::strerror(error));
+  return false;
+}
+
+bpf_map* FindMap(bpf_object* object, const char* name) {
+  return bpf_object__find_map_by_name(object, name);
+}
+
+// Byte offset of ops.timeout_ms in the object's own idea of struct sched_ext_ops; libbpf converts it to the kernel's.
+long TimeoutOffset(bpf_object* object) {
+  const btf* types = bpf_object__btf(object);
+  const int id = btf__find_by_name_kind(types, "sched_ext_ops", BTF_KIND_STRUCT);
+  if (id < 0) return -1;
+  const btf_type* type = btf__type_by_id(types, id);
+  const btf_member* member = btf_members(type);
+  for (int i = 0; i < btf_vlen(type); ++i) {
+    const char* name = btf__name_by_offset(types, member[i].name_off);
+    if (std::strcmp(name, "timeout_ms") == 0) return btf_member_bit_offset(type, i) / 8;
+  }
+  return -1;
+}
+
+bool Configure(const SchedulerSpec& spec, bpf_object* object) {
+  size_t size = 0;
+  bpf_map* config_map = FindMap(object, ".rodata.config");
+  void* config = config_map ? bpf_map__initial_value(config_map, &size) : nullptr;
+  if (config == nullptr || size < sizeof(fifo_config)) {
+    return Fail(spec.name, "find .rodata.config in its BPF object", ENOENT);
+  }
+  std::memcpy(config, &spec.config, sizeof(fifo_config));
+  if (spec.watchdog_ms == 0) return true;
+
+  bpf_map* ops_map = FindMap(object, "scheduler_ops");
+  void* ops = ops_map ? bpf_map__initial_value(ops_map, &size) : nullptr;
+  const long offset = TimeoutOffset(object);
+  if (ops == nullptr || offset < 0 || offset + sizeof(uint32_t) > size) {
+    return Fail(spec.name, "find scheduler_ops.timeout_ms in its BPF object", ENOENT);
+  }
+  std::memcpy(static_cast<char*>(ops) + offset, &spec.watchdog_ms, sizeof(uint32_t));
+  return true;
+}
+
+ObjectPtr OpenAndLoad(const SchedulerSpec& spec) {
+  LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = spec.name);
+  ObjectPtr object(bpf_object__open_mem(spec.object.data(), spec.object.size(), &options));
+  if (object == nullptr) {
+    Fail(spec.name, "open its BPF object", errno);
+    return nullptr;
+  }
+  if (!Configure(spec, object.get())) return nullptr;
+  const int error = bpf_object__load(object.get());
+  if (error != 0) {
+    Fail(spec.name, "load its BPF programs (the verifier's reason is above)", -error);
+    return nullptr;
+  }
+  return object;
+}
+
+// The memory that the BPF side writes in ops.exit; null if the object has none.
+const fifo_exit* ExitRecord(bpf_object* object) {
+  size_t size = 0;
+  bpf_map* map = FindMap(object, ".data.exit");
+  void* data = map ? bpf_map__initial_value(map, &size) : nullptr;
+  return size >= sizeof(fifo_exit) ? static_cast<const fifo_exit*>(data) : nullptr;
+}
+
+unsigned ExitKind(const fifo_exit* record) {
+  return __atomic_load_n(&record->kind, __ATOMIC_ACQUIRE);
+}
+
+unsigned ElapsedMs(std::chrono::steady_clock::time_point since) {
+  const auto elapsed = std::chrono::steady_clock::now() - since;
+  return std::chrono::duration_cast<std::chrono::milliseconds>(elapsed).count();
+}
+
+// Ends when a stop signal comes or the kernel has let the scheduler go. There is no event for the latter on the
+// oldest kernels we run on, hence the polling.
+void WaitWhileEnabled(const SchedulerSpec& spec, const fifo_exit* record) {
+  const auto start = std::chrono::steady_clock::now();
+  while (ExitKind(record) == 0 && !TakeStopSignal(spec.busy ? 0 : kPollMs)) {
+    if (spec.while_enabled) spec.while_enabled(ElapsedMs(start));
+  }
+}
+
+int ReportExit(const char* name, const fifo_exit* record) {
+  const unsigned kind = ExitKind(record);
+  if (kind == kExitKindUnregistered) {
+    std::fprintf(stderr, "%s: stopped: %s\n", name, record->reason);
+    return EXIT_SUCCESS;
+  }
+  std::fprintf(stderr, "%s: ejected: %s%s%s (exit kind %u)\n", name, record->reason,
+               record->msg[0] != '\0' ? ": " : "", record->msg, kind);
+  return EXIT_FAILURE;
+}
+
+}  // namespace
+
+fifo_config MakeConfig(bool per_llc, unsigned slice_us) {
+  fifo_config config = {};
+  config.slice_ns = uint64_t{slice_us} * 1000;
+  config.nr_llcs = 1;
+  config.starve_cpu = -1;
+  if (per_llc) {
+    const std::vector<unsigned> llcs = ReadLlcMap("/sys", FIFO_MAX_CPUS, FIFO_MAX_LLCS);
+    for (size_t cpu = 0; cpu < llcs.size(); ++cpu) {
+      config.cpu_to_llc[cpu] = llcs[cpu];
+      if (llcs[cpu] >= config.nr_llcs) config.nr_llcs = llcs[cpu] + 1;
+    }
+  }
+  return config;
+}
+
+int RunScheduler(const SchedulerSpec& spec) {
+  ObjectPtr object = OpenAndLoad(spec);
+  if (object == nullptr) return EXIT_FAILURE;
+  const fifo_exit* record = ExitRecord(object.get());
+  bpf_map* ops = FindMap(object.get(), "scheduler_ops");
+  if (record == nullptr || ops == nullptr) {
+    Fail(spec.name, "find its exit record or ops in its BPF object", ENOENT);
+    return EXIT_FAILURE;
+  }
+  bpf_link* link = bpf_map__attach_struct_ops(ops);
+  if (link == nullptr) {
+    Fail(spec.name, "attach to sched_ext (does another scheduler run?)", errno);
+    return EXIT_FAILURE;
+  }
+  std::printf("%s: enabled\n", spec.name);
+  std::fflush(stdout);
+  WaitWhileEnabled(spec, record);
+  // Returns when the kernel has disabled the scheduler, so that the record is complete afterwards.
+  bpf_link__destroy(link);
+  return ReportExit(spec.name, record);
+}
+
+void HoldStopSignals() {
+  const sigset_t set = StopSignals();
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+bool TakeStopSignal(int timeout_ms) {
+  const sigset_t set = StopSignals();
+  if (timeout_ms < 0) return sigwaitinfo(&set, nullptr) > 0;
+  const timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1'000'000L};
+  return sigtimedwait(&set, nullptr, &timeout) > 0;
+}
+
+unsigned NumberOrExit(const char* program, const char* option, const char* text, unsigned min,
+                      unsigned max) {
+  char* end = nullptr;
+  errno = 0;
+  const unsigned long value = std::strtoul(text, &end, 10);
+  if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || value < min || value > max) {
+    std::fprintf(stderr, "%s: --%s %s: want a number from %u to %u\n", program, option, text, min,
+                 max);
+    std::exit(EX_USAGE);
+  }
+  return static_cast<unsigned>(value);
+}
+
+}  // namespace ktstr::bpf

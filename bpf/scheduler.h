@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// User space of the sample schedulers: loads one embedded BPF object, attaches its `scheduler_ops`, waits, reports why
+// the kernel let it go. Runs inside the guest (statically linked), as root, one object per process, one thread.
+//
+// What it prints is what a test harness looks for:
+//   stdout  NAME: enabled
+//   stderr  NAME: stopped: REASON                     after SIGINT or SIGTERM; exit code 0
+//   stderr  NAME: ejected: REASON: MESSAGE (exit kind K)      the kernel or the BPF side ended it; exit code 1
+//   stderr  libbpf's messages and the verifier log, NAME: cannot load ...   exit code 1
+
+#ifndef BPF_SCHEDULER_H_
+#define BPF_SCHEDULER_H_
+
+#include <cstddef>
+#include <functional>
+#include <string_view>
+
+#include "bpf/fifo_abi.h"
+
+namespace ktstr::bpf {
+
+struct SchedulerSpec {
+  const char* name;         // as in the messages and in the ops
+  std::string_view object;  // the compiled .bpf.o
+  fifo_config config = {};
+  unsigned watchdog_ms = 0;  // ops.timeout_ms; 0: the kernel's default, 30 s
+  // Called every 50 ms at most while the scheduler is enabled; may be empty.
+  std::function<void(unsigned elapsed_ms)> while_enabled;
+  bool busy = false;  // call `while_enabled` without a pause
+};
+
+// The configuration of a correct scheduler. With `per_llc`, one queue per LLC of this machine.
+fifo_config MakeConfig(bool per_llc, unsigned slice_us);
+
+// Until a signal or an ejection. Returns the exit code of the process.
+int RunScheduler(const SchedulerSpec& spec);
+
+// Makes SIGINT and SIGTERM wait for TakeStopSignal instead of ending the process. Call before anything else.
+void HoldStopSignals();
+// Waits up to `timeout_ms` for a held signal; true if one came. Negative: without limit.
+bool TakeStopSignal(int timeout_ms);
+
+// A decimal number of `option` in [min, max]; else says so on stderr and exits with 64 (EX_USAGE).
+unsigned NumberOrExit(const char* program, const char* option, const char* text, unsigned min,
+                      unsigned max);
+
+}  // namespace ktstr::bpf
+
+#endif  // BPF_SCHEDULER_H_
