@@ -33,6 +33,7 @@ struct fifo_config {
   u64 stall_after_ns; /* from ops.init on; 0: never */
   u64 error_after_ns;
   s32 starve_cpu; /* -1: none */
+  s32 own_tgid;   /* process id of the scheduler itself, which no fault keeps from running */
   u32 verifier_reject;
 };
 

@@ -4,10 +4,13 @@
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -95,17 +98,31 @@ ObjectPtr OpenAndLoad(const SchedulerSpec& spec) {
   return object;
 }
 
-// The memory that the BPF side writes in ops.exit; null if the object has none.
-const fifo_exit* ExitRecord(bpf_object* object) {
-  size_t size = 0;
-  bpf_map* map = FindMap(object, ".data.exit");
-  void* data = map ? bpf_map__initial_value(map, &size) : nullptr;
-  return size >= sizeof(fifo_exit) ? static_cast<const fifo_exit*>(data) : nullptr;
-}
+// The memory that the BPF side writes in ops.exit, mapped for reading.
+class ExitRecord {
+ public:
+  explicit ExitRecord(bpf_object* object) {
+    bpf_map* map = FindMap(object, ".data.exit");
+    if (map == nullptr || bpf_map__value_size(map) < sizeof(fifo_exit)) return;
+    void* data =
+        mmap(nullptr, sizeof(fifo_exit), PROT_READ, MAP_SHARED, bpf_map__fd(map), /*offset=*/0);
+    if (data != MAP_FAILED) data_ = static_cast<const fifo_exit*>(data);
+  }
+  ~ExitRecord() {
+    if (data_ != nullptr) munmap(const_cast<fifo_exit*>(data_), sizeof(fifo_exit));
+  }
+  ExitRecord(const ExitRecord&) = delete;
+  ExitRecord& operator=(const ExitRecord&) = delete;
 
-unsigned ExitKind(const fifo_exit* record) {
-  return __atomic_load_n(&record->kind, __ATOMIC_ACQUIRE);
-}
+  bool ok() const { return data_ != nullptr; }
+  // 0 while the kernel keeps the scheduler; the texts are complete once it is not.
+  unsigned kind() const { return __atomic_load_n(&data_->kind, __ATOMIC_ACQUIRE); }
+  const char* reason() const { return data_->reason; }
+  const char* message() const { return data_->msg; }
+
+ private:
+  const fifo_exit* data_ = nullptr;
+};
 
 unsigned ElapsedMs(std::chrono::steady_clock::time_point since) {
   const auto elapsed = std::chrono::steady_clock::now() - since;
@@ -114,22 +131,26 @@ unsigned ElapsedMs(std::chrono::steady_clock::time_point since) {
 
 // Ends when a stop signal comes or the kernel has let the scheduler go. There is no event for the latter on the
 // oldest kernels we run on, hence the polling.
-void WaitWhileEnabled(const SchedulerSpec& spec, const fifo_exit* record) {
+void WaitWhileEnabled(const SchedulerSpec& spec, const ExitRecord& record) {
   const auto start = std::chrono::steady_clock::now();
-  while (ExitKind(record) == 0 && !TakeStopSignal(spec.busy ? 0 : kPollMs)) {
+  while (record.kind() == 0 && !TakeStopSignal(spec.busy ? 0 : kPollMs)) {
     if (spec.while_enabled) spec.while_enabled(ElapsedMs(start));
   }
 }
 
-int ReportExit(const char* name, const fifo_exit* record) {
-  const unsigned kind = ExitKind(record);
-  if (kind == kExitKindUnregistered) {
-    std::fprintf(stderr, "%s: stopped: %s\n", name, record->reason);
+int ReportExit(const char* name, const ExitRecord& record) {
+  if (record.kind() == kExitKindUnregistered) {
+    std::fprintf(stderr, "%s: stopped: %s\n", name, record.reason());
     return EXIT_SUCCESS;
   }
-  std::fprintf(stderr, "%s: ejected: %s%s%s (exit kind %u)\n", name, record->reason,
-               record->msg[0] != '\0' ? ": " : "", record->msg, kind);
+  std::fprintf(stderr, "%s: ejected: %s%s%s (exit kind %u)\n", name, record.reason(),
+               record.message()[0] != '\0' ? ": " : "", record.message(), record.kind());
   return EXIT_FAILURE;
+}
+
+// Without libbpf's notes on fields that a kernel does not have: they are normal on all but one kernel.
+int PrintWarnings(libbpf_print_level level, const char* format, va_list arguments) {
+  return level == LIBBPF_WARN ? std::vfprintf(stderr, format, arguments) : 0;
 }
 
 }  // namespace
@@ -139,6 +160,7 @@ fifo_config MakeConfig(bool per_llc, unsigned slice_us) {
   config.slice_ns = uint64_t{slice_us} * 1000;
   config.nr_llcs = 1;
   config.starve_cpu = -1;
+  config.own_tgid = getpid();
   if (per_llc) {
     const std::vector<unsigned> llcs = ReadLlcMap("/sys", FIFO_MAX_CPUS, FIFO_MAX_LLCS);
     for (size_t cpu = 0; cpu < llcs.size(); ++cpu) {
@@ -150,11 +172,12 @@ fifo_config MakeConfig(bool per_llc, unsigned slice_us) {
 }
 
 int RunScheduler(const SchedulerSpec& spec) {
+  libbpf_set_print(PrintWarnings);
   ObjectPtr object = OpenAndLoad(spec);
   if (object == nullptr) return EXIT_FAILURE;
-  const fifo_exit* record = ExitRecord(object.get());
+  const ExitRecord record(object.get());
   bpf_map* ops = FindMap(object.get(), "scheduler_ops");
-  if (record == nullptr || ops == nullptr) {
+  if (!record.ok() || ops == nullptr) {
     Fail(spec.name, "find its exit record or ops in its BPF object", ENOENT);
     return EXIT_FAILURE;
   }

@@ -34,10 +34,10 @@ static __always_inline void maybe_fail(void) {
   }
 }
 
-/* Kernel threads and PID 1 are spared, so that the guest stays able to report what it sees. */
+/* Kernel threads, PID 1 and the scheduler's own process are spared: the guest stays able to report what it sees. */
 static __always_inline bool starved(struct task_struct* p, s32 cpu) {
   return conf.starve_cpu >= 0 && cpu == conf.starve_cpu && !(p->flags & TASK_IS_KTHREAD) &&
-         p->tgid != PID_OF_INIT;
+         p->tgid != PID_OF_INIT && p->tgid != conf.own_tgid;
 }
 
 SEC("struct_ops/broken_select_cpu")

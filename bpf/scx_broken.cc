@@ -5,7 +5,9 @@
 #include <getopt.h>
 #include <signal.h>
 #include <sysexits.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -57,6 +59,11 @@ uint64_t Milliseconds(const char* option, const char* text) {
   return NumberOrExit(kName, option, text, 1, kMaxMs) * uint64_t{1'000'000};
 }
 
+unsigned LastCpu() {
+  const long cpus = std::clamp(sysconf(_SC_NPROCESSORS_CONF), 1L, long{FIFO_MAX_CPUS});
+  return static_cast<unsigned>(cpus) - 1;
+}
+
 // Empty, and a message is printed, if the arguments make no sense; exits by itself on --help.
 std::optional<Options> ParseArguments(int argc, char** argv) {
   const option table[] = {{"stall-after-ms", required_argument, nullptr, kStall},
@@ -78,7 +85,7 @@ std::optional<Options> ParseArguments(int argc, char** argv) {
         out.config.stall_after_ns = Milliseconds(table[index].name, optarg);
         break;
       case kStarve:
-        out.config.starve_cpu = NumberOrExit(kName, table[index].name, optarg, 0, FIFO_MAX_CPUS - 1);
+        out.config.starve_cpu = NumberOrExit(kName, table[index].name, optarg, 0, LastCpu());
         break;
       case kError:
         out.config.error_after_ns = Milliseconds(table[index].name, optarg);
