@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts the file KTSTR_BPF_OBJECT (a compiled .bpf.o, named by the build) into this program. To be included by exactly
-// one source of a program. Used instead of a bpftool skeleton: skeletons tie bpftool's version to libbpf's.
+// Puts the file KTSTR_BPF_OBJECT (a compiled .bpf.o, named by the build) into this program. To be
+// included by exactly one source of a program. Used instead of a bpftool skeleton: skeletons tie
+// bpftool's version to libbpf's.
 
 #ifndef BPF_EMBED_OBJECT_H_
 #define BPF_EMBED_OBJECT_H_

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The scheduler that scx_ktstr is, and that scx_broken breaks: first in, first out, one queue for the machine or one
- * per LLC.
+ * The scheduler that scx_ktstr is, and that scx_broken breaks: first in, first out, one queue for
+ * the machine or one per LLC.
  *
- * A woken task goes straight to an idle CPU if there is one, else to the tail of the queue of its CPU's LLC. A CPU that
- * needs work takes the first task it may run from its own LLC's queue, else from the others in turn. Nothing starves: a
- * task waits in the queue of a CPU that it may run on, every CPU of that LLC serves that queue first and in order,
- * and a task whose slice ends goes to the tail.
+ * A woken task goes straight to an idle CPU if there is one, else to the tail of the queue of its
+ * CPU's LLC. A CPU that needs work takes the first task it may run from its own LLC's queue, else
+ * from the others in turn. Nothing starves: a task waits in the queue of a CPU that it may run on,
+ * every CPU of that LLC serves that queue first and in order, and a task whose slice ends goes to
+ * the tail.
  *
- * The functions here are the operations without their wrappers; each .bpf.c makes its struct_ops from them.
+ * The functions here are the operations without their wrappers; each .bpf.c makes its struct_ops
+ * from them.
  */
 #ifndef BPF_FIFO_BPF_H_
 #define BPF_FIFO_BPF_H_
 
-#include "scx_compat.bpf.h"
 #include "fifo_abi.h"
+#include "scx_compat.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

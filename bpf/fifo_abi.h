@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
 /*
- * What the sample schedulers' BPF side and their user space share: plain structures in two BPF data sections.
+ * What the sample schedulers' BPF side and their user space share: plain structures in two BPF data
+ * sections.
  *
- *   .rodata.config  struct fifo_config  written by user space before the load, constant afterwards: the verifier
- *                                       knows its values and drops the code of faults that were not asked for
- *   .data.exit      struct fifo_exit    written by ops.exit, read by user space once `kind` is not 0
+ *   .rodata.config  struct fifo_config  written by user space before the load, constant afterwards:
+ * the verifier knows its values and drops the code of faults that were not asked for .data.exit
+ * struct fifo_exit    written by ops.exit, read by user space once `kind` is not 0
  *
- * Both sides are built from the same tree and travel in one executable, so that the layout needs no version.
+ * Both sides are built from the same tree and travel in one executable, so that the layout needs no
+ * version.
  */
 #ifndef BPF_FIFO_ABI_H_
 #define BPF_FIFO_ABI_H_
@@ -26,7 +28,7 @@ typedef int64_t s64;
 
 struct fifo_config {
   u64 slice_ns;
-  u32 nr_llcs;                   /* queues in use: 1, or one per LLC; queue ids are 0 .. nr_llcs - 1 */
+  u32 nr_llcs; /* queues in use: 1, or one per LLC; queue ids are 0 .. nr_llcs - 1 */
   u32 cpu_to_llc[FIFO_MAX_CPUS]; /* queue of each CPU */
 
   /* Faults of scx_broken; all 0 (starve_cpu -1) means a correct scheduler. */

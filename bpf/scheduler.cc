@@ -48,7 +48,8 @@ bpf_map* FindMap(bpf_object* object, const char* name) {
   return bpf_object__find_map_by_name(object, name);
 }
 
-// Byte offset of ops.timeout_ms in the object's own idea of struct sched_ext_ops; libbpf converts it to the kernel's.
+// Byte offset of ops.timeout_ms in the object's own idea of struct sched_ext_ops; libbpf converts
+// it to the kernel's.
 long TimeoutOffset(bpf_object* object) {
   const btf* types = bpf_object__btf(object);
   const int id = btf__find_by_name_kind(types, "sched_ext_ops", BTF_KIND_STRUCT);
@@ -129,8 +130,8 @@ unsigned ElapsedMs(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(elapsed).count();
 }
 
-// Ends when a stop signal comes or the kernel has let the scheduler go. There is no event for the latter on the
-// oldest kernels we run on, hence the polling.
+// Ends when a stop signal comes or the kernel has let the scheduler go. There is no event for the
+// latter on the oldest kernels we run on, hence the polling.
 void WaitWhileEnabled(const SchedulerSpec& spec, const ExitRecord& record) {
   const auto start = std::chrono::steady_clock::now();
   while (record.kind() == 0 && !TakeStopSignal(spec.busy ? 0 : kPollMs)) {
@@ -148,7 +149,8 @@ int ReportExit(const char* name, const ExitRecord& record) {
   return EXIT_FAILURE;
 }
 
-// Without libbpf's notes on fields that a kernel does not have: they are normal on all but one kernel.
+// Without libbpf's notes on fields that a kernel does not have: they are normal on all but one
+// kernel.
 int PrintWarnings(libbpf_print_level level, const char* format, va_list arguments) {
   return level == LIBBPF_WARN ? std::vfprintf(stderr, format, arguments) : 0;
 }

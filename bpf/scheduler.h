@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// User space of the sample schedulers: loads one embedded BPF object, attaches its `scheduler_ops`, waits, reports why
-// the kernel let it go. Runs inside the guest (statically linked), as root, one object per process, one thread.
+// User space of the sample schedulers: loads one embedded BPF object, attaches its `scheduler_ops`,
+// waits, reports why the kernel let it go. Runs inside the guest (statically linked), as root, one
+// object per process, one thread.
 //
 // What it prints is what a test harness looks for:
 //   stdout  NAME: enabled
 //   stderr  NAME: stopped: REASON                     after SIGINT or SIGTERM; exit code 0
-//   stderr  NAME: ejected: REASON: MESSAGE (exit kind K)      the kernel or the BPF side ended it; exit code 1
-//   stderr  libbpf's messages and the verifier log, NAME: cannot load ...   exit code 1
+//   stderr  NAME: ejected: REASON: MESSAGE (exit kind K)      the kernel or the BPF side ended it;
+//   exit code 1 stderr  libbpf's messages and the verifier log, NAME: cannot load ...   exit code 1
 
 #ifndef BPF_SCHEDULER_H_
 #define BPF_SCHEDULER_H_
@@ -36,7 +37,8 @@ fifo_config MakeConfig(bool per_llc, unsigned slice_us);
 // Until a signal or an ejection. Returns the exit code of the process.
 int RunScheduler(const SchedulerSpec& spec);
 
-// Makes SIGINT and SIGTERM wait for TakeStopSignal instead of ending the process. Call before anything else.
+// Makes SIGINT and SIGTERM wait for TakeStopSignal instead of ending the process. Call before
+// anything else.
 void HoldStopSignals();
 // Waits up to `timeout_ms` for a held signal; true if one came. Negative: without limit.
 bool TakeStopSignal(int timeout_ms);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * scx_broken: the scheduler of fifo.bpf.h with the faults of struct fifo_config. Without a fault it schedules as
- * scx_ktstr does.
+ * scx_broken: the scheduler of fifo.bpf.h with the faults of struct fifo_config. Without a fault it
+ * schedules as scx_ktstr does.
  */
 #include "fifo.bpf.h"
 
@@ -34,7 +34,8 @@ static __always_inline void maybe_fail(void) {
   }
 }
 
-/* Kernel threads, PID 1 and the scheduler's own process are spared: the guest stays able to report what it sees. */
+/* Kernel threads, PID 1 and the scheduler's own process are spared: the guest stays able to report
+ * what it sees. */
 static __always_inline bool starved(struct task_struct* p, s32 cpu) {
   return conf.starve_cpu >= 0 && cpu == conf.starve_cpu && !(p->flags & TASK_IS_KTHREAD) &&
          p->tgid != PID_OF_INIT && p->tgid != conf.own_tgid;
@@ -57,7 +58,8 @@ void BPF_PROG(broken_enqueue, struct task_struct* p, u64 enq_flags) {
     dsq_insert(p, DEAD_QUEUE, conf.slice_ns, enq_flags);
     return;
   }
-  /* SCX_OPS_ENQ_LAST: the last task of a CPU comes here too, instead of running on; in a stall it must wait. */
+  /* SCX_OPS_ENQ_LAST: the last task of a CPU comes here too, instead of running on; in a stall it
+   * must wait. */
   if ((enq_flags & SCX_ENQ_LAST) && !stalled()) {
     dsq_insert(p, SCX_DSQ_LOCAL, conf.slice_ns, enq_flags);
     return;

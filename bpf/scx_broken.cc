@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// scx_broken: the scheduler of scx_ktstr with one fault, chosen by argument, for the harness's own tests. Options are
-// in kUsage.
+// scx_broken: the scheduler of scx_ktstr with one fault, chosen by argument, for the harness's own
+// tests. Options are in kUsage.
 #include <getopt.h>
 #include <signal.h>
 #include <sysexits.h>

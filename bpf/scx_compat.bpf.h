@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The sched_ext kernel functions that our schedulers call, under one name for every kernel from 6.12 on.
+ * The sched_ext kernel functions that our schedulers call, under one name for every kernel
+ * from 6.12 on.
  *
- * The kernel renames its functions now and then and keeps the old name for some releases. Each generation is declared
- * here as a weak symbol under a name of ours; libbpf cuts off the last `___ktstr...` part before it looks the name up,
- * and code behind bpf_ksym_exists() of an absent function is never seen by the verifier.
+ * The kernel renames its functions now and then and keeps the old name for some releases. Each
+ * generation is declared here as a weak symbol under a name of ours; libbpf cuts off the last
+ * `___ktstr...` part before it looks the name up, and code behind bpf_ksym_exists() of an absent
+ * function is never seen by the verifier.
  *
- *   queue a task         6.12 scx_bpf_dispatch   6.13 scx_bpf_dsq_insert          7.x scx_bpf_dsq_insert___v2
- *   take a task          6.12 scx_bpf_consume    6.13 scx_bpf_dsq_move_to_local   7.x scx_bpf_dsq_move_to_local___v2
+ *   queue a task         6.12 scx_bpf_dispatch   6.13 scx_bpf_dsq_insert          7.x
+ * scx_bpf_dsq_insert___v2 take a task          6.12 scx_bpf_consume    6.13
+ * scx_bpf_dsq_move_to_local   7.x scx_bpf_dsq_move_to_local___v2
  */
 #ifndef BPF_SCX_COMPAT_BPF_H_
 #define BPF_SCX_COMPAT_BPF_H_
 
-/* bpftool 7.5 and later put prototypes of the one kernel's functions into vmlinux.h; ours fit all kernels. */
+/* bpftool 7.5 and later put prototypes of the one kernel's functions into vmlinux.h; ours fit all
+ * kernels. */
 #define BPF_NO_KFUNC_PROTOTYPES
-#include "vmlinux.h"
-
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+
+#include "vmlinux.h"
 
 #ifndef __weak
 #define __weak __attribute__((weak))

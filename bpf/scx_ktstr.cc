@@ -14,7 +14,8 @@ namespace {
 constexpr char kUsage[] =
     "Usage: scx_ktstr [--per-llc] [--slice-us N]\n"
     "A first-in, first-out sched_ext scheduler. Runs until SIGINT or SIGTERM.\n"
-    "  --per-llc     one queue per last-level cache, with stealing; default: one queue for all CPUs\n"
+    "  --per-llc     one queue per last-level cache, with stealing; default: one queue for all "
+    "CPUs\n"
     "  --slice-us N  time slice, 100 to 1000000, default 20000\n";
 
 }  // namespace
