@@ -15,8 +15,10 @@
 #ifndef BPF_FIFO_BPF_H_
 #define BPF_FIFO_BPF_H_
 
-#include "fifo_abi.h"
+// clang-format off: the kernel's types must come first
 #include "scx_compat.bpf.h"
+#include "fifo_abi.h"
+// clang-format on
 
 char LICENSE[] SEC("license") = "GPL";
 

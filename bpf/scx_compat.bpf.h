@@ -18,10 +18,11 @@
 /* bpftool 7.5 and later put prototypes of the one kernel's functions into vmlinux.h; ours fit all
  * kernels. */
 #define BPF_NO_KFUNC_PROTOTYPES
+// clang-format off: the kernel's types must come first
+#include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
-
-#include "vmlinux.h"
+// clang-format on
 
 #ifndef __weak
 #define __weak __attribute__((weak))
