@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ktstr-agent: PID 1 of the guest. It mounts, opens the channel, says ready, runs the plan of the bundle, says done and powers
+// the machine off. It never ends by itself: the kernel would panic, and that would look like the scheduler's doing.
+#include <sched.h>
+#include <signal.h>
+#include <sys/reboot.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "base/utf8.h"
+#include "guest/bundle.h"
+#include "guest/channel.h"
+#include "guest/console.h"
+#include "guest/mounts.h"
+#include "guest/plan_runner.h"
+#include "guest/window.h"
+
+namespace ktstr::guest {
+namespace {
+
+constexpr const char* kBundleRoot = "/run/ktstr/bundle";
+constexpr const char* kLoader = "/lib64/ld-linux-x86-64.so.2";
+constexpr int kAgentPriority = 10;
+constexpr int kExitUsage = 64;
+
+[[noreturn]] void PowerOff() {
+  reboot(RB_POWER_OFF);
+  while (true) pause();  // A machine that cannot power off waits for its host.
+}
+
+// Only async-signal-safe calls. The host sees a power-off before DONE, and this line as its reason.
+void OnFatalSignal(int signal) {
+  char text[] = "error: the agent itself crashed by signal 00";
+  text[sizeof(text) - 3] = static_cast<char>('0' + signal / 10);
+  text[sizeof(text) - 2] = static_cast<char>('0' + signal % 10);
+  ConsoleLine(text);
+  PowerOff();
+}
+
+void HandleSignals() {
+  struct sigaction action{};
+  action.sa_handler = OnFatalSignal;
+  for (int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigaction(signal, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+// The agent must run when the scheduler under test runs nothing: real-time tasks are out of sched_ext's reach. Its children
+// start as ordinary tasks.
+absl::Status BecomeRealTime() {
+  sched_param param{};
+  param.sched_priority = kAgentPriority;
+  if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param) != 0) {
+    return base::ErrnoStatus(errno, "SCHED_FIFO for the agent");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReportGuestInfo(const std::string& cmdline, Reporter* reporter) {
+  utsname name{};
+  if (uname(&name) != 0) return base::ErrnoStatus(errno, "uname");
+  v1::Observation observation;
+  v1::GuestInfo* info = observation.mutable_guest_info();
+  info->set_kernel_release(base::SanitizeUtf8(name.release));
+  info->set_kernel_version(base::SanitizeUtf8(name.version));
+  info->set_kernel_cmdline(base::SanitizeUtf8(std::string_view(cmdline).substr(0, cmdline.find('\n'))));
+  info->set_online_cpus(static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_ONLN)));
+  info->set_has_sched_ext(base::Exists("/sys/kernel/sched_ext"));
+  reporter->Report(std::move(observation));
+  return absl::OkStatus();
+}
+
+absl::Status RunBundle(const Window& window, Channel* channel) {
+  KTSTR_ASSIGN_OR_RETURN(const std::string_view archive, window.Bundle());
+  KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan, LoadBundle(archive, kBundleRoot, kLoader));
+  channel->ReportStage(v1::BUNDLE_UNPACKED);
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<PlanRunner> runner, PlanRunner::Make(plan, RunnerPaths{}, channel));
+  runner->Run();
+  return absl::OkStatus();
+}
+
+absl::Status GetReady(const std::string& cmdline, Channel* channel) {
+  KTSTR_RETURN_IF_ERROR(BecomeRealTime());
+  KTSTR_RETURN_IF_ERROR(ReportGuestInfo(cmdline, channel));
+  channel->ReportStage(v1::READY);
+  return channel->Doorbell(window::kDoorbellReady);
+}
+
+absl::Status Serve() {
+  KTSTR_RETURN_IF_ERROR(MountAll());
+  AttachConsole();
+  ConsoleLine("stage INIT_STARTED");
+  KTSTR_ASSIGN_OR_RETURN(const std::string cmdline, base::ReadFile("/proc/cmdline"));
+  KTSTR_ASSIGN_OR_RETURN(const WindowRange range, ParseWindowRange(cmdline));
+  KTSTR_ASSIGN_OR_RETURN(Window window, Window::Map("/dev/mem", range));
+  Channel channel(&window, RingPvpanic);
+  channel.ReportStage(v1::WINDOW_MAPPED);
+  absl::Status status = GetReady(cmdline, &channel);
+  if (status.ok()) status = RunBundle(window, &channel);
+  if (!status.ok()) channel.ReportError(std::string(status.message()));
+  v1::Observation stats;
+  stats.mutable_channel_stats()->set_frames(channel.frames());
+  stats.mutable_channel_stats()->set_full_waits(channel.full_waits());
+  channel.Report(std::move(stats));
+  channel.ReportStage(v1::DONE);
+  return channel.Doorbell(window::kDoorbellDone);
+}
+
+}  // namespace
+}  // namespace ktstr::guest
+
+int main() {
+  if (getpid() != 1) {
+    fputs("ktstr-agent is the init process of a ktstr guest: ktstr-vm boots it, it is not run by hand\n", stderr);
+    return ktstr::guest::kExitUsage;
+  }
+  ktstr::guest::HandleSignals();
+  absl::Status status = ktstr::guest::Serve();
+  if (!status.ok()) {
+    ktstr::guest::AttachConsole();
+    ktstr::guest::ConsoleLine(absl::StrCat("error: ", status.message()));
+  }
+  ktstr::guest::PowerOff();
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/channel.h"
+
+#include <sys/io.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/crc32c.h"
+#include "base/status_macros.h"
+#include "base/utf8.h"
+#include "guest/console.h"
+#include "guest/time.h"
+
+namespace ktstr::guest {
+namespace {
+
+// A host that empties the ring does it in one stop. More is tolerated, endless waiting is not.
+constexpr int kMaxFullWaits = 3;
+
+template <typename T>
+void StoreRelease(T& word, T value) {
+  std::atomic_ref<T>(word).store(value, std::memory_order_release);
+}
+template <typename T>
+T LoadAcquire(T& word) {
+  return std::atomic_ref<T>(word).load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+absl::Status RingPvpanic() {
+  if (ioperm(window::kPvpanicPort, 1, 1) != 0) {
+    return base::ErrnoStatus(errno, absl::StrCat("ioperm of the pvpanic port 0x", absl::Hex(window::kPvpanicPort)));
+  }
+  outb(window::kPvpanicPanicked, window::kPvpanicPort);
+  ioperm(window::kPvpanicPort, 1, 0);
+  return absl::OkStatus();
+}
+
+Channel::Channel(Window* window, std::function<absl::Status()> ring_doorbell)
+    : window_(window), ring_doorbell_(std::move(ring_doorbell)), head_(window->header().head) {}
+
+absl::Status Channel::Doorbell(uint32_t reason) {
+  StoreRelease(window_->header().doorbell, reason);
+  return ring_doorbell_();
+}
+
+absl::Status Channel::MakeRoom(uint64_t span) {
+  const uint64_t ring_size = window_->header().ring_size;
+  for (int wait = 0;; ++wait) {
+    const uint64_t tail = LoadAcquire(window_->header().tail);
+    if (tail > head_) {
+      return absl::InternalError(absl::StrCat("ring: the host's tail ", tail, " is past the head ", head_));
+    }
+    if (head_ + span - tail <= ring_size) return absl::OkStatus();
+    if (wait == kMaxFullWaits) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("ring: still full (head ", head_, ", tail ", tail, ") after ", wait, " stops at the doorbell"));
+    }
+    ++full_waits_;
+    StoreRelease(window_->header().full_waits, full_waits_);
+    KTSTR_RETURN_IF_ERROR(Doorbell(window::kDoorbellRingFull));
+  }
+}
+
+void Channel::Copy(const void* data, size_t size) {
+  const uint64_t ring_size = window_->header().ring_size;
+  const char* from = static_cast<const char*>(data);
+  while (size > 0) {
+    const uint64_t at = head_ % ring_size;
+    const size_t piece = std::min<uint64_t>(size, ring_size - at);
+    memcpy(window_->ring() + at, from, piece);
+    head_ += piece;
+    from += piece;
+    size -= piece;
+  }
+}
+
+absl::Status Channel::Send(const std::string& payload, uint64_t guest_time_ns) {
+  if (payload.empty() || payload.size() > window::kMaxFramePayload) {
+    return absl::InternalError(
+        absl::StrCat("observation of ", payload.size(), " bytes does not fit a frame of ", window::kMaxFramePayload));
+  }
+  const uint64_t span = window::FrameSpan(payload.size());
+  KTSTR_RETURN_IF_ERROR(MakeRoom(span));
+  window::FrameHeader frame{};
+  frame.magic = window::kFrameMagic;
+  frame.length = static_cast<uint32_t>(payload.size());
+  frame.type = window::kFrameObservation;
+  frame.sequence = sequence_;
+  frame.guest_time_ns = guest_time_ns;
+  frame.crc32c = base::Crc32c(payload.data(), payload.size(), base::Crc32c(&frame, sizeof(frame)));
+  constexpr char kPadding[8] = {};
+  Copy(&frame, sizeof(frame));
+  Copy(payload.data(), payload.size());
+  Copy(kPadding, span - sizeof(frame) - payload.size());
+  StoreRelease(window_->header().head, head_);
+  ++sequence_;
+  return absl::OkStatus();
+}
+
+void Channel::Report(v1::Observation observation) {
+  if (broken_) return;
+  const uint64_t now = MonotonicNs();
+  if (observation.guest_time_ns() == 0) observation.set_guest_time_ns(now);
+  absl::Status sent = Send(observation.SerializeAsString(), now);
+  if (sent.ok()) return;
+  broken_ = true;
+  ConsoleLine(absl::StrCat("error: channel lost: ", sent.message()));
+}
+
+void Channel::ReportStage(v1::Stage stage) {
+  StoreRelease(window_->header().stage, static_cast<uint32_t>(stage));
+  ConsoleLine(absl::StrCat("stage ", v1::Stage_Name(stage)));
+  v1::Observation observation;
+  observation.mutable_stage()->set_stage(stage);
+  Report(std::move(observation));
+}
+
+void Channel::ReportError(std::string_view message) {
+  ConsoleLine(absl::StrCat("error: ", absl::string_view(message.data(), message.size())));
+  v1::Observation observation;
+  observation.mutable_guest_error()->set_message(base::SanitizeUtf8(message));
+  Report(std::move(observation));
+}
+
+}  // namespace ktstr::guest

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/console.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace ktstr::guest {
+namespace {
+
+constexpr std::string_view kPrefix = "ktstr-agent: ";
+constexpr size_t kMaxText = 1000;
+
+}  // namespace
+
+void AttachConsole() {
+  if (fcntl(2, F_GETFD) >= 0) return;
+  int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+  if (fd < 0) fd = open("/dev/null", O_RDWR);
+  if (fd < 0) return;
+  // No descriptor below 3 may stay free: a file that is opened later would become somebody's stdout.
+  for (int target = 0; target <= 2; ++target) {
+    if (fd != target && fcntl(target, F_GETFD) < 0) dup2(fd, target);
+  }
+  if (fd > 2) close(fd);
+}
+
+std::string_view ConsoleText(std::string_view text, char* buffer, size_t size) {
+  size_t used = std::min(kPrefix.size(), size);
+  memcpy(buffer, kPrefix.data(), used);
+  const size_t room = size - used - 1;
+  for (char c : text.substr(0, std::min(kMaxText, room))) {
+    buffer[used++] = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+  }
+  buffer[used++] = '\n';
+  return {buffer, used};
+}
+
+void ConsoleLine(std::string_view text) {
+  char buffer[kPrefix.size() + kMaxText + 1];
+  const std::string_view line = ConsoleText(text, buffer, sizeof(buffer));
+  // One attempt: the console is a courtesy, and there is nobody left to tell.
+  if (write(2, line.data(), line.size()) < 0) return;
+}
+
+}  // namespace ktstr::guest

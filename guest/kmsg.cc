@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/kmsg.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/utf8.h"
+
+namespace ktstr::guest {
+namespace {
+
+constexpr int kMaxLines = 24;
+constexpr size_t kMaxDetail = 4096;
+constexpr int kMaxRecordsPerDrain = 4096;
+constexpr std::string_view kSubject = "sched_ext: BPF scheduler \"";
+constexpr std::string_view kEnabled = "\" enabled";
+constexpr std::string_view kDisabled = "\" disabled (";
+
+}  // namespace
+
+std::string_view KmsgText(std::string_view record) {
+  const size_t semicolon = record.find(';');
+  if (semicolon == std::string_view::npos) return {};
+  record.remove_prefix(semicolon + 1);
+  return record.substr(0, record.find('\n'));
+}
+
+void DisableWatcher::Line(std::string_view text) {
+  const bool about_scheduler = text.substr(0, kSubject.size()) == kSubject;
+  if (about_scheduler && text.find(kEnabled) != std::string_view::npos) enabled_seen_ = true;
+  const size_t disabled = text.find(kDisabled);
+  const bool starts = about_scheduler && disabled != std::string_view::npos;
+  if (starts) {
+    // The first one counts: later ones follow from it, or are of a scheduler that restarted itself.
+    if (seen()) {
+      in_paragraph_ = false;
+      return;
+    }
+    in_paragraph_ = true;
+    const size_t from = disabled + kDisabled.size();
+    reason_ = base::SanitizeUtf8(text.substr(from, text.rfind(')') - from));
+  } else if (in_paragraph_) {
+    const bool continues = !text.empty() && (text[0] == ' ' || text.substr(0, 11) == "sched_ext: ");
+    if (!continues) return;  // Other lines of the kernel may come in between.
+  } else {
+    return;
+  }
+  if (lines_ == kMaxLines || detail_.size() + text.size() + 1 > kMaxDetail) return;
+  ++lines_;
+  if (!detail_.empty()) detail_ += '\n';
+  detail_ += base::SanitizeUtf8(text);
+}
+
+KmsgReader::KmsgReader(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
+  if (fd_.valid()) lseek(fd_.get(), 0, SEEK_END);
+}
+
+void KmsgReader::Drain(DisableWatcher* watcher) {
+  char record[8192];
+  for (int i = 0; fd_.valid() && i < kMaxRecordsPerDrain; ++i) {
+    const ssize_t size = read(fd_.get(), record, sizeof(record));
+    if (size < 0 && errno == EPIPE) continue;  // Records were overwritten before they were read.
+    if (size <= 0) return;
+    watcher->Line(KmsgText(std::string_view(record, size)));
+  }
+}
+
+}  // namespace ktstr::guest

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel's log through /dev/kmsg, for what the kernel says about the scheduler: why it disabled it. One thread.
+
+#ifndef KTSTR_GUEST_KMSG_H_
+#define KTSTR_GUEST_KMSG_H_
+
+#include <string>
+#include <string_view>
+
+#include "base/fd.h"
+
+namespace ktstr::guest {
+
+// The text of one record of /dev/kmsg ("6,1234,5678,-;TEXT\n KEY=value\n"); empty when it is none.
+std::string_view KmsgText(std::string_view record);
+
+// Follows the log and keeps the paragraph in which the kernel disabled a sched_ext scheduler:
+//   sched_ext: BPF scheduler "x" disabled (runnable task stall)
+//   sched_ext: x: worker[123] failed to run for 30.004s
+//      scx_watchdog_workfn+0x…            (at most 24 lines and 4 KiB in all)
+class DisableWatcher {
+ public:
+  // Takes the text of the next log line.
+  void Line(std::string_view text);
+
+  // The kernel had said before that it enabled one.
+  bool enabled_seen() const { return enabled_seen_; }
+  bool seen() const { return !detail_.empty(); }
+  // "runnable task stall"; empty until seen.
+  const std::string& reason() const { return reason_; }
+  // The lines, joined by newlines.
+  const std::string& detail() const { return detail_; }
+  // True when the kernel, not the scheduler's own end, was the cause.
+  bool kernel_ejected() const { return seen() && reason_ != "unregistered from user space"; }
+
+ private:
+  std::string reason_;
+  std::string detail_;
+  int lines_ = 0;
+  bool enabled_seen_ = false;
+  bool in_paragraph_ = false;
+};
+
+class KmsgReader {
+ public:
+  // Starts at the log's end. Where the file cannot be opened nothing is ever read: the log only adds detail.
+  explicit KmsgReader(const std::string& path);
+  // Hands what is new to `watcher`; never blocks. Stops at 4096 records a call.
+  void Drain(DisableWatcher* watcher);
+
+ private:
+  base::UniqueFd fd_;
+};
+
+}  // namespace ktstr::guest
+
+#endif  // KTSTR_GUEST_KMSG_H_

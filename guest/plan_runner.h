@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Executes a plan: cgroups, scheduler, steps, collecting. One loop waits for everything: it wakes for an ended child, for the
+// end of a hold, and every 50 ms of guest time to look at the scheduler. Whatever goes wrong, workers are stopped and their
+// reports come; a scheduler that dies ends the steps early. One thread.
+
+#ifndef KTSTR_GUEST_PLAN_RUNNER_H_
+#define KTSTR_GUEST_PLAN_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "guest/cgroups.h"
+#include "guest/reaper.h"
+#include "guest/reporter.h"
+#include "guest/supervisor.h"
+#include "guest/worker_pool.h"
+#include "ktstr/v1/guest.pb.h"
+
+namespace ktstr::guest {
+
+struct RunnerPaths {
+  SupervisorPaths supervisor;
+  std::string cgroup_mount = "/sys/fs/cgroup";
+  std::string random = "/dev/random";
+};
+
+class PlanRunner {
+ public:
+  // `reporter` outlives the runner.
+  static absl::StatusOr<std::unique_ptr<PlanRunner>> Make(const v1::GuestPlan& plan, const RunnerPaths& paths, Reporter* reporter);
+
+  // From CGROUPS_READY to the end of COLLECTING. Once. What fails is reported through the reporter as GuestError.
+  void Run();
+
+ private:
+  PlanRunner(const v1::GuestPlan& plan, const RunnerPaths& paths, Reaper reaper, Reporter* reporter)
+      : plan_(plan), paths_(paths), reaper_(std::move(reaper)), reporter_(reporter) {}
+
+  // Everything up to the steps' end; an error is the agent's own.
+  absl::Status RunUntilCollecting();
+  absl::Status StartScheduler();
+  absl::Status RunStep(uint32_t index);
+  void Collect();
+  bool SchedulerFailed() const { return supervisor_ != nullptr && !supervisor_->alive(); }
+  // Polls until `done` says true (true), or until `until_ns` has come or the run is over its limit (false).
+  template <typename Done>
+  bool WaitUntil(uint64_t until_ns, Done done);
+  bool WaitForWorkers();
+
+  const v1::GuestPlan plan_;
+  const RunnerPaths paths_;
+  Reaper reaper_;
+  Reporter* reporter_;
+  RunProgress progress_;
+  std::optional<CgroupTree> cgroups_;
+  std::optional<WorkerPool> workers_;
+  std::unique_ptr<Supervisor> supervisor_;
+  uint64_t deadline_ns_ = 0;
+  bool overrun_ = false;
+};
+
+// Feeds the guest's random pool from the seed alone, so that a run repeats. `path`: /dev/random.
+absl::Status SeedRandomPool(const std::string& path, uint64_t seed);
+
+}  // namespace ktstr::guest
+
+#endif  // KTSTR_GUEST_PLAN_RUNNER_H_

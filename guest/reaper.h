@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PID 1 inherits every orphan: all children are reaped in one place, and who started one asks here for its end. One thread.
+
+#ifndef KTSTR_GUEST_REAPER_H_
+#define KTSTR_GUEST_REAPER_H_
+
+#include <sys/types.h>
+
+#include <map>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "base/fd.h"
+
+namespace ktstr::guest {
+
+struct ChildEnd {
+  int code = 0;    // Valid when signal == 0.
+  int signal = 0;
+};
+
+class Reaper {
+ public:
+  // Blocks SIGCHLD in this process for good (children start with it unblocked, see ResetSignals).
+  static absl::StatusOr<Reaper> Make();
+
+  int fd() const { return fd_.get(); }  // Readable when children may have ended.
+  // The ends of children that are to be kept for Take; orphans are reaped and forgotten.
+  void Watch(pid_t pid) { watched_.emplace(pid, std::nullopt); }
+  void Reap();
+  // How `pid` ended; nullopt while it runs. The answer is given once.
+  std::optional<ChildEnd> Take(pid_t pid);
+
+ private:
+  explicit Reaper(base::UniqueFd fd) : fd_(std::move(fd)) {}
+  base::UniqueFd fd_;
+  std::map<pid_t, std::optional<ChildEnd>> watched_;
+};
+
+// What a fork of the agent does first: default dispositions, and a signal mask that is empty but for `keep_blocked` (0: none).
+void ResetSignals(int keep_blocked = 0);
+
+}  // namespace ktstr::guest
+
+#endif  // KTSTR_GUEST_REAPER_H_

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/supervisor.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "guest/time.h"
+
+namespace ktstr::guest {
+namespace {
+
+constexpr int kPipeSize = 1 << 20;
+// A scheduler that the kernel threw out usually notices, says why and ends: it gets this long.
+constexpr uint64_t kGraceAfterEjection = kNsPerSecond;
+// After SIGKILL only a process stuck in the kernel stays.
+constexpr uint64_t kGraceAfterKill = 5 * kNsPerSecond;
+
+// Runs in the child; returns only when it could not be executed.
+void ExecScheduler(const std::string& program, const std::string& library_dir, const v1::GuestScheduler& scheduler,
+                   int output) {
+  ResetSignals();
+  setsid();
+  const int null = open("/dev/null", O_RDONLY);
+  dup2(null, 0);
+  dup2(output, 1);
+  dup2(output, 2);
+  std::string name = scheduler.display_name().empty() ? program : scheduler.display_name();
+  std::vector<std::string> args(scheduler.args().begin(), scheduler.args().end());
+  std::vector<char*> argv = {name.data()};
+  for (std::string& arg : args) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  std::string library_path = absl::StrCat("LD_LIBRARY_PATH=", library_dir);
+  std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+  std::string home = "HOME=/";
+  char* const env[] = {library_path.data(), path.data(), home.data(), nullptr};
+  execve(program.c_str(), argv.data(), env);
+}
+
+}  // namespace
+
+Supervisor::Supervisor(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths, const RunProgress* progress,
+                       Reaper* reaper, Reporter* reporter)
+    : scheduler_(scheduler), paths_(paths), progress_(progress), reaper_(reaper), reporter_(reporter), kmsg_(paths.kmsg) {}
+
+absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const v1::GuestScheduler& scheduler,
+                                                              const SupervisorPaths& paths, const RunProgress* progress,
+                                                              Reaper* reaper, Reporter* reporter) {
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(scheduler, paths, progress, reaper, reporter));
+  KTSTR_ASSIGN_OR_RETURN(const int exec_errno, supervisor->Spawn());
+  if (exec_errno != 0) {
+    supervisor->BeginEnd(v1::SchedulerExit::EXEC_FAILED, MonotonicNs(), 0);
+    supervisor->exit_.mutable_scheduler_exit()->set_detail(
+        absl::StrCat("cannot execute ", scheduler.path(), ": ", strerror(exec_errno)));
+    supervisor->Finish(std::nullopt);
+  }
+  return supervisor;
+}
+
+absl::StatusOr<int> Supervisor::Spawn() {
+  int output[2];
+  int failure[2];
+  if (pipe2(output, O_CLOEXEC) != 0) return base::ErrnoStatus(errno, "pipe for the scheduler's output");
+  output_.Reset(output[0]);
+  base::UniqueFd output_end(output[1]);
+  if (pipe2(failure, O_CLOEXEC) != 0) return base::ErrnoStatus(errno, "pipe for the scheduler's start");
+  base::UniqueFd failure_read(failure[0]);
+  base::UniqueFd failure_write(failure[1]);
+  fcntl(output_.get(), F_SETFL, O_NONBLOCK);
+  // A smaller pipe works too; the scheduler then waits for the agent's polls sooner.
+  fcntl(output_.get(), F_SETPIPE_SZ, kPipeSize);
+  const std::string program = base::JoinPath(paths_.bundle, scheduler_.path());
+  const std::string library_dir = base::JoinPath(paths_.bundle, "lib");
+
+  started_ns_ = MonotonicNs();
+  const pid_t pid = fork();
+  if (pid < 0) return base::ErrnoStatus(errno, "fork for the scheduler");
+  if (pid == 0) {
+    ExecScheduler(program, library_dir, scheduler_, output_end.get());
+    const int error = errno;
+    if (write(failure_write.get(), &error, sizeof(error)) < 0) _exit(126);
+    _exit(127);
+  }
+  pid_ = pid;
+  reaper_->Watch(pid);
+  failure_write.Reset();
+  int error = 0;
+  const ssize_t got = TEMP_FAILURE_RETRY(read(failure_read.get(), &error, sizeof(error)));
+  return got == sizeof(error) ? error : 0;
+}
+
+void Supervisor::ReportOutput(std::string_view data) {
+  const size_t kept = std::min<uint64_t>(data.size(), kMaxSchedulerOutput - output_kept_);
+  output_dropped_ += data.size() - kept;
+  if (kept == 0) return;
+  output_kept_ += kept;
+  v1::Observation observation;
+  observation.mutable_scheduler_output()->set_data(data.data(), kept);
+  reporter_->Report(std::move(observation));
+}
+
+void Supervisor::DrainOutput() {
+  static char buffer[kMaxOutputPiece];  // Not on the stack of PID 1; there is one supervisor at a time.
+  for (int total = 0; output_.valid() && total < kPipeSize;) {
+    // Fills a piece before it is sent: a scheduler that writes byte by byte must not become a frame for each byte.
+    size_t filled = 0;
+    ssize_t got = 0;
+    while (filled < sizeof(buffer) && (got = read(output_.get(), buffer + filled, sizeof(buffer) - filled)) > 0) filled += got;
+    if (filled > 0) ReportOutput({buffer, filled});
+    total += static_cast<int>(filled);
+    if (got == 0 && filled < sizeof(buffer)) output_.Reset();
+    if (filled < sizeof(buffer)) return;
+  }
+}
+
+void Supervisor::WatchState() {
+  kmsg_.Drain(&watcher_);
+  SchedExtState now = ReadSchedExtState(paths_.sched_ext);
+  if (now == state_) return;
+  state_ = std::move(now);
+  v1::Observation observation;
+  observation.mutable_scheduler_state()->set_state(state_.state);
+  observation.mutable_scheduler_state()->set_ops(state_.ops);
+  reporter_->Report(std::move(observation));
+}
+
+void Supervisor::Poll() {
+  if (phase_ == Phase::kEnded) return;
+  const uint64_t now = MonotonicNs();
+  reaper_->Reap();
+  const std::optional<ChildEnd> end = reaper_->Take(pid_);
+  DrainOutput();
+  WatchState();
+  if (phase_ == Phase::kStarting && state_.enabled()) {
+    phase_ = Phase::kEnabled;
+    reporter_->ReportStage(v1::SCHEDULER_ENABLED);
+  }
+  if (end.has_value()) {
+    if (alive()) BeginEnd(v1::SchedulerExit::PROCESS_EXITED, now, 0);
+    Finish(end);
+    return;
+  }
+  if (alive() && (watcher_.seen() || (phase_ == Phase::kEnabled && !state_.enabled()))) {
+    BeginEnd(v1::SchedulerExit::EJECTED, now, kGraceAfterEjection);
+  } else if (phase_ == Phase::kStarting && now - started_ns_ >= scheduler_.attach_timeout_ms() * kNsPerMs) {
+    BeginEnd(v1::SchedulerExit::ATTACH_TIMEOUT, now, 0);
+  }
+  if (!alive()) PushToEnd(now);
+}
+
+void Supervisor::Stop() {
+  if (!alive()) return;
+  const uint64_t now = MonotonicNs();
+  BeginEnd(v1::SchedulerExit::STOPPED, now, 0);
+  phase_ = Phase::kStopping;
+  PushToEnd(now);
+}
+
+void Supervisor::BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now, uint64_t first_signal_in_ns) {
+  exit_.set_guest_time_ns(now);
+  v1::SchedulerExit* exit = exit_.mutable_scheduler_exit();
+  exit->set_cause(cause);
+  exit->set_was_enabled(phase_ == Phase::kEnabled || watcher_.enabled_seen());
+  exit->set_steps_completed(progress_->steps_completed);
+  exit->set_steps_total(progress_->steps_total);
+  exit->set_during_steps(progress_->during_steps);
+  if (progress_->scenario_start_ns != 0) exit->set_scenario_time_ns(now - progress_->scenario_start_ns);
+  phase_ = Phase::kFailing;
+  next_push_ns_ = now + first_signal_in_ns;
+}
+
+void Supervisor::PushToEnd(uint64_t now) {
+  if (now < next_push_ns_) return;
+  switch (push_) {
+    case Push::kNone:
+      kill(pid_, SIGINT);
+      push_ = Push::kInterrupted;
+      next_push_ns_ = now + scheduler_.stop_timeout_ms() * kNsPerMs;
+      return;
+    case Push::kInterrupted:
+      kill(-pid_, SIGKILL);  // Its session: what it started goes with it.
+      push_ = Push::kKilled;
+      next_push_ns_ = now + kGraceAfterKill;
+      return;
+    case Push::kKilled:
+      Finish(std::nullopt);
+      return;
+  }
+}
+
+void Supervisor::Finish(std::optional<ChildEnd> end) {
+  DrainOutput();
+  WatchState();
+  v1::SchedulerExit* exit = exit_.mutable_scheduler_exit();
+  const v1::SchedulerExit::Cause seen = exit->cause();
+  if (watcher_.kernel_ejected() && (seen == v1::SchedulerExit::PROCESS_EXITED || seen == v1::SchedulerExit::STOPPED)) {
+    exit->set_cause(v1::SchedulerExit::EJECTED);
+  } else if (seen == v1::SchedulerExit::EJECTED && !watcher_.kernel_ejected() && push_ == Push::kNone) {
+    // It left by itself: the kernel had only let go of what the ending process held.
+    exit->set_cause(v1::SchedulerExit::PROCESS_EXITED);
+  }
+  if (end.has_value()) {
+    exit->set_exit_code(end->code);
+    exit->set_signal(static_cast<uint32_t>(end->signal));
+  }
+  if (exit->detail().empty()) exit->set_detail(watcher_.detail());
+  if (output_dropped_ > 0) {
+    v1::Observation dropped;
+    dropped.mutable_scheduler_output()->set_truncated(true);
+    dropped.mutable_scheduler_output()->set_dropped_bytes(output_dropped_);
+    reporter_->Report(std::move(dropped));
+  }
+  phase_ = Phase::kEnded;
+  reporter_->Report(std::move(exit_));
+}
+
+}  // namespace ktstr::guest

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The scheduler under test: started, followed, stopped. It never blocks: the agent's loop calls Poll at every wake-up and at
+// least every 50 ms of guest time, and Poll moves this along:
+//
+//   kStarting --enabled--> kEnabled --Stop()--> kStopping --> kEnded
+//       |                     |
+//       +---- died, timed out, thrown out by the kernel ----> kFailing --> kEnded
+//
+// Reports SchedulerOutput, SchedulerState and exactly one SchedulerExit. Output is read at those polls, out of a pipe of 1 MiB:
+// a scheduler that prints without end is slowed by its full pipe, not the agent by it. One thread.
+
+#ifndef KTSTR_GUEST_SUPERVISOR_H_
+#define KTSTR_GUEST_SUPERVISOR_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "base/fd.h"
+#include "guest/kmsg.h"
+#include "guest/reaper.h"
+#include "guest/reporter.h"
+#include "guest/sched_ext.h"
+#include "ktstr/v1/guest.pb.h"
+
+namespace ktstr::guest {
+
+// Where the run stands, for SchedulerExit; the plan runner keeps it current.
+struct RunProgress {
+  uint32_t steps_completed = 0;
+  uint32_t steps_total = 0;
+  bool during_steps = false;
+  uint64_t scenario_start_ns = 0;  // 0: no step has begun.
+};
+
+struct SupervisorPaths {
+  std::string bundle = "/run/ktstr/bundle";
+  std::string sched_ext = "/sys/kernel/sched_ext";
+  std::string kmsg = "/dev/kmsg";
+};
+
+inline constexpr uint64_t kMaxSchedulerOutput = 1 << 20;
+inline constexpr size_t kMaxOutputPiece = 32 << 10;
+
+class Supervisor {
+ public:
+  enum class Phase { kStarting, kEnabled, kStopping, kFailing, kEnded };
+
+  // Starts it. A program that cannot be executed is no error of the agent: EXEC_FAILED is reported and the phase is kEnded.
+  // The pointers outlive the supervisor.
+  static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths,
+                                                           const RunProgress* progress, Reaper* reaper, Reporter* reporter);
+  // Kills and reaps nothing: the agent powers the machine off.
+  ~Supervisor() = default;
+
+  Phase phase() const { return phase_; }
+  // It is under test and has not failed.
+  bool alive() const { return phase_ == Phase::kStarting || phase_ == Phase::kEnabled; }
+
+  void Poll();
+  // Asks it to end by SIGINT, after the stop time-out by SIGKILL. Poll goes on until kEnded.
+  void Stop();
+
+ private:
+  Supervisor(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths, const RunProgress* progress, Reaper* reaper,
+             Reporter* reporter);
+
+  // The errno of execve(2), 0 when it runs.
+  absl::StatusOr<int> Spawn();
+  void DrainOutput();
+  void ReportOutput(std::string_view data);
+  void WatchState();
+  // Fixes the facts of the end as they are now; `first_signal_in_ns` is how long it may take to end by itself.
+  void BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now, uint64_t first_signal_in_ns);
+  void PushToEnd(uint64_t now);
+  void Finish(std::optional<ChildEnd> end);
+
+  const v1::GuestScheduler scheduler_;
+  const SupervisorPaths paths_;
+  const RunProgress* progress_;
+  Reaper* reaper_;
+  Reporter* reporter_;
+  KmsgReader kmsg_;
+  DisableWatcher watcher_;
+
+  Phase phase_ = Phase::kStarting;
+  pid_t pid_ = -1;  // -1: it has been reaped.
+  base::UniqueFd output_;
+  uint64_t output_kept_ = 0;
+  uint64_t output_dropped_ = 0;
+  SchedExtState state_;
+  uint64_t started_ns_ = 0;
+  // How kStopping and kFailing bring it down.
+  enum class Push { kNone, kInterrupted, kKilled };
+  Push push_ = Push::kNone;
+  uint64_t next_push_ns_ = 0;
+  v1::Observation exit_;  // Filled at the failure or stop, reported at kEnded.
+};
+
+}  // namespace ktstr::guest
+
+#endif  // KTSTR_GUEST_SUPERVISOR_H_

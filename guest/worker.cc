@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/worker.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "guest/time.h"
+
+namespace ktstr::guest {
+namespace {
+
+// Set by SIGUSR1; of this process alone.
+volatile sig_atomic_t stop_requested = 0;
+
+void OnStop(int) { stop_requested = 1; }
+
+void MaskStop(int how) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  sigprocmask(how, &set, nullptr);
+}
+
+void Spin() {
+  uint64_t x = 1;
+  for (uint32_t i = 0; i < kSpinsPerLook; ++i) {
+    x = x * 6364136223846793005ULL + 1442695040888963407ULL;
+    asm volatile("" : "+r"(x));  // Keeps the loop a loop.
+  }
+}
+
+uint64_t ProcessCpuNs() {
+  timespec used{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<uint64_t>(used.tv_sec) * kNsPerSecond + static_cast<uint64_t>(used.tv_nsec);
+}
+
+// Time spent runnable but waiting for a CPU: the second number of schedstat. 0 when the kernel keeps none.
+uint64_t RunDelayNs() {
+  const int fd = open("/proc/self/schedstat", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  char text[128];
+  const ssize_t size = read(fd, text, sizeof(text) - 1);
+  close(fd);
+  if (size <= 0) return 0;
+  text[size] = '\0';
+  char* rest = nullptr;
+  strtoull(text, &rest, 10);
+  return strtoull(rest, nullptr, 10);
+}
+
+void WaitForGo(std::atomic<uint32_t>* go) {
+  while (go->load(std::memory_order_acquire) == 0) {
+    syscall(SYS_futex, reinterpret_cast<uint32_t*>(go), FUTEX_WAIT, 0, nullptr, nullptr, 0);
+  }
+}
+
+// Sleeps for `ns` or until SIGUSR1, and returns how long it meant to. The signal is let in only inside ppoll: one that
+// comes just before it is not slept through.
+uint64_t Sleep(uint64_t ns) {
+  sigset_t during;
+  MaskStop(SIG_BLOCK);
+  sigprocmask(SIG_BLOCK, nullptr, &during);
+  sigdelset(&during, SIGUSR1);
+  const uint64_t begin = MonotonicNs();
+  if (stop_requested == 0) {
+    const timespec length = {.tv_sec = static_cast<time_t>(ns / kNsPerSecond),
+                             .tv_nsec = static_cast<long>(ns % kNsPerSecond)};
+    ppoll(nullptr, 0, &length, &during);
+  }
+  const uint64_t slept = std::min(ns, MonotonicNs() - begin);
+  MaskStop(SIG_UNBLOCK);
+  return slept;
+}
+
+class Worker {
+ public:
+  Worker(const WorkerSpec& spec, WorkerSlot* slot) : spec_(spec), slot_(slot), tracker_(slot) {}
+
+  void Run() {
+    Look(0);
+    if (spec_.type == WorkerSpec::Type::kSpinWait) {
+      while (stop_requested == 0) Iterate();
+      return;
+    }
+    while (stop_requested == 0) {
+      for (const uint64_t begin = MonotonicNs(); stop_requested == 0 && now_ns_ - std::min(begin, now_ns_) < spec_.burst_ns;) {
+        Iterate();
+      }
+      if (stop_requested != 0) return;
+      const uint64_t slept = Sleep(spec_.sleep_ns);
+      slot_->sleep_ns += slept;
+      Look(slept);
+    }
+  }
+
+ private:
+  void Look(uint64_t own_sleep_ns) {
+    now_ns_ = MonotonicNs();
+    const int cpu = sched_getcpu();
+    tracker_.Look(now_ns_, cpu < 0 ? 0 : static_cast<uint32_t>(cpu), own_sleep_ns);
+  }
+  void Iterate() {
+    Spin();
+    slot_->work_units += kSpinsPerLook;
+    ++slot_->iterations;
+    Look(0);
+  }
+
+  const WorkerSpec& spec_;
+  WorkerSlot* slot_;
+  LookTracker tracker_;
+  uint64_t now_ns_ = 0;
+};
+
+}  // namespace
+
+void LookTracker::Look(uint64_t now_ns, uint32_t cpu, uint64_t own_sleep_ns) {
+  // Time after the stop is the harness's, not the scheduler's.
+  const uint64_t stop_ns = slot_->stop_ns.load(std::memory_order_acquire);
+  const uint64_t end_ns = stop_ns == 0 ? now_ns : std::min(now_ns, stop_ns);
+  const uint64_t passed = end_ns - std::min(end_ns, last_ns_);
+  const uint64_t gap = passed - std::min(passed, own_sleep_ns);
+  if (gap > slot_->max_gap_ns) {
+    slot_->max_gap_ns = gap;
+    slot_->max_gap_cpu = cpu;
+    slot_->max_gap_end_ns = end_ns;
+  }
+  if (last_cpu_ != kNoCpu && cpu != last_cpu_) ++slot_->migrations;
+  if (cpu < kMaxCpus) slot_->cpus_used[cpu / 64] |= uint64_t{1} << (cpu % 64);
+  last_ns_ = now_ns;
+  last_cpu_ = cpu;
+}
+
+void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot) {
+  // A name that shows in the kernel's reports about tasks.
+  prctl(PR_SET_NAME, spec.type == WorkerSpec::Type::kSpinWait ? "kt-spin_wait" : "kt-bursty");
+  struct sigaction action{};
+  action.sa_handler = OnStop;
+  sigaction(SIGUSR1, &action, nullptr);
+  const uint64_t delay_before = RunDelayNs();
+  WaitForGo(&slot->go);
+  const uint64_t cpu_before = ProcessCpuNs();
+  MaskStop(SIG_UNBLOCK);
+  Worker(spec, slot).Run();
+  const uint64_t delay = RunDelayNs() - delay_before;
+  const uint64_t wall = slot->stop_ns.load(std::memory_order_acquire) - slot->start_ns;
+  slot->off_cpu_ns = std::min(delay, wall);
+  slot->cpu_time_ns = ProcessCpuNs() - cpu_before;
+  slot->reported.store(1, std::memory_order_release);
+  _exit(0);
+}
+
+}  // namespace ktstr::guest

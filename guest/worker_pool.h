@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// All workers of a run, from fork to report. Two phases: Add forks a worker, places it in its cgroup and sets its nice value
+// while it waits; Release lets all that wait go, at one start time. One thread.
+
+#ifndef KTSTR_GUEST_WORKER_POOL_H_
+#define KTSTR_GUEST_WORKER_POOL_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "guest/cgroups.h"
+#include "guest/reaper.h"
+#include "guest/reporter.h"
+#include "guest/worker.h"
+#include "ktstr/v1/guest.pb.h"
+
+namespace ktstr::guest {
+
+class WorkerPool {
+ public:
+  // Shared memory for `capacity` workers. The pointers outlive the pool.
+  static absl::StatusOr<WorkerPool> Make(uint32_t capacity, Reaper* reaper, Reporter* reporter);
+  WorkerPool(WorkerPool&& other) noexcept;
+  WorkerPool& operator=(WorkerPool&&) = delete;
+  ~WorkerPool();  // Unmaps; does not touch processes.
+
+  // Phase one, for all workers of `work`. They stay waiting. On an error those already forked stay for Kill.
+  absl::Status Add(const CgroupTree& cgroups, const std::string& cgroup, const v1::GuestWork& work);
+  // Phase two.
+  void Release();
+  // Ends the loops: the stop time, then SIGUSR1.
+  void Stop();
+  // Notes which workers have ended; true when all have.
+  bool Poll();
+  // SIGKILL to those that are left, and waits for none of them.
+  void Kill();
+  // One WorkerReport or WorkerLost for each, in order of index. After Stop; `scenario_start_ns` is the first step's begin.
+  void ReportAll(uint64_t scenario_start_ns);
+
+ private:
+  struct Worker {
+    pid_t pid;
+    std::string cgroup;
+    std::string type;
+    bool released = false;
+    bool ended = false;
+    ChildEnd end;
+  };
+
+  WorkerPool(WorkerSlot* slots, uint32_t capacity, Reaper* reaper, Reporter* reporter)
+      : slots_(slots), capacity_(capacity), reaper_(reaper), reporter_(reporter) {}
+  void ReportOne(uint32_t index, uint64_t scenario_start_ns);
+
+  WorkerSlot* slots_;
+  uint32_t capacity_;
+  Reaper* reaper_;
+  Reporter* reporter_;
+  std::vector<Worker> workers_;
+};
+
+// What the agent can run; InvalidArgument for a type that it does not know.
+absl::StatusOr<WorkerSpec> WorkerSpecOf(const v1::GuestWork& work);
+
+}  // namespace ktstr::guest
+
+#endif  // KTSTR_GUEST_WORKER_POOL_H_
