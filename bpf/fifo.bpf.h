@@ -15,7 +15,8 @@
 #ifndef BPF_FIFO_BPF_H_
 #define BPF_FIFO_BPF_H_
 
-// clang-format off: the kernel's types must come first
+// The kernel's types must come first:
+// clang-format off
 #include "scx_compat.bpf.h"
 #include "fifo_abi.h"
 // clang-format on

@@ -18,7 +18,8 @@
 /* bpftool 7.5 and later put prototypes of the one kernel's functions into vmlinux.h; ours fit all
  * kernels. */
 #define BPF_NO_KFUNC_PROTOTYPES
-// clang-format off: the kernel's types must come first
+// The kernel's types must come first:
+// clang-format off
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
