@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the scripts of packaging/ and tests/ share. Sourced by bash, after `set -euo pipefail`.
+
+KTSTR_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+KTSTR_DEPS=$KTSTR_ROOT/build/deps
+KTSTR_MIN_LIBBPF=1.4
+
+say() { printf '%s\n' "$*"; }
+step() { printf '\n== %s\n' "$*"; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# Runs a command as root: directly, or by sudo.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo > /dev/null; then
+    sudo "$@"
+  else
+    die "this needs root, and there is no sudo. Run as root: $*"
+  fi
+}
+
+need_debian() {
+  command -v apt-get > /dev/null && command -v dpkg > /dev/null ||
+    die "no apt here: these scripts install with apt (Debian 12 and 13). Elsewhere, install what cmake --preset dev names."
+}
+
+codename() {
+  (. /etc/os-release && printf '%s\n' "${VERSION_CODENAME:-}")
+}
+
+package_installed() {
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ]
+}
+
+# The version that the host's own apt would install; empty if it knows none.
+package_candidate() {
+  apt-cache policy "$1" 2> /dev/null | sed -n 's/^ *Candidate: //p' | grep -v '^(none)$' || true
+}
+
+version_at_least() { dpkg --compare-versions "$1" ge "$2"; }
+
+# The argument is a Debian version, with or without an epoch.
+libbpf_is_recent() { [ -n "$1" ] && version_at_least "${1#*:}" "$KTSTR_MIN_LIBBPF"; }
+
+# The archive that the host installs its own packages from, as its apt sources say: everything fetched comes from there.
+host_archive() {
+  local name
+  name=$(codename)
+  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+    awk -v name="$name" '$3 != "main" { next }
+      $2 == name || $2 == "stable" { print $1; found = 1; exit }
+      first == "" && $1 !~ /security/ { first = $1 }
+      END { if (!found && first != "") print first }'
+}
+
+# private_apt SUITE: makes apt state of our own for one suite beyond the host's and prints its configuration file. The
+# host's apt configuration is read (proxies, credentials) and never written; no package is installed from here.
+private_apt() {
+  local suite=$1 dir=$KTSTR_DEPS/apt/$1 archive options=
+  archive=$(host_archive)
+  [ -n "$archive" ] || die "apt has no source with a main component: \`apt-get indextargets\` lists none. Add your mirror to /etc/apt/sources.list."
+  if [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+    options='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
+  fi
+  mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/etc/preferences.d"
+  : > "$dir/status"
+  printf 'deb %s%s %s main\n' "$options" "$archive" "$suite" > "$dir/etc/sources.list"
+  cat > "$dir/apt.conf" << CONF
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+Dir::State "$dir";
+Dir::State::lists "$dir/lists";
+Dir::State::status "$dir/status";
+Dir::Cache "$dir";
+Dir::Cache::archives "$dir/archives";
+Dir::Etc::sourcelist "$dir/etc/sources.list";
+Dir::Etc::sourceparts "-";
+Dir::Etc::preferences "-";
+Dir::Etc::preferencesparts "$dir/etc/preferences.d";
+Acquire::Languages "none";
+Acquire::Retries "3";
+APT::Sandbox::User "";
+CONF
+  printf '%s\n' "$dir/apt.conf"
+}
+
+# refresh_private_apt CONF: downloads the suite's package lists.
+refresh_private_apt() {
+  apt-get -c "$1" -qq -o APT::Update::Error-Mode=any update ||
+    die "cannot read the package lists of $(sed -n 's/.*\] //; s/^deb //p' "$(dirname "$1")/etc/sources.list"). Is the network up? Does the mirror carry that suite?"
+}
+
+# kernel_line ROLE: suite and patterns of one line of kernels.txt.
+kernel_line() {
+  awk -v role="$1" '$1 == role { $1 = ""; sub(/^ +/, ""); print; found = 1 } END { exit !found }' \
+    "$KTSTR_ROOT/packaging/kernels.txt" || die "packaging/kernels.txt has no line for '$1'"
+}
+
+# newest_matching PATTERN...: of the package names on stdin, the newest that matches the first pattern which any matches.
+newest_matching() {
+  local names name pattern matches
+  mapfile -t names
+  for pattern in "$@"; do
+    matches=$(for name in "${names[@]}"; do
+      # shellcheck disable=SC2254  # a pattern is meant
+      case $name in *-unsigned-* | *-dbg) ;; $pattern) printf '%s\n' "$name" ;; esac
+    done | sort -V | tail -n 1)
+    if [ -n "$matches" ]; then
+      printf '%s\n' "$matches"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# resolve_kernel ROLE: the package to fetch for a role of kernels.txt, from the suite's package lists.
+resolve_kernel() {
+  local line suite conf
+  line=$(kernel_line "$1")
+  suite=${line%% *}
+  conf=$(private_apt "$suite")
+  refresh_private_apt "$conf"
+  set -f
+  # shellcheck disable=SC2086  # patterns are words
+  apt-cache -c "$conf" pkgnames linux- | newest_matching ${line#* } ||
+    die "$suite has no kernel package that matches one of: ${line#* }. Name another in packaging/kernels.txt."
+}
+
+# cached_kernel ROLE KTSTRCTL: the cache key of a kernel that fits the role and is there already; nothing if there is none.
+cached_kernel() {
+  local line
+  line=$(kernel_line "$1")
+  "$2" kernel list 2> /dev/null | awk '$1 ~ /^deb-/ && !/corrupt/ { print $1 }' | while read -r key; do
+    set -f
+    for pattern in ${line#* }; do
+      # shellcheck disable=SC2254
+      case $key in deb-$pattern-*) printf '%s\n' "$key" ;; esac
+    done
+  done | sort -V | tail -n 1
+}
+
+# ensure_kernel ROLE KTSTRCTL: fetches the kernel of a role unless it is cached. Sets KERNEL_KEY.
+ensure_kernel() {
+  local role=$1 ktstrctl=$2 package
+  KERNEL_KEY=$(cached_kernel "$role" "$ktstrctl")
+  if [ -n "$KERNEL_KEY" ]; then
+    say "kernel $KERNEL_KEY is in the cache"
+    return 0
+  fi
+  package=$(resolve_kernel "$role")
+  say "fetching $package"
+  "$ktstrctl" kernel fetch "deb:$package" || die "ktstrctl kernel fetch deb:$package failed"
+  KERNEL_KEY=$(cached_kernel "$role" "$ktstrctl")
+  [ -n "$KERNEL_KEY" ] || die "fetched $package, but \`ktstrctl kernel list\` does not show it"
+}
+
+# The kernel cache, by the same rule as ktstrctl's.
+kernel_cache_dir() {
+  if [ -n "${KTSTR_CACHE_DIR:-}" ]; then
+    printf '%s\n' "$KTSTR_CACHE_DIR"
+  elif [ -n "${XDG_CACHE_HOME:-}" ]; then
+    printf '%s\n' "$XDG_CACHE_HOME/ktstr"
+  elif [ -n "${HOME:-}" ]; then
+    printf '%s\n' "$HOME/.cache/ktstr"
+  else
+    die "HOME is not set: set it, or KTSTR_CACHE_DIR, to say where kernels are kept"
+  fi
+}
+
+# configure_preset PRESET [CMAKE-ARGUMENT...]: quiet unless it fails.
+configure_preset() {
+  local preset=$1 log
+  shift
+  log=$KTSTR_ROOT/build/logs/configure-$preset.log
+  mkdir -p "$(dirname "$log")"
+  (cd "$KTSTR_ROOT" && cmake --preset "$preset" "$@") > "$log" 2>&1 || {
+    tail -n 40 "$log" >&2
+    die "configuring $preset failed; all of it is in $log"
+  }
+  grep '^-- bpf:' "$log" | sed 's/^-- //' || true
+}
