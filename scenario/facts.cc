@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "scenario/facts.h"
+
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/utf8.h"
+
+namespace ktstr::scenario {
+namespace {
+
+constexpr size_t kMaxLine = 300;
+constexpr size_t kMaxOutput = size_t{1} << 20;
+
+class Collector {
+ public:
+  explicit Collector(const v1::Scenario& scenario) : steps_(scenario.step_size()) {
+    facts_.workers = DeclaredWorkers(scenario);
+    facts_.reports.resize(facts_.workers.size());
+    facts_.losses.resize(facts_.workers.size());
+  }
+
+  void Add(const v1::Observation& observation, size_t order) {
+    order_ = order;
+    switch (observation.fact_case()) {
+      case v1::Observation::kStage:
+        if (observation.stage().stage() == v1::SCHEDULER_ENABLED) facts_.enabled = true;
+        break;
+      case v1::Observation::kSchedulerState:
+        if (observation.scheduler_state().state() == "enabled") facts_.enabled = true;
+        break;
+      case v1::Observation::kSchedulerOutput:
+        AddOutput(observation.scheduler_output().data());
+        break;
+      case v1::Observation::kSchedulerExit:
+        AddExit(observation.scheduler_exit());
+        break;
+      case v1::Observation::kStepMark:
+        AddMark(observation.step_mark());
+        break;
+      case v1::Observation::kWorkerReport:
+        AddWorker(observation.worker_report(), &facts_.reports);
+        break;
+      case v1::Observation::kWorkerLost:
+        AddWorker(observation.worker_lost(), &facts_.losses);
+        break;
+      case v1::Observation::kGuestError:
+        facts_.guest_errors.push_back({&observation.guest_error(), order});
+        break;
+      case v1::Observation::kVmEnd:
+        if (!facts_.vm_end) facts_.vm_end = {&observation.vm_end(), order};
+        break;
+      case v1::Observation::kGuestInfo:
+        if (!facts_.guest_info) facts_.guest_info = {&observation.guest_info(), order};
+        break;
+      case v1::Observation::kChannelStats:
+      case v1::Observation::FACT_NOT_SET:
+        break;
+    }
+  }
+
+  Facts Take() {
+    facts_.steps_ended = static_cast<uint32_t>(ended_.size());
+    return std::move(facts_);
+  }
+
+ private:
+  void Impossible(std::string what) {
+    if (!facts_.impossible.empty()) return;
+    facts_.impossible = std::move(what);
+    facts_.impossible_order = order_;
+  }
+
+  void AddOutput(const std::string& data) {
+    const size_t room = kMaxOutput - facts_.scheduler_output.size();
+    facts_.scheduler_output.append(data, 0, room);
+  }
+
+  void AddExit(const v1::SchedulerExit& exit) {
+    if (exit.was_enabled()) facts_.enabled = true;
+    Seen<v1::SchedulerExit>& slot =
+        exit.cause() == v1::SchedulerExit::STOPPED ? facts_.stop : facts_.death;
+    // What comes after the agent has stopped it, or after its first death, is the same end seen again.
+    if (slot || (&slot == &facts_.death && facts_.stop)) return;
+    slot = {&exit, order_};
+    if (&slot == &facts_.death) facts_.in_step = running_;
+  }
+
+  void AddMark(const v1::StepMark& mark) {
+    if (mark.step() >= steps_) {
+      Impossible(absl::StrCat("mark of step ", mark.step(), " of ", steps_));
+      return;
+    }
+    running_ = mark.edge() == v1::StepMark::BEGIN;
+    if (mark.edge() == v1::StepMark::END) ended_.insert(mark.step());
+  }
+
+  template <typename T>
+  void AddWorker(const T& fact, std::vector<Seen<T>>* slots) {
+    if (fact.index() >= slots->size()) {
+      Impossible(absl::StrCat("worker ", fact.index(), " reported, but the scenario has ", slots->size()));
+      return;
+    }
+    if (facts_.reports[fact.index()] || facts_.losses[fact.index()]) {
+      Impossible(absl::StrCat("worker ", fact.index(), " reported twice"));
+      return;
+    }
+    (*slots)[fact.index()] = {&fact, order_};
+  }
+
+  const uint32_t steps_;
+  size_t order_ = 0;
+  bool running_ = false;
+  std::set<uint32_t> ended_;
+  Facts facts_;
+};
+
+}  // namespace
+
+Facts CollectFacts(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations) {
+  Collector collector(scenario);
+  for (size_t i = 0; i < observations.size(); ++i) collector.Add(observations[i], i);
+  return collector.Take();
+}
+
+std::string OneLine(std::string_view text) {
+  std::string line = base::PrintableTail(text, 1000);
+  while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
+  for (char& c : line) {
+    if (c == '\n' || c == '\t') c = ' ';
+  }
+  if (line.size() <= kMaxLine) return line;
+  // Not in the middle of a character.
+  size_t end = kMaxLine;
+  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0) == 0x80) --end;
+  return line.substr(0, end) + "...";
+}
+
+}  // namespace ktstr::scenario

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The observations of a run, sorted by what they say. Internal to the evaluation: facts.cc collects, evaluate.cc and
+// worker_checks.cc judge. The guest is not trusted: a report that cannot be true becomes `impossible`.
+
+#ifndef KTSTR_SCENARIO_FACTS_H_
+#define KTSTR_SCENARIO_FACTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ktstr/v1/observation.pb.h"
+#include "ktstr/v1/run.pb.h"
+#include "ktstr/v1/scenario.pb.h"
+#include "scenario/work_types.h"
+
+namespace ktstr::scenario {
+
+// A fact with its place in the list of observations: what came first is a cause, not a consequence. Points into the list.
+template <typename T>
+struct Seen {
+  const T* fact = nullptr;
+  size_t order = 0;
+  explicit operator bool() const { return fact != nullptr; }
+  const T* operator->() const { return fact; }
+};
+
+struct Facts {
+  std::vector<DeclaredWorker> workers;
+  std::vector<Seen<v1::WorkerReport>> reports;  // By worker; null: none.
+  std::vector<Seen<v1::WorkerLost>> losses;     // By worker; null: none.
+  Seen<v1::SchedulerExit> death;                // First end of the scheduler that nobody asked for.
+  Seen<v1::SchedulerExit> stop;                 // It was stopped by the agent.
+  bool enabled = false;                         // The kernel said so at least once.
+  bool in_step = false;                         // A step was running at `death`.
+  std::string scheduler_output;
+  std::vector<Seen<v1::GuestError>> guest_errors;
+  Seen<v1::VmEnd> vm_end;  // The first.
+  Seen<v1::GuestInfo> guest_info;
+  uint32_t steps_ended = 0;
+  std::string impossible;  // First contradiction; empty: none.
+  size_t impossible_order = 0;
+};
+
+// `observations` must outlive the result.
+Facts CollectFacts(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations);
+
+// Untrusted text as one line of at most 300 bytes without control characters.
+std::string OneLine(std::string_view text);
+
+// A finding before causes are told from consequences.
+struct Candidate {
+  v1::Finding finding;
+  size_t order = 0;
+  bool is_cause = false;     // Others may follow from it.
+  bool may_follow = false;   // It follows from an earlier cause, if there is one.
+  bool is_error = false;     // The harness's trouble: alone it makes ERROR, not FAIL.
+  bool voids_others = false;  // It makes everything else that was seen worthless.
+};
+
+// STARVED, STUCK, UNFAIR, ISOLATION, WORKER_DIED.
+void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
+                       std::vector<Candidate>* candidates);
+// SCHEDULER_DIED, SCHEDULER_NOT_ATTACHED, VERIFIER_REJECTED by what ended the scheduler.
+void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
+                          std::vector<Candidate>* candidates);
+
+}  // namespace ktstr::scenario
+
+#endif  // KTSTR_SCENARIO_FACTS_H_

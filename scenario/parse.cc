@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "scenario/parse.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/string_view.h"
+#include "base/utf8.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/io/tokenizer.h"
+#include "google/protobuf/text_format.h"
+#include "scenario/nearest.h"
+#include "scenario/text_recovery.h"
+#include "scenario/validate.h"
+
+namespace ktstr::scenario {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::DescriptorPool;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::TextFormat;
+
+// Scenarios nest six deep; unknown fields are skipped by recursion.
+constexpr int kMaxDepth = 32;
+// A file with more wrong values than this is not a scenario.
+constexpr int kMaxSkippedFields = 50;
+
+// From 0, as protobuf counts.
+struct Place {
+  int line = 0;
+  int column = 0;
+  bool operator<(const Place& other) const {
+    return std::tie(line, column) < std::tie(other.line, other.column);
+  }
+};
+
+struct Complaint {
+  Place place;
+  std::string message;
+};
+
+class Collector : public google::protobuf::io::ErrorCollector {
+ public:
+  void AddError(int line, google::protobuf::io::ColumnNumber column,
+                const std::string& message) override {
+    errors.push_back({{std::max(line, 0), std::max(column, 0)}, message});
+  }
+  // Fields that do not exist: the parser is told to skip them, so that it finds the others too.
+  void AddWarning(int line, google::protobuf::io::ColumnNumber column,
+                  const std::string& message) override {
+    unknown.push_back({{std::max(line, 0), std::max(column, 0)}, message});
+  }
+  std::vector<Complaint> errors;
+  std::vector<Complaint> unknown;
+};
+
+// A field that was skipped because of its value: it must not be reported as missing too.
+struct SkippedField {
+  std::string name;
+  Place enclosing;  // Name of the message around it; {-1, -1} at top level.
+  bool operator<(const SkippedField& other) const {
+    return std::tie(name, enclosing) < std::tie(other.name, other.enclosing);
+  }
+};
+constexpr Place kTopLevel = {-1, -1};
+
+// Text between the first pair of `quote` after `from`.
+std::string Quoted(const std::string& message, const std::string& after) {
+  const size_t begin = message.find(after);
+  if (begin == std::string::npos) return "";
+  const size_t start = begin + after.size();
+  const size_t end = message.find('"', start);
+  return end == std::string::npos ? "" : message.substr(start, end - start);
+}
+
+// protobuf's text with the nearest field name added, and our wording.
+std::string UnknownFieldMessage(const std::string& message) {
+  const std::string type = Quoted(message, "Message type \"");
+  const std::string field = Quoted(message, "has no field named \"");
+  const Descriptor* descriptor = DescriptorPool::generated_pool()->FindMessageTypeByName(type);
+  if (descriptor == nullptr || field.empty()) return message;
+  std::vector<std::string_view> names;
+  for (int i = 0; i < descriptor->field_count(); ++i) names.push_back(descriptor->field(i)->name());
+  return absl::StrCat(descriptor->name(), " has no field '", field, "'", DidYouMean(field, names));
+}
+
+class ScenarioParser {
+ public:
+  ScenarioParser(std::string_view text, std::string_view file) : text_(text), file_(file) {}
+
+  ParseResult Run() {
+    if (CheckText()) {
+      const bool whole = ParseWithRecovery();
+      if (!unknown_.empty()) AddUnknown();
+      if (whole) AddMeaning();
+    }
+    SortProblems();
+    return std::move(result_);
+  }
+
+ private:
+  void Add(Place place, std::string field, std::string message) {
+    Problem problem;
+    problem.file = std::string(file_);
+    problem.line = place.line + 1;
+    problem.column = place.column + 1;
+    problem.field = std::move(field);
+    problem.message = std::move(message);
+    result_.problems.push_back(std::move(problem));
+  }
+
+  // Refuses what cannot be a scenario file at all.
+  bool CheckText() {
+    if (text_.size() > kMaxScenarioBytes) {
+      Add({}, "", absl::StrCat("file of ", text_.size(), " bytes is too large for a scenario; at most ",
+                               kMaxScenarioBytes));
+      return false;
+    }
+    if (text_.find('\0') != std::string::npos || base::SanitizeUtf8(text_) != text_) {
+      Add({}, "", "this is a binary file, not a scenario in protobuf text format (UTF-8)");
+      return false;
+    }
+    if (text_.find_first_not_of(" \t\r\n\v\f") == std::string::npos) {
+      Add({}, "", "the file is empty; a scenario needs at least a name and a step");
+      return false;
+    }
+    return true;
+  }
+
+  // True when the structure is sound: every field was read or skipped.
+  bool ParseWithRecovery() {
+    std::set<Place> seen;
+    for (int skipped = 0;; ++skipped) {
+      Collector collector;
+      tree_ = std::make_unique<TextFormat::ParseInfoTree>();
+      TextFormat::Parser parser;
+      parser.RecordErrorsTo(&collector);
+      parser.WriteLocationsTo(tree_.get());
+      parser.AllowUnknownField(true);
+      parser.SetRecursionLimit(kMaxDepth);
+      result_.scenario.Clear();
+      const bool ok = parser.ParseFromString(text_, &result_.scenario);
+      unknown_ = std::move(collector.unknown);
+      if (ok && collector.errors.empty()) return true;
+      bool recovered = !collector.errors.empty() && skipped < kMaxSkippedFields;
+      for (const Complaint& error : collector.errors) {
+        if (!seen.insert(error.place).second) {
+          recovered = false;
+          continue;
+        }
+        recovered &= ReportAndSkip(error);
+      }
+      if (!recovered) return false;
+    }
+  }
+
+  // Reports one error of syntax and blanks the field that it lies in; false when there is no such field.
+  bool ReportAndSkip(const Complaint& error) {
+    const TextTokens tokens(text_);
+    const auto index = tokens.At(error.place.line, error.place.column);
+    const auto field = index.has_value() ? tokens.FieldOf(*index) : std::nullopt;
+    Place place = error.place;
+    if (field.has_value()) {
+      // The tokenizer is one ahead in these.
+      if (absl::StartsWith(error.message, "Non-repeated field") ||
+          absl::StrContains(error.message, "another member of oneof")) {
+        place = PlaceOf(tokens.tokens()[field->name]);
+      } else if (absl::StartsWith(error.message, "Invalid value for boolean") &&
+                 field->value < tokens.tokens().size()) {
+        place = PlaceOf(tokens.tokens()[field->value]);
+      }
+    }
+    Add(place, "", error.message);
+    if (!field.has_value() || !Skippable(error.message)) return false;
+    const TextToken& name = tokens.tokens()[field->name];
+    skipped_.insert({name.text, field->enclosing.has_value()
+                                    ? PlaceOf(tokens.tokens()[*field->enclosing])
+                                    : kTopLevel});
+    Blank(name.begin, tokens.tokens()[field->end - 1].end);
+    return true;
+  }
+
+  void AddUnknown() {
+    const TextTokens tokens(text_);
+    for (const Complaint& unknown : unknown_) {
+      Add(NameBefore(tokens, unknown.place), "", UnknownFieldMessage(unknown.message));
+    }
+  }
+
+  // Errors of structure are where the text went wrong earlier: going on would only add noise.
+  static bool Skippable(const std::string& message) {
+    return !absl::StartsWith(message, "Expected identifier") &&
+           !absl::StrContains(message, "too deep") && !absl::StartsWith(message, "String literals");
+  }
+
+  void Blank(size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      if (text_[i] != '\n' && text_[i] != '\t') text_[i] = ' ';
+    }
+  }
+
+  static Place PlaceOf(const TextToken& token) { return {token.line, token.column}; }
+
+  // protobuf reports an unknown field at the token after its name.
+  static Place NameBefore(const TextTokens& tokens, Place place) {
+    const auto index = tokens.At(place.line, place.column);
+    if (!index.has_value() || *index == 0) return place;
+    return PlaceOf(tokens.tokens()[*index - 1]);
+  }
+
+  void AddMeaning() {
+    for (Problem& problem : Validate(result_.scenario)) {
+      bool exact = false;
+      const Place place = Locate(problem.field, &exact);
+      const std::string leaf = problem.field.substr(problem.field.rfind('.') + 1);
+      if (!exact && skipped_.count({leaf.substr(0, leaf.find('[')), place}) != 0) continue;
+      Add(place.line < 0 ? Place() : place, std::move(problem.field), std::move(problem.message));
+    }
+  }
+
+  // Place of the field, or of the closest message around it that is in the text (then not `exact`).
+  Place Locate(const std::string& path, bool* exact) const {
+    const TextFormat::ParseInfoTree* tree = tree_.get();
+    const Descriptor* descriptor = v1::Scenario::descriptor();
+    Place place = kTopLevel;
+    for (absl::string_view part : absl::StrSplit(path, '.', absl::SkipEmpty())) {
+      const size_t bracket = part.find('[');
+      const FieldDescriptor* field =
+          descriptor->FindFieldByName(std::string(part.substr(0, bracket)));
+      if (field == nullptr) return place;
+      int index = -1;
+      if (bracket != absl::string_view::npos) {
+        index = std::atoi(std::string(part.substr(bracket + 1)).c_str());
+      } else if (field->is_repeated()) {
+        return place;
+      }
+      const TextFormat::ParseLocation location = tree->GetLocation(field, index);
+      if (location.line < 0) return place;
+      place = {location.line, location.column};
+      descriptor = field->message_type();
+      tree = descriptor == nullptr ? nullptr : tree->GetTreeForNested(field, index);
+      if (tree == nullptr) break;
+    }
+    *exact = place.line >= 0;
+    return place;
+  }
+
+  void SortProblems() {
+    std::stable_sort(result_.problems.begin(), result_.problems.end(),
+                     [](const Problem& a, const Problem& b) {
+                       return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+                     });
+  }
+
+  std::string text_;
+  std::string_view file_;
+  ParseResult result_;
+  std::unique_ptr<TextFormat::ParseInfoTree> tree_;
+  std::vector<Complaint> unknown_;
+  std::set<SkippedField> skipped_;
+};
+
+}  // namespace
+
+ParseResult ParseScenario(std::string_view text, std::string_view file_name) {
+  return ScenarioParser(text, file_name).Run();
+}
+
+}  // namespace ktstr::scenario

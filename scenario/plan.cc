@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "scenario/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/cpu_list.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "base/string_view.h"
+#include "scenario/cpuset.h"
+#include "scenario/validate.h"
+#include "scenario/work_types.h"
+
+namespace ktstr::scenario {
+namespace {
+
+constexpr uint64_t kNsPerMs = 1'000'000;
+// Fractions such as 0.7 + 0.2 + 0.1 add up to a little more than 1.
+constexpr double kRounding = 1e-9;
+constexpr uint32_t kMinMemoryMb = 256;
+constexpr uint32_t kMemoryMbPerCpu = 64;
+constexpr uint32_t kMinReportTimeoutMs = 5000;
+// Unpacking, cgroups, starting workers: instructions of the agent itself, generous.
+constexpr uint64_t kAgentMs = 30'000;
+
+uint32_t NonZero(uint32_t value, uint32_t otherwise) { return value != 0 ? value : otherwise; }
+
+v1::GuestWork MakeWork(const v1::Work& work) {
+  v1::GuestWork out;
+  const WorkType* type = WorkTypeOf(work);
+  out.set_type(std::string(type->name));
+  out.set_workers(work.workers());
+  out.set_nice(work.nice());
+  if (work.has_bursty()) {
+    const v1::Work::Bursty& bursty = work.bursty();
+    out.set_burst_ns(kNsPerMs * (bursty.has_burst_ms() ? bursty.burst_ms() : kDefaultBurstMs));
+    out.set_sleep_ns(kNsPerMs * (bursty.has_sleep_ms() ? bursty.sleep_ms() : kDefaultSleepMs));
+  }
+  return out;
+}
+
+// NUMA nodes that these CPUs are on.
+std::vector<int> NodesOf(const std::vector<int>& cpus, const Topology& topology) {
+  std::vector<int> nodes;
+  for (int cpu : cpus) {
+    const int node = topology.NodeOfCpu(cpu);
+    if (nodes.empty() || nodes.back() != node) nodes.push_back(node);
+  }
+  return nodes;
+}
+
+absl::StatusOr<v1::GuestCgroup> MakeCgroup(const v1::Cgroup& cgroup, const Topology& topology) {
+  v1::GuestCgroup out;
+  out.set_name(cgroup.name());
+  out.set_weight(cgroup.weight());
+  if (cgroup.has_cpuset()) {
+    KTSTR_ASSIGN_OR_RETURN(const std::vector<int> cpus, ResolveCpuset(cgroup.cpuset(), topology));
+    out.set_cpus(base::FormatCpuList(cpus));
+    out.set_mems(base::FormatCpuList(NodesOf(cpus, topology)));
+  }
+  for (const v1::Work& work : cgroup.work()) *out.add_work() = MakeWork(work);
+  return out;
+}
+
+void FillScheduler(const v1::Scheduler& scheduler, std::string_view guest_path,
+                   v1::GuestScheduler* out) {
+  out->set_path(std::string(guest_path));
+  out->set_display_name(std::string(base::Basename(scheduler.name())));
+  *out->mutable_args() = scheduler.args();
+  out->set_attach_timeout_ms(NonZero(scheduler.attach_timeout_ms(), kDefaultAttachTimeoutMs));
+  out->set_stop_timeout_ms(kStopTimeoutMs);
+}
+
+}  // namespace
+
+uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology) {
+  const uint32_t by_cpus = kMemoryMbPerCpu * static_cast<uint32_t>(topology.num_cpus());
+  return NonZero(scenario.memory_mb(), std::max(kMinMemoryMb, by_cpus));
+}
+
+uint64_t SeedOf(const v1::Scenario& scenario) { return scenario.seed() != 0 ? scenario.seed() : 1; }
+
+uint32_t DurationMs(const v1::Scenario& scenario) {
+  return NonZero(scenario.duration_ms(), kDefaultDurationMs);
+}
+
+uint32_t MaxGapMs(const v1::Scenario& scenario) {
+  return scenario.checks().has_max_gap_ms() ? scenario.checks().max_gap_ms() : kDefaultMaxGapMs;
+}
+
+uint32_t ReportTimeoutMs(const v1::Scenario& scenario) {
+  return std::max(kMinReportTimeoutMs, MaxGapMs(scenario) + 1000);
+}
+
+std::string WorkTypes(const v1::Scenario& scenario) {
+  std::vector<std::string> names;
+  for (const v1::Step& step : scenario.step()) {
+    for (const v1::Cgroup& cgroup : step.cgroup()) {
+      for (const v1::Work& work : cgroup.work()) {
+        const WorkType* type = WorkTypeOf(work);
+        if (type == nullptr) continue;
+        const std::string name(type->name);
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+      }
+    }
+  }
+  return absl::StrJoin(names, "+");
+}
+
+Holds ResolveHolds(const v1::Scenario& scenario) {
+  Holds holds;
+  const uint32_t duration_ms = DurationMs(scenario);
+  const uint64_t duration_ns = kNsPerMs * duration_ms;
+  double fractions = 0;
+  uint64_t used_ns = 0;
+  int shares = 0;
+  int last_given = -1;
+  for (int i = 0; i < scenario.step_size(); ++i) {
+    const v1::Hold& hold = scenario.step(i).hold();
+    uint64_t ns = 0;
+    if (hold.length_case() == v1::Hold::kFraction) {
+      if (!std::isfinite(hold.fraction()) || hold.fraction() <= 0 || hold.fraction() > 1) {
+        holds.problems.emplace_back(
+            i, absl::StrCat("hold fraction must lie in (0.0, 1.0], got ", hold.fraction()));
+      } else {
+        fractions += hold.fraction();
+        ns = static_cast<uint64_t>(std::llround(hold.fraction() * static_cast<double>(duration_ns)));
+        last_given = i;
+      }
+    } else if (hold.length_case() == v1::Hold::kMs) {
+      if (hold.ms() == 0) {
+        holds.problems.emplace_back(i, "hold ms must be at least 1, got 0");
+      }
+      ns = kNsPerMs * hold.ms();
+      last_given = i;
+    } else {
+      if (scenario.step(i).has_hold()) {
+        holds.problems.emplace_back(
+            i, "hold is empty; give fraction or ms, or leave it out for an equal share of the rest");
+      }
+      ++shares;
+    }
+    used_ns += ns;
+    holds.ns.push_back(ns);
+  }
+  if (!holds.problems.empty() || holds.ns.empty()) return holds;
+  if (fractions > 1 + kRounding) {
+    holds.problems.emplace_back(
+        last_given, absl::StrCat("hold fractions add up to ", fractions, ", more than 1"));
+    return holds;
+  }
+  // Each fraction is rounded to a nanosecond.
+  if (used_ns > duration_ns + holds.ns.size()) {
+    holds.problems.emplace_back(
+        last_given, absl::StrCat("holds add up to ", used_ns / kNsPerMs, "ms, more than duration_ms ",
+                                 duration_ms));
+    return holds;
+  }
+  if (shares == 0) return holds;
+  const uint64_t rest = duration_ns > used_ns ? duration_ns - used_ns : 0;
+  if (rest / shares < kNsPerMs) {
+    holds.problems.emplace_back(
+        last_given, absl::StrCat("holds leave nothing of duration_ms ", duration_ms, " for the ", shares,
+                                 shares == 1 ? " step" : " steps", " without a hold"));
+    return holds;
+  }
+  for (int i = 0; i < scenario.step_size(); ++i) {
+    if (scenario.step(i).hold().length_case() == v1::Hold::LENGTH_NOT_SET) holds.ns[i] = rest / shares;
+  }
+  return holds;
+}
+
+absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
+                                            std::string_view scheduler_guest_path) {
+  KTSTR_RETURN_IF_ERROR(ValidationStatus(scenario));
+  KTSTR_ASSIGN_OR_RETURN(const Topology topology, Topology::FromProto(scenario.topology()));
+  if (scenario.has_scheduler() == scheduler_guest_path.empty()) {
+    return absl::InvalidArgumentError(
+        scenario.has_scheduler()
+            ? absl::StrCat("scenario ", scenario.name(), " names scheduler ", scenario.scheduler().name(),
+                           ", but no program came with it")
+            : absl::StrCat("scenario ", scenario.name(), " names no scheduler, but program ",
+                           base::ToAbsl(scheduler_guest_path), " came with it"));
+  }
+  v1::GuestPlan plan;
+  plan.set_seed(SeedOf(scenario));
+  if (scenario.has_scheduler()) {
+    FillScheduler(scenario.scheduler(), scheduler_guest_path, plan.mutable_scheduler());
+  }
+  const Holds holds = ResolveHolds(scenario);
+  uint64_t total_ms = kAgentMs;
+  for (int i = 0; i < scenario.step_size(); ++i) {
+    v1::GuestStep* step = plan.add_step();
+    step->set_hold_ns(holds.ns[i]);
+    total_ms += holds.ns[i] / kNsPerMs + 1;
+    for (const v1::Cgroup& cgroup : scenario.step(i).cgroup()) {
+      KTSTR_ASSIGN_OR_RETURN(*step->add_cgroup(), MakeCgroup(cgroup, topology));
+    }
+  }
+  plan.set_report_timeout_ms(ReportTimeoutMs(scenario));
+  total_ms += plan.scheduler().attach_timeout_ms() + plan.scheduler().stop_timeout_ms() +
+              plan.report_timeout_ms();
+  plan.set_overrun_ms(static_cast<uint32_t>(total_ms));
+  return plan;
+}
+
+}  // namespace ktstr::scenario

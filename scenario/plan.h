@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A scenario with everything resolved to literals: what the guest agent executes. Defaults of the model live here.
+
+#ifndef KTSTR_SCENARIO_PLAN_H_
+#define KTSTR_SCENARIO_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "ktstr/v1/guest.pb.h"
+#include "ktstr/v1/scenario.pb.h"
+#include "scenario/topology.h"
+
+namespace ktstr::scenario {
+
+inline constexpr uint32_t kDefaultDurationMs = 2000;
+inline constexpr uint32_t kMaxDurationMs = 3'600'000;
+inline constexpr uint32_t kDefaultAttachTimeoutMs = 10'000;
+inline constexpr uint32_t kStopTimeoutMs = 5000;
+inline constexpr uint32_t kDefaultMaxGapMs = 3000;
+inline constexpr double kDefaultMaxSpreadPct = 35;
+
+// `scheduler_guest_path`: the program's path in the bundle; empty exactly when the scenario names no scheduler.
+// InvalidArgument with every problem when the scenario is not valid.
+absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
+                                            std::string_view scheduler_guest_path);
+
+// Guest memory in MiB before the boot image's needs.
+uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology);
+uint64_t SeedOf(const v1::Scenario& scenario);
+uint32_t DurationMs(const v1::Scenario& scenario);
+// Longest pause that the checks allow.
+uint32_t MaxGapMs(const v1::Scenario& scenario);
+// How long a worker may take to report. Longer than the longest allowed pause, so that a worker that lives and says nothing was kept
+// off its CPU for longer than is allowed.
+uint32_t ReportTimeoutMs(const v1::Scenario& scenario);
+// Field names of the work types in use, each once, in order of appearance, joined by "+".
+std::string WorkTypes(const v1::Scenario& scenario);
+
+struct Holds {
+  std::vector<uint64_t> ns;                          // One per step; meaningless when there are problems.
+  std::vector<std::pair<int, std::string>> problems;  // Index of the step, message.
+};
+// Lengths of the steps.
+Holds ResolveHolds(const v1::Scenario& scenario);
+
+}  // namespace ktstr::scenario
+
+#endif  // KTSTR_SCENARIO_PLAN_H_

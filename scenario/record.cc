@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "scenario/record.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/sha256.h"
+#include "base/utf8.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "scenario/plan.h"
+#include "scenario/topology.h"
+#include "scenario/work_types.h"
+
+namespace ktstr::scenario {
+namespace {
+
+constexpr size_t kMaxLog = size_t{1} << 20;
+constexpr size_t kConsoleLines = 20;
+
+uint32_t ToMs(uint64_t ns) {
+  return static_cast<uint32_t>(
+      std::min<uint64_t>(ns / 1'000'000, std::numeric_limits<uint32_t>::max()));
+}
+
+// Cut at a character.
+void Truncate(std::string* text, size_t max) {
+  if (text->size() <= max) return;
+  while (max > 0 && (static_cast<unsigned char>((*text)[max]) & 0xc0) == 0x80) --max;
+  text->resize(max);
+}
+
+void AddWorker(const v1::WorkerReport& report, const std::vector<DeclaredWorker>& workers,
+               v1::RunRecord* record) {
+  // What a hostile guest adds beyond the scenario is a finding, not a worker.
+  if (report.index() >= workers.size() ||
+      static_cast<size_t>(record->workers_size()) >= workers.size()) {
+    return;
+  }
+  v1::WorkerSummary* summary = record->add_workers();
+  summary->set_cgroup(workers[report.index()].cgroup);
+  summary->set_work_type(std::string(workers[report.index()].work_type));
+  summary->set_work_units(report.work_units());
+  summary->set_iterations(report.iterations());
+  summary->set_cpu_time_ns(report.cpu_time_ns());
+  summary->set_wall_time_ns(report.wall_time_ns());
+  summary->set_off_cpu_ns(report.off_cpu_ns());
+  summary->set_migrations(report.migrations());
+  *summary->mutable_cpus_used() = report.cpus_used();
+  summary->set_max_gap_ms(ToMs(report.max_gap_ns()));
+}
+
+void AddVmEnd(const v1::VmEnd& end, v1::RunRecord* record) {
+  record->set_guest_digest(end.guest_digest());
+  record->set_engine_version(end.engine_version());
+  record->set_console_tail(base::PrintableTail(end.console_tail(), kConsoleLines));
+  record->set_stage_reached(v1::Stage_Name(end.last_stage()));
+  v1::Timings* timings = record->mutable_timings();
+  timings->set_start_ms(ToMs(end.host_boot_ns()));
+  timings->set_attach_ms(ToMs(end.host_attach_ns()));
+  timings->set_scenario_ms(ToMs(end.host_scenario_ns()));
+  timings->set_teardown_ms(ToMs(end.host_teardown_ns()));
+}
+
+void FillIdentity(const v1::Scenario& scenario, v1::RunRecord* record) {
+  record->set_schema_version(1);
+  record->set_scenario(scenario.name());
+  record->set_scenario_digest(ScenarioDigest(scenario));
+  v1::Variant* variant = record->mutable_variant();
+  if (auto topology = Topology::FromProto(scenario.topology()); topology.ok()) {
+    variant->set_topology(topology->Label());
+  }
+  variant->set_profile("default");
+  variant->set_work_type(WorkTypes(scenario));
+  variant->set_seed(SeedOf(scenario));
+  if (scenario.has_scheduler()) {
+    record->mutable_scheduler()->set_name(std::string(base::Basename(scenario.scheduler().name())));
+  }
+}
+
+}  // namespace
+
+std::string ScenarioDigest(const v1::Scenario& scenario) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    scenario.SerializeWithCachedSizes((scenario.ByteSizeLong(), &coded));
+  }
+  return base::Sha256Hex(bytes);
+}
+
+void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations,
+                const v1::Judgement& judgement, v1::RunRecord* record) {
+  FillIdentity(scenario, record);
+  record->set_verdict(judgement.verdict());
+  *record->mutable_findings() = judgement.findings();
+  record->clear_workers();
+  const std::vector<DeclaredWorker> workers = DeclaredWorkers(scenario);
+  v1::Stage stage = v1::STAGE_UNSPECIFIED;
+  std::string log;
+  uint64_t dropped = 0;
+  bool ended = false;
+  for (const v1::Observation& observation : observations) {
+    switch (observation.fact_case()) {
+      case v1::Observation::kStage:
+        stage = std::max(stage, observation.stage().stage());
+        break;
+      case v1::Observation::kGuestInfo:
+        record->set_kernel_version(observation.guest_info().kernel_release());
+        record->set_kernel_cmdline(observation.guest_info().kernel_cmdline());
+        break;
+      case v1::Observation::kSchedulerOutput:
+        if (log.size() < kMaxLog) log += observation.scheduler_output().data();
+        dropped = std::max(dropped, observation.scheduler_output().dropped_bytes());
+        break;
+      case v1::Observation::kWorkerReport:
+        AddWorker(observation.worker_report(), workers, record);
+        break;
+      case v1::Observation::kChannelStats:
+        *record->mutable_channel() = observation.channel_stats();
+        break;
+      case v1::Observation::kVmEnd:
+        if (!ended) AddVmEnd(observation.vm_end(), record);
+        ended = true;
+        break;
+      default:
+        break;
+    }
+  }
+  // The VM process may have been lost before it could say how far the agent came.
+  v1::Stage from_end = v1::STAGE_UNSPECIFIED;
+  if (!v1::Stage_Parse(record->stage_reached(), &from_end) || from_end < stage) {
+    record->set_stage_reached(v1::Stage_Name(stage));
+  }
+  const std::string note = dropped == 0 ? "" : absl::StrCat("\n[", dropped, " bytes of output not kept]\n");
+  log = base::SanitizeUtf8(log);
+  Truncate(&log, kMaxLog - note.size());
+  record->set_scheduler_log(log + note);
+}
+
+}  // namespace ktstr::scenario

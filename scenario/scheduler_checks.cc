@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own reason.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/file.h"
+#include "base/string_view.h"
+#include "base/subprocess.h"
+#include "scenario/facts.h"
+#include "scenario/plan.h"
+
+namespace ktstr::scenario {
+namespace {
+
+using v1::SchedulerExit;
+
+// What libbpf prints around the verifier's log.
+constexpr char kLogBegin[] = "-- BEGIN PROG LOAD LOG --";
+constexpr char kLogEnd[] = "-- END PROG LOAD LOG --";
+
+// "while attaching", "after completing step 2 of 5 (12.3s into test)", ...
+std::string When(const Facts& facts) {
+  const SchedulerExit& exit = *facts.death.fact;
+  if (!exit.was_enabled()) return "while attaching";
+  const std::string time = absl::StrFormat(
+      " (%.1fs into test)", static_cast<double>(exit.scenario_time_ns()) / 1e9);
+  const uint32_t completed = exit.steps_completed();
+  const uint32_t total = exit.steps_total();
+  if (!exit.during_steps()) {
+    if (completed == 0) return "after attaching, before the first step";
+    return absl::StrCat("after completing all ", total, total == 1 ? " step" : " steps", time);
+  }
+  if (completed == 0) return absl::StrCat("during the workload, in step 1 of ", total, time);
+  std::string text = absl::StrCat("after completing step ", completed, " of ", total, time);
+  if (facts.in_step) absl::StrAppend(&text, ", during the workload of step ", completed + 1);
+  return text;
+}
+
+// Last line of the scheduler's output that begins with `prefix`; empty when there is none.
+std::string LastLine(const std::string& output, absl::string_view prefix) {
+  std::string found;
+  for (absl::string_view line : absl::StrSplit(output, '\n')) {
+    line = absl::StripAsciiWhitespace(line);
+    if (!line.empty() && absl::StartsWith(line, prefix)) found = std::string(line);
+  }
+  return OneLine(found);
+}
+
+// The kernel's words: what the agent read in the kernel log, else what the scheduler printed of its exit record.
+std::string KernelReason(const Facts& facts) {
+  const std::string detail = OneLine(facts.death->detail());
+  return detail.empty() ? LastLine(facts.scheduler_output, "EXIT:") : detail;
+}
+
+struct Rejection {
+  std::string program;
+  std::string reason;
+};
+
+// The first program that the verifier refused. Its reason is the last line of the log before the statistics.
+bool FindRejection(const std::string& output, Rejection* rejection) {
+  const size_t begin = output.find(kLogBegin);
+  if (begin == std::string::npos) return false;
+  const size_t line_begin = output.rfind('\n', begin) + 1;  // npos + 1 is 0.
+  const std::string line = output.substr(line_begin, begin - line_begin);
+  if (const size_t quote = line.find("prog '"); quote != std::string::npos) {
+    const size_t start = quote + 6;
+    rejection->program = OneLine(line.substr(start, line.find('\'', start) - start));
+  }
+  const size_t log = begin + sizeof(kLogBegin) - 1;
+  const std::string text = output.substr(log, output.find(kLogEnd, log) - log);
+  for (absl::string_view raw : absl::StrSplit(text, '\n')) {
+    const absl::string_view stripped = absl::StripAsciiWhitespace(raw);
+    if (absl::StartsWith(stripped, "processed ")) break;
+    // The line of the end marker begins with libbpf's own prefix.
+    if (!stripped.empty() && !absl::StartsWith(stripped, "libbpf:")) {
+      rejection->reason = OneLine(base::ToStd(stripped));
+    }
+  }
+  return true;
+}
+
+std::string ProcessStatus(const SchedulerExit& exit) {
+  base::ExitStatus status;
+  status.code = exit.exit_code();
+  status.signal = static_cast<int>(exit.signal());
+  return status.ToString();
+}
+
+std::string QuoteOutput(const Facts& facts) {
+  const std::string last = LastLine(facts.scheduler_output, "");
+  return last.empty() ? "" : absl::StrCat("; its last output: ", last);
+}
+
+Candidate MakeCandidate(const char* kind, const Facts& facts) {
+  Candidate candidate;
+  candidate.finding.set_kind(kind);
+  candidate.finding.set_where("scheduler");
+  candidate.finding.set_guest_time_ms(facts.death->scenario_time_ns() / 1'000'000);
+  candidate.order = facts.death.order;
+  candidate.is_cause = true;
+  return candidate;
+}
+
+void AddRejection(const Rejection& rejection, const Facts& facts, std::vector<Candidate>* out) {
+  Candidate candidate = MakeCandidate("VERIFIER_REJECTED", facts);
+  candidate.finding.set_message(absl::StrCat(
+      "the kernel's verifier rejected program ",
+      rejection.program.empty() ? "(unnamed)" : absl::StrCat("'", rejection.program, "'"),
+      rejection.reason.empty() ? "" : absl::StrCat(": ", rejection.reason)));
+  out->push_back(std::move(candidate));
+}
+
+void AddNotAttached(const v1::Scenario& scenario, const Facts& facts, std::vector<Candidate>* out) {
+  const std::string name(base::Basename(scenario.scheduler().name()));
+  Candidate candidate = MakeCandidate("SCHEDULER_NOT_ATTACHED", facts);
+  if (facts.death->cause() == SchedulerExit::EXEC_FAILED) {
+    candidate.finding.set_message(absl::StrCat("scheduler ", OneLine(name), " could not be executed: ",
+                                               OneLine(facts.death->detail())));
+  } else {
+    const uint32_t set_ms = scenario.scheduler().attach_timeout_ms();
+    const std::string limit = absl::StrCat(set_ms != 0 ? set_ms : kDefaultAttachTimeoutMs, "ms");
+    const std::string detail = OneLine(facts.death->detail());
+    const bool no_sched_ext = facts.guest_info && !facts.guest_info->has_sched_ext();
+    candidate.finding.set_message(
+        absl::StrCat("the kernel did not report scheduler ", OneLine(name), " enabled within ", limit,
+                     no_sched_ext ? ": the guest's kernel has no sched_ext" : "",
+                     detail.empty() ? "" : ": ", detail, QuoteOutput(facts)));
+    candidate.finding.set_threshold(limit);
+  }
+  out->push_back(std::move(candidate));
+}
+
+void AddDeath(const Facts& facts, std::vector<Candidate>* out) {
+  const SchedulerExit& exit = *facts.death.fact;
+  Candidate candidate = MakeCandidate("SCHEDULER_DIED", facts);
+  candidate.may_follow = true;  // From VERIFIER_REJECTED.
+  const std::string reason = KernelReason(facts);
+  if (exit.cause() == SchedulerExit::EJECTED) {
+    candidate.finding.set_message(absl::StrCat("scheduler was ejected by the kernel ", When(facts),
+                                               reason.empty() ? "" : ": ", reason));
+    candidate.finding.set_observed(reason);
+  } else {
+    const std::string status = ProcessStatus(exit);
+    candidate.finding.set_message(
+        absl::StrCat("scheduler process died unexpectedly ", When(facts), ": ", status,
+                     reason.empty() ? "" : "; kernel: ", reason,
+                     !exit.was_enabled() && reason.empty() ? QuoteOutput(facts) : ""));
+    candidate.finding.set_observed(status);
+  }
+  out->push_back(std::move(candidate));
+}
+
+}  // namespace
+
+void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
+                          std::vector<Candidate>* candidates) {
+  if (!scenario.has_scheduler() || !facts.death) return;
+  Rejection rejection;
+  const bool rejected = !facts.enabled && FindRejection(facts.scheduler_output, &rejection);
+  if (rejected) AddRejection(rejection, facts, candidates);
+  const SchedulerExit::Cause cause = facts.death->cause();
+  if (cause == SchedulerExit::ATTACH_TIMEOUT || cause == SchedulerExit::EXEC_FAILED) {
+    AddNotAttached(scenario, facts, candidates);
+    candidates->back().may_follow = rejected;
+  } else {
+    AddDeath(facts, candidates);
+  }
+}
+
+}  // namespace ktstr::scenario

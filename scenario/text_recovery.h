@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Finds, in scenario text, the field that a parse error lies in, so that the parser can go on without it. protobuf's
+// TextFormat stops at the first wrong value; a user wants all of them. Used by parse.cc only.
+
+#ifndef KTSTR_SCENARIO_TEXT_RECOVERY_H_
+#define KTSTR_SCENARIO_TEXT_RECOVERY_H_
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ktstr::scenario {
+
+// Lines and columns count from 0, as protobuf's do.
+struct TextToken {
+  std::string text;
+  int line = 0;
+  int column = 0;
+  size_t begin = 0;  // Byte offsets.
+  size_t end = 0;
+};
+
+// "name: value" or "name { ... }" as token indexes.
+struct TextField {
+  size_t name;   // Token of the field's name.
+  size_t end;    // One past the last token.
+  size_t value;  // First token of the value; `end` when there is none.
+  std::optional<size_t> enclosing;  // Name token of the message field around it; unset at top level.
+};
+
+class TextTokens {
+ public:
+  // Tokens that protobuf's tokenizer sees; bytes that are no token are left out.
+  explicit TextTokens(std::string_view text);
+
+  const std::vector<TextToken>& tokens() const { return tokens_; }
+  // Token that starts at this place.
+  std::optional<size_t> At(int line, int column) const;
+  // The innermost field that token `index`, as the place of an error, belongs to; nullopt when it belongs to none.
+  std::optional<TextField> FieldOf(size_t index) const;
+
+ private:
+  bool IsNameOf(size_t index) const;
+  size_t EndOfValue(size_t value) const;
+  std::optional<size_t> OpenerBefore(size_t index) const;
+  TextField MakeField(size_t name) const;
+
+  std::vector<TextToken> tokens_;
+};
+
+}  // namespace ktstr::scenario
+
+#endif  // KTSTR_SCENARIO_TEXT_RECOVERY_H_

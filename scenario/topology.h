@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The guest's CPUs: NUMA nodes, last-level caches, cores, threads. A value; used by the validator, the plan, and by
+// vmm/ to shape the machine. CPUs are numbered node, LLC, core, thread in that order.
+
+#ifndef KTSTR_SCENARIO_TOPOLOGY_H_
+#define KTSTR_SCENARIO_TOPOLOGY_H_
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "ktstr/v1/scenario.pb.h"
+
+namespace ktstr::scenario {
+
+inline constexpr int kMaxNumaNodes = 16;
+// QEMU's q35 with the default interrupt controller takes no more.
+inline constexpr int kMaxCpus = 255;
+
+class Topology {
+ public:
+  // Presets are resolved; an unset message is preset "tiny-1llc". InvalidArgument lists every problem.
+  static absl::StatusOr<Topology> FromProto(const v1::Topology& proto);
+  // Field below `topology` ("" for the message itself) and what is wrong with it; empty when FromProto would succeed.
+  static std::vector<std::pair<std::string, std::string>> ProblemsOf(const v1::Topology& proto);
+
+  int numa_nodes() const { return numa_nodes_; }
+  int llcs() const { return llcs_; }  // Of the whole machine.
+  int cores_per_llc() const { return cores_per_llc_; }
+  int threads_per_core() const { return threads_per_core_; }
+  int num_cpus() const { return llcs_ * cores_per_llc_ * threads_per_core_; }
+
+  std::string Label() const;  // "1n2l4c2t"
+  std::vector<int> AllCpus() const;
+  // All but the last one where there are more than two: the last is left to the root cgroup.
+  std::vector<int> UsableCpus() const;
+  std::vector<int> CpusOfLlc(int llc) const;    // `llc` below llcs().
+  std::vector<int> CpusOfNode(int node) const;  // `node` below numa_nodes().
+  int NodeOfCpu(int cpu) const;                 // `cpu` below num_cpus().
+
+  v1::Topology ToProto() const;  // Counts, no preset.
+
+ private:
+  Topology(int numa_nodes, int llcs, int cores_per_llc, int threads_per_core)
+      : numa_nodes_(numa_nodes),
+        llcs_(llcs),
+        cores_per_llc_(cores_per_llc),
+        threads_per_core_(threads_per_core) {}
+
+  int numa_nodes_;
+  int llcs_;
+  int cores_per_llc_;
+  int threads_per_core_;
+};
+
+struct Preset {
+  std::string_view name;
+  std::string_view label;
+  int cpus;
+};
+// All of them, small ones first. Never changes.
+absl::Span<const Preset> Presets();
+
+}  // namespace ktstr::scenario
+
+#endif  // KTSTR_SCENARIO_TOPOLOGY_H_

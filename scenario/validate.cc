@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "scenario/validate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/cpu_list.h"
+#include "base/string_view.h"
+#include "base/utf8.h"
+#include "scenario/cpuset.h"
+#include "scenario/plan.h"
+#include "scenario/topology.h"
+#include "scenario/work_types.h"
+
+namespace ktstr::scenario {
+namespace {
+
+using base::ToAbsl;
+
+constexpr size_t kMaxNameLength = 64;
+constexpr size_t kMaxCgroupPath = 255;
+constexpr uint32_t kMaxTimeoutMs = 3'600'000;
+
+// Files that the kernel makes in each cgroup begin so: mkdir would fail or hide one.
+constexpr std::string_view kReservedPrefixes[] = {"cgroup.", "cpu.",     "cpuset.", "memory.", "io.",
+                                                  "pids.",   "hugetlb.", "rdma.",   "misc.",   "irq."};
+
+bool IsNameCharacter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+         c == '.' || c == '-';
+}
+
+bool IsName(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxNameLength && text != "." && text != ".." &&
+         std::all_of(text.begin(), text.end(), IsNameCharacter);
+}
+
+class Validator {
+ public:
+  explicit Validator(const v1::Scenario& scenario) : scenario_(scenario) {}
+
+  std::vector<Problem> Run() {
+    CheckHead();
+    CheckTopology();
+    CheckScheduler();
+    if (scenario_.step().empty()) Add("step", "scenario has no step; at least one is needed");
+    CheckNames();
+    for (int s = 0; s < scenario_.step_size(); ++s) {
+      for (int c = 0; c < scenario_.step(s).cgroup_size(); ++c) {
+        CheckCgroup(scenario_.step(s).cgroup(c), CgroupField(s, c));
+      }
+    }
+    CheckWorkerTotal();
+    CheckHolds();
+    CheckChecks();
+    return std::move(problems_);
+  }
+
+ private:
+  template <typename... Args>
+  void Add(std::string field, const Args&... args) {
+    Problem problem;
+    problem.field = std::move(field);
+    problem.message = absl::StrCat(args...);
+    problems_.push_back(std::move(problem));
+  }
+
+  template <typename T>
+  void CheckRange(std::string field, std::string_view name, T value, T low, T high) {
+    if (value < low || value > high) {
+      Add(std::move(field), ToAbsl(name), " ", value, " is out of range; allowed: ", low, " to ", high);
+    }
+  }
+
+  // Escapes in text format can make any bytes; messages and JSON cannot carry them.
+  void CheckUtf8(std::string field, std::string_view name, const std::string& value) {
+    if (base::SanitizeUtf8(value) != value) Add(std::move(field), ToAbsl(name), " is not valid UTF-8");
+  }
+
+  static std::string CgroupField(int step, int cgroup) {
+    return absl::StrCat("step[", step, "].cgroup[", cgroup, "]");
+  }
+
+  void CheckHead() {
+    if (scenario_.name().empty()) {
+      Add("name", "name is missing; 1 to 64 of [A-Za-z0-9_.-]");
+    } else if (!IsName(scenario_.name())) {
+      Add("name", "name '", scenario_.name(), "' is not allowed; 1 to 64 of [A-Za-z0-9_.-]");
+    }
+    CheckUtf8("description", "description", scenario_.description());
+    if (scenario_.description().find('\n') != std::string::npos) {
+      Add("description", "description has more than one line");
+    }
+    if (scenario_.memory_mb() != 0) {
+      CheckRange<uint32_t>("memory_mb", "memory_mb", scenario_.memory_mb(), 256, 16384);
+    }
+    if (scenario_.duration_ms() != 0) {
+      CheckRange<uint32_t>("duration_ms", "duration_ms", scenario_.duration_ms(), 100, kMaxDurationMs);
+    }
+  }
+
+  void CheckTopology() {
+    for (const auto& [field, message] : Topology::ProblemsOf(scenario_.topology())) {
+      Add(field.empty() ? "topology" : absl::StrCat("topology.", field), message);
+    }
+    if (auto topology = Topology::FromProto(scenario_.topology()); topology.ok()) topology_ = *topology;
+  }
+
+  void CheckScheduler() {
+    if (!scenario_.has_scheduler()) return;
+    const v1::Scheduler& scheduler = scenario_.scheduler();
+    if (scheduler.name().empty()) {
+      Add("scheduler.name",
+          "scheduler name is missing; leave the scheduler out to test the kernel's own (EEVDF)");
+    } else if (scheduler.name().find('\0') != std::string::npos || scheduler.name().back() == '/') {
+      Add("scheduler.name", "scheduler name is not the name or path of a program");
+    }
+    CheckUtf8("scheduler.name", "scheduler name", scheduler.name());
+    for (int i = 0; i < scheduler.args_size(); ++i) {
+      CheckUtf8(absl::StrCat("scheduler.args[", i, "]"), "scheduler argument", scheduler.args(i));
+      if (scheduler.args(i).find('\0') != std::string::npos) {
+        Add(absl::StrCat("scheduler.args[", i, "]"), "scheduler argument holds a NUL byte");
+      }
+    }
+    if (scheduler.attach_timeout_ms() != 0) {
+      CheckRange<uint32_t>("scheduler.attach_timeout_ms", "attach_timeout_ms",
+                           scheduler.attach_timeout_ms(), 1, kMaxTimeoutMs);
+    }
+  }
+
+  // Uniqueness and nesting need all names first.
+  void CheckNames() {
+    for (int s = 0; s < scenario_.step_size(); ++s) {
+      for (int c = 0; c < scenario_.step(s).cgroup_size(); ++c) {
+        const v1::Cgroup& cgroup = scenario_.step(s).cgroup(c);
+        const std::string field = absl::StrCat(CgroupField(s, c), ".name");
+        if (!CheckCgroupName(cgroup.name(), field)) continue;
+        if (!cgroups_.emplace(cgroup.name(), &cgroup).second) {
+          Add(field, "cgroup '", cgroup.name(), "' exists already; names are unique in the scenario");
+        }
+      }
+    }
+  }
+
+  bool CheckCgroupName(const std::string& name, const std::string& field) {
+    if (name.empty()) {
+      Add(field, "cgroup name is missing");
+      return false;
+    }
+    if (name.size() > kMaxCgroupPath) {
+      Add(field, "cgroup name of ", name.size(), " bytes is too long; at most ", kMaxCgroupPath);
+      return false;
+    }
+    for (absl::string_view part : absl::StrSplit(name, '/')) {
+      if (!IsName(base::ToStd(part))) {
+        Add(field, "cgroup name '", name,
+            "' is not allowed; components are 1 to 64 of [A-Za-z0-9_.-], joined by '/'");
+        return false;
+      }
+      for (std::string_view prefix : kReservedPrefixes) {
+        if (part.substr(0, prefix.size()) == ToAbsl(prefix)) {
+          Add(field, "cgroup name '", name, "' is not allowed: the kernel's own files begin with '",
+              ToAbsl(prefix), "'");
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  void CheckCgroup(const v1::Cgroup& cgroup, const std::string& field) {
+    if (cgroup.has_cpuset() && topology_.has_value()) CheckCpuset(cgroup, field);
+    if (cgroup.weight() != 0) {
+      CheckRange<uint32_t>(absl::StrCat(field, ".weight"), "weight", cgroup.weight(), 1, 10000);
+    }
+    for (int w = 0; w < cgroup.work_size(); ++w) {
+      CheckWork(cgroup.work(w), absl::StrCat(field, ".work[", w, "]"), cgroup.name());
+    }
+    // The parent with work is the mistake wherever the child stands.
+    const std::string parent = NearestDeclared(cgroup.name());
+    if (!parent.empty() && !cgroups_[parent]->work().empty()) {
+      Add(absl::StrCat(field, ".name"), "cgroup '", parent, "' has work and a child '", cgroup.name(),
+          "'; cgroup v2 keeps processes in leaves: move the work into a child of its own");
+    }
+  }
+
+  void CheckCpuset(const v1::Cgroup& cgroup, const std::string& field) {
+    const std::string where = absl::StrCat(field, ".cpuset");
+    auto cpus = ResolveCpuset(cgroup.cpuset(), *topology_);
+    if (!cpus.ok()) {
+      Add(where, "cgroup '", cgroup.name(), "': cpuset validation failed: ", cpus.status().message());
+      return;
+    }
+    for (std::string at = NearestDeclared(cgroup.name()); !at.empty(); at = NearestDeclared(at)) {
+      if (!cgroups_[at]->has_cpuset()) continue;
+      auto allowed = ResolveCpuset(cgroups_[at]->cpuset(), *topology_);
+      if (allowed.ok() && !std::includes(allowed->begin(), allowed->end(), cpus->begin(), cpus->end())) {
+        Add(where, "cgroup '", cgroup.name(), "': cpuset validation failed: CPUs ",
+            base::FormatCpuList(*cpus), " are not all among the CPUs ", base::FormatCpuList(*allowed),
+            " of the enclosing cgroup '", at, "' (topology ", topology_->Label(), ")");
+      }
+      return;
+    }
+  }
+
+  // The closest enclosing cgroup that the scenario declares; "" when there is none.
+  std::string NearestDeclared(std::string_view name) const {
+    for (std::string_view at = ParentCgroup(name); !at.empty(); at = ParentCgroup(at)) {
+      if (cgroups_.count(std::string(at)) != 0) return std::string(at);
+    }
+    return "";
+  }
+
+  void CheckWork(const v1::Work& work, const std::string& field, const std::string& cgroup) {
+    const WorkType* type = WorkTypeOf(work);
+    if (type == nullptr) {
+      std::string names;
+      for (const WorkType& known : scenario::WorkTypes()) {
+        absl::StrAppend(&names, names.empty() ? "" : ", ", ToAbsl(known.name));
+      }
+      Add(field, "cgroup '", cgroup, "': work has no type; give one of ", names);
+    } else if (const std::string problem = WorkerCountProblem(*type, work.workers()); !problem.empty()) {
+      Add(absl::StrCat(field, ".workers"), "cgroup '", cgroup, "': ", problem);
+    }
+    CheckRange<int32_t>(absl::StrCat(field, ".nice"), "nice", work.nice(), -20, 19);
+    if (work.bursty().has_burst_ms()) {
+      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.burst_ms"), "burst_ms", work.bursty().burst_ms(),
+                           1, 60000);
+    }
+    if (work.bursty().has_sleep_ms()) {
+      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.sleep_ms"), "sleep_ms", work.bursty().sleep_ms(),
+                           1, 60000);
+    }
+    total_workers_ += work.workers();
+  }
+
+  void CheckWorkerTotal() {
+    if (total_workers_ > kMaxWorkers) {
+      Add("", "scenario has ", total_workers_, " workers; at most ", kMaxWorkers);
+    }
+  }
+
+  void CheckHolds() {
+    for (const auto& [step, message] : ResolveHolds(scenario_).problems) {
+      Add(absl::StrCat("step[", step, "].hold"), message);
+    }
+  }
+
+  void CheckChecks() {
+    const v1::Checks& checks = scenario_.checks();
+    if (checks.has_max_gap_ms()) {
+      CheckRange<uint32_t>("checks.max_gap_ms", "max_gap_ms", checks.max_gap_ms(), 1, kMaxDurationMs);
+    }
+    if (checks.has_max_spread_pct() &&
+        !(checks.max_spread_pct() >= 0 && checks.max_spread_pct() <= 100)) {
+      Add("checks.max_spread_pct", "max_spread_pct ", checks.max_spread_pct(),
+          " is out of range; allowed: 0 to 100");
+    }
+  }
+
+  const v1::Scenario& scenario_;
+  std::vector<Problem> problems_;
+  std::optional<Topology> topology_;
+  std::map<std::string, const v1::Cgroup*> cgroups_;  // The first of each name.
+  uint64_t total_workers_ = 0;
+};
+
+}  // namespace
+
+std::vector<Problem> Validate(const v1::Scenario& scenario) { return Validator(scenario).Run(); }
+
+absl::Status ValidationStatus(const v1::Scenario& scenario) {
+  std::string text;
+  for (const Problem& problem : Validate(scenario)) {
+    absl::StrAppend(&text, text.empty() ? "" : "\n", problem.ToString());
+  }
+  return text.empty() ? absl::OkStatus() : absl::InvalidArgumentError(text);
+}
+
+}  // namespace ktstr::scenario

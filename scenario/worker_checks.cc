@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Checks on what the workers did. One finding per cgroup and kind: the worst worker speaks for the others.
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/cpu_list.h"
+#include "base/string_view.h"
+#include "base/subprocess.h"
+#include "scenario/cpuset.h"
+#include "scenario/facts.h"
+#include "scenario/plan.h"
+#include "scenario/topology.h"
+
+namespace ktstr::scenario {
+namespace {
+
+constexpr uint64_t kNsPerMs = 1'000'000;
+
+// What one worker adds to the finding of its cgroup.
+struct Hit {
+  std::string message;
+  std::string observed;
+  std::string threshold;
+  uint64_t severity = 0;
+  uint64_t time_ms = 0;
+  size_t order = 0;
+  bool may_follow = true;
+};
+
+class WorkerChecks {
+ public:
+  WorkerChecks(const v1::Scenario& scenario, const Facts& facts) : scenario_(scenario), facts_(facts) {
+    for (const DeclaredWorker& worker : facts.workers) ++size_[worker.cgroup];
+    if (!scenario.checks().isolation()) return;
+    if (auto topology = Topology::FromProto(scenario.topology()); topology.ok()) {
+      allowed_ = AllowedCpus(scenario, *topology);
+    }
+  }
+
+  void Run(std::vector<Candidate>* out) {
+    for (size_t i = 0; i < facts_.workers.size(); ++i) {
+      if (facts_.losses[i]) CheckLoss(i, facts_.losses[i]);
+      if (facts_.reports[i]) CheckReport(i, facts_.reports[i]);
+    }
+    for (const auto& [key, hit] : worst_) Emit(key.first, key.second, hit, out);
+    CheckFairness(out);
+  }
+
+ private:
+  using Key = std::pair<std::string, std::string>;  // Kind, cgroup.
+
+  void Add(const char* kind, size_t worker, Hit hit) {
+    const Key key(kind, facts_.workers[worker].cgroup);
+    const auto [it, fresh] = worst_.emplace(key, hit);
+    ++count_[key];
+    if (fresh) return;
+    const size_t order = std::min(it->second.order, hit.order);
+    const bool may_follow = it->second.may_follow && hit.may_follow;
+    if (hit.severity > it->second.severity) it->second = std::move(hit);
+    it->second.order = order;
+    it->second.may_follow = may_follow;
+  }
+
+  void Emit(const std::string& kind, const std::string& cgroup, const Hit& hit,
+            std::vector<Candidate>* out) {
+    Candidate candidate;
+    candidate.finding.set_kind(kind);
+    candidate.finding.set_message(hit.message);
+    if (const int count = count_[{kind, cgroup}]; count > 1) {
+      absl::StrAppend(candidate.finding.mutable_message(), "; ", count, " of ", size_[cgroup],
+                      " workers");
+    }
+    candidate.finding.set_where(absl::StrCat("cgroup ", cgroup));
+    candidate.finding.set_observed(hit.observed);
+    candidate.finding.set_threshold(hit.threshold);
+    candidate.finding.set_guest_time_ms(hit.time_ms);
+    candidate.order = hit.order;
+    candidate.may_follow = hit.may_follow;
+    out->push_back(std::move(candidate));
+  }
+
+  std::string Name(size_t worker) const {
+    return absl::StrCat("worker ", worker, " (", base::ToAbsl(facts_.workers[worker].work_type), ")");
+  }
+
+  void CheckLoss(size_t worker, const Seen<v1::WorkerLost>& lost) {
+    Hit hit;
+    hit.order = lost.order;
+    if (lost->silent()) {
+      // The loops of the workers look for the stop signal all the time: one that lives and says nothing did not run.
+      const uint32_t timeout_ms = ReportTimeoutMs(scenario_);
+      hit.message = absl::StrCat("stuck ", timeout_ms, "ms: ", Name(worker),
+                                 " lives, but did not run after the stop signal (threshold ",
+                                 MaxGapMs(scenario_), "ms)");
+      hit.observed = absl::StrCat(timeout_ms, "ms");
+      hit.threshold = absl::StrCat(MaxGapMs(scenario_), "ms");
+      hit.severity = timeout_ms;
+      Add("STUCK", worker, std::move(hit));
+      return;
+    }
+    base::ExitStatus status;
+    status.code = lost->exit_code();
+    status.signal = static_cast<int>(lost->signal());
+    hit.message = absl::StrCat(Name(worker), " died without a report: ", status.ToString());
+    hit.observed = status.ToString();
+    Add("WORKER_DIED", worker, std::move(hit));
+  }
+
+  void CheckReport(size_t worker, const Seen<v1::WorkerReport>& report) {
+    const bool starved = report->work_units() == 0;
+    const bool check_starved =
+        !scenario_.checks().has_not_starved() || scenario_.checks().not_starved();
+    if (starved && check_starved) {
+      Hit hit;
+      hit.order = report.order;
+      hit.message = absl::StrCat(Name(worker), " did no work in ", report->wall_time_ns() / kNsPerMs, "ms");
+      hit.observed = "0";
+      hit.threshold = "1";
+      Add("STARVED", worker, std::move(hit));
+    } else {
+      CheckGap(worker, report);
+    }
+    if (scenario_.checks().isolation()) CheckIsolation(worker, report);
+  }
+
+  void CheckGap(size_t worker, const Seen<v1::WorkerReport>& report) {
+    const uint64_t gap_ms = report->max_gap_ns() / kNsPerMs;
+    const uint32_t threshold_ms = MaxGapMs(scenario_);
+    if (gap_ms <= threshold_ms) return;
+    Hit hit;
+    hit.order = report.order;
+    hit.time_ms = report->max_gap_at_ns() / kNsPerMs;
+    hit.message = absl::StrFormat("stuck %dms on cpu%d at +%dms (threshold %dms)", gap_ms,
+                                  report->max_gap_cpu(), hit.time_ms, threshold_ms);
+    hit.observed = absl::StrCat(gap_ms, "ms");
+    hit.threshold = absl::StrCat(threshold_ms, "ms");
+    hit.severity = gap_ms;
+    // A pause that began before the scheduler was gone has the same root as its end, and is no consequence of it.
+    const uint64_t end_ns = report->max_gap_at_ns();
+    const uint64_t begin_ns = end_ns > report->max_gap_ns() ? end_ns - report->max_gap_ns() : 0;
+    hit.may_follow = !facts_.death || begin_ns >= facts_.death->scenario_time_ns();
+    Add("STUCK", worker, std::move(hit));
+  }
+
+  void CheckIsolation(size_t worker, const Seen<v1::WorkerReport>& report) {
+    const auto it = allowed_.find(facts_.workers[worker].cgroup);
+    if (it == allowed_.end()) return;
+    std::set<int> outside;
+    for (uint32_t cpu : report->cpus_used()) {
+      const int number = static_cast<int>(std::min<uint32_t>(cpu, 65535));
+      if (!std::binary_search(it->second.begin(), it->second.end(), number)) outside.insert(number);
+    }
+    if (outside.empty()) return;
+    Hit hit;
+    hit.order = report.order;
+    hit.observed = base::FormatCpuList({outside.begin(), outside.end()});
+    hit.threshold = base::FormatCpuList(it->second);
+    hit.message = absl::StrCat(Name(worker), " ran on cpu ", hit.observed, " outside its cpuset ",
+                               hit.threshold);
+    hit.severity = outside.size();
+    hit.may_follow = false;
+    Add("ISOLATION", worker, std::move(hit));
+  }
+
+  struct Spread {
+    double low = 100, high = 0;
+    int workers = 0;
+    size_t order = 0;
+    std::set<uint32_t> cpus;
+  };
+
+  void CheckFairness(std::vector<Candidate>* out) const {
+    std::map<std::string, Spread> spreads;
+    for (size_t i = 0; i < facts_.workers.size(); ++i) {
+      const Seen<v1::WorkerReport>& report = facts_.reports[i];
+      if (!report || report->wall_time_ns() == 0) continue;
+      const double share = std::min(100.0, 100.0 * static_cast<double>(report->off_cpu_ns()) /
+                                               static_cast<double>(report->wall_time_ns()));
+      Spread& spread = spreads[facts_.workers[i].cgroup];
+      spread.low = std::min(spread.low, share);
+      spread.high = std::max(spread.high, share);
+      spread.order = std::max(spread.order, report.order);
+      spread.cpus.insert(report->cpus_used().begin(), report->cpus_used().end());
+      ++spread.workers;
+    }
+    const double threshold = scenario_.checks().has_max_spread_pct()
+                                 ? scenario_.checks().max_spread_pct()
+                                 : kDefaultMaxSpreadPct;
+    for (const auto& [cgroup, spread] : spreads) {
+      const double percent = spread.high - spread.low;
+      if (spread.workers < 2 || percent <= threshold) continue;
+      Candidate candidate;
+      // A whole number that hides why the threshold was passed gets a decimal.
+      const int digits = std::round(percent) > threshold ? 0 : 1;
+      candidate.finding.set_kind("UNFAIR");
+      candidate.finding.set_message(absl::StrFormat(
+          "unfair cgroup: spread=%.*f%% (%.*f-%.*f%%) %d workers on %d cpus (threshold %g%%)", digits,
+          percent, digits, spread.low, digits, spread.high, spread.workers, spread.cpus.size(),
+          threshold));
+      candidate.finding.set_where(absl::StrCat("cgroup ", cgroup));
+      candidate.finding.set_observed(absl::StrFormat("%.*f%%", digits, percent));
+      candidate.finding.set_threshold(absl::StrFormat("%g%%", threshold));
+      candidate.order = spread.order;
+      candidate.may_follow = true;
+      out->push_back(std::move(candidate));
+    }
+  }
+
+  const v1::Scenario& scenario_;
+  const Facts& facts_;
+  std::map<std::string, int> size_;
+  std::map<std::string, std::vector<int>> allowed_;
+  std::map<Key, Hit> worst_;
+  std::map<Key, int> count_;
+};
+
+}  // namespace
+
+void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
+                       std::vector<Candidate>* candidates) {
+  WorkerChecks(scenario, facts).Run(candidates);
+}
+
+}  // namespace ktstr::scenario
