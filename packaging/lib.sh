@@ -25,8 +25,9 @@ as_root() {
 }
 
 need_debian() {
-  command -v apt-get > /dev/null && command -v dpkg > /dev/null ||
+  if ! command -v apt-get > /dev/null || ! command -v dpkg > /dev/null; then
     die "no apt here: these scripts install with apt (Debian 12 and 13). Elsewhere, install what cmake --preset dev names."
+  fi
 }
 
 codename() {
@@ -47,14 +48,14 @@ version_at_least() { dpkg --compare-versions "$1" ge "$2"; }
 # The argument is a Debian version, with or without an epoch.
 libbpf_is_recent() { [ -n "$1" ] && version_at_least "${1#*:}" "$KTSTR_MIN_LIBBPF"; }
 
-# The archive that the host installs its own packages from, as its apt sources say: everything fetched comes from there.
+# The archive that the host installs its own release from, as its apt sources say: everything fetched comes from there.
+# Asked of apt as what an update would download, which needs neither root nor package lists.
 host_archive() {
-  local name
-  name=$(codename)
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-    awk -v name="$name" '$3 != "main" { next }
-      $2 == name || $2 == "stable" { print $1; found = 1; exit }
-      first == "" && $1 !~ /security/ { first = $1 }
+  apt-get --print-uris update 2> /dev/null | tr -d "'" |
+    awk -v name="$(codename)" '{ at = index($1, "/dists/"); if (!at) next
+      archive = substr($1, 1, at - 1) "/"; split(substr($1, at + 7), suite, "/") }
+      suite[1] == name || suite[1] == "stable" { print archive; found = 1; exit }
+      first == "" && $1 !~ /security/ { first = archive }
       END { if (!found && first != "") print first }'
 }
 
@@ -63,7 +64,7 @@ host_archive() {
 private_apt() {
   local suite=$1 dir=$KTSTR_DEPS/apt/$1 archive options=
   archive=$(host_archive)
-  [ -n "$archive" ] || die "apt has no source with a main component: \`apt-get indextargets\` lists none. Add your mirror to /etc/apt/sources.list."
+  [ -n "$archive" ] || die "apt has no package source: \`apt-get --print-uris update\` lists none. Add your mirror to /etc/apt/sources.list."
   if [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
     options='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
   fi
