@@ -125,7 +125,25 @@ function(ktstr_make_vmlinux_h dir)
   set(KTSTR_VMLINUX_H ${header} PARENT_SCOPE)
 endfunction()
 
-# bin/NAME from NAME.cc with the object of NAME.bpf.c inside. Static: the guest has no libraries.
+# Sets KTSTR_SCHEDULER_LINK: fully static if the system's libelf can be linked so, else (Debian 13 ships a libelf.a with
+# undefined symbols) with the shared libelf, zlib, zstd and libc, which ktstrctl sends into the guest along with it.
+macro(ktstr_choose_scheduler_link)
+  include(CheckCSourceCompiles)
+  set(CMAKE_REQUIRED_LINK_OPTIONS -static)
+  set(CMAKE_REQUIRED_LIBRARIES elf z zstd)
+  check_c_source_compiles("#include <libelf.h>
+    int main(void) { return elf_end(elf_begin(0, ELF_C_READ, 0)); }" KTSTR_STATIC_LIBELF)
+  unset(CMAKE_REQUIRED_LINK_OPTIONS)
+  unset(CMAKE_REQUIRED_LIBRARIES)
+  if(KTSTR_STATIC_LIBELF)
+    set(KTSTR_SCHEDULER_LINK -static)
+  else()
+    set(KTSTR_SCHEDULER_LINK -static-libgcc -static-libstdc++)
+    message(STATUS "bpf: the static libelf cannot be linked; the schedulers use the shared one")
+  endif()
+endmacro()
+
+# bin/NAME from NAME.cc with the object of NAME.bpf.c inside.
 function(ktstr_scheduler_program name)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.bpf.o)
   add_custom_command(OUTPUT ${object}
@@ -138,5 +156,5 @@ function(ktstr_scheduler_program name)
   set_source_files_properties(${name}.cc PROPERTIES OBJECT_DEPENDS ${object})
   target_compile_definitions(${name} PRIVATE KTSTR_BPF_OBJECT="${object}")
   target_link_libraries(${name} PRIVATE ktstr_scheduler)
-  target_link_options(${name} PRIVATE -static)
+  target_link_options(${name} PRIVATE ${KTSTR_SCHEDULER_LINK})
 endfunction()

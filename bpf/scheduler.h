@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // User space of the sample schedulers: loads one embedded BPF object, attaches its `scheduler_ops`,
-// waits, reports why the kernel let it go. Runs inside the guest (statically linked), as root, one
+// waits, reports why the kernel let it go. Runs inside the guest, as root, one
 // object per process, one thread.
 //
 // What it prints is what a test harness looks for:
