@@ -21,6 +21,7 @@
 #include "guest/console.h"
 #include "guest/mounts.h"
 #include "guest/plan_runner.h"
+#include "guest/quiet.h"
 #include "guest/window.h"
 
 namespace ktstr::guest {
@@ -90,6 +91,7 @@ absl::Status GetReady(const std::string& cmdline, Channel* channel) {
   KTSTR_RETURN_IF_ERROR(BecomeRealTime());
   KTSTR_RETURN_IF_ERROR(ReportGuestInfo(cmdline, channel));
   channel->ReportStage(v1::READY);
+  WaitUntilQuiet("/proc/stat");
   return channel->Doorbell(window::kDoorbellReady);
 }
 
@@ -110,6 +112,7 @@ absl::Status Serve() {
   stats.mutable_channel_stats()->set_full_waits(channel.full_waits());
   channel.Report(std::move(stats));
   channel.ReportStage(v1::DONE);
+  WaitUntilQuiet("/proc/stat");
   return channel.Doorbell(window::kDoorbellDone);
 }
 
