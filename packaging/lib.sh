@@ -148,15 +148,17 @@ cached_kernel() {
 
 # ensure_kernel ROLE KTSTRCTL: fetches the kernel of a role unless it is cached. Sets KERNEL_KEY.
 ensure_kernel() {
-  local role=$1 ktstrctl=$2 package
+  local role=$1 ktstrctl=$2 package line suite
   KERNEL_KEY=$(cached_kernel "$role" "$ktstrctl")
   if [ -n "$KERNEL_KEY" ]; then
     say "kernel $KERNEL_KEY is in the cache"
     return 0
   fi
   package=$(resolve_kernel "$role")
-  say "fetching $package"
-  "$ktstrctl" kernel fetch "deb:$package" || die "ktstrctl kernel fetch deb:$package failed"
+  line=$(kernel_line "$role")
+  suite=${line%% *}
+  say "fetching $package from $suite"
+  "$ktstrctl" kernel fetch "deb:$package" --suite "$suite" || die "ktstrctl kernel fetch deb:$package --suite $suite failed"
   KERNEL_KEY=$(cached_kernel "$role" "$ktstrctl")
   [ -n "$KERNEL_KEY" ] || die "fetched $package, but \`ktstrctl kernel list\` does not show it"
 }
