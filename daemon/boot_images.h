@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Boot images, made once per (agent, kernel) and kept in CACHE/boot. Any thread.
+
+#ifndef KTSTR_DAEMON_BOOT_IMAGES_H_
+#define KTSTR_DAEMON_BOOT_IMAGES_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/fd.h"
+#include "base/mutex.h"
+
+namespace ktstr::daemon {
+
+class BootImages {
+ public:
+  // `dir` is made when the first image is stored.
+  BootImages(std::string dir, std::string agent_program)
+      : dir_(std::move(dir)), agent_program_(std::move(agent_program)) {}
+
+  // The image, open for reading. A cache that cannot be written costs time, not the run. Removes the same kernel's images for
+  // agents of the past.
+  absl::StatusOr<base::UniqueFd> Get(const std::string& kernel_key,
+                                     const std::string& kernel_release,
+                                     const std::string& config_text) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  absl::Status Store(const std::string& path, const std::string& kernel_key, int image);
+
+  const std::string dir_;
+  const std::string agent_program_;
+  base::Mutex mutex_;  // One image is made at a time.
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_BOOT_IMAGES_H_

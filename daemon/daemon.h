@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What ktstrd does, as plain C++: the operations of proto/ktstr/v1/service.proto without gRPC. KtstrService (service.h)
+// translates calls to it, Server (server.h) owns it together with the socket. Any thread, but for Stop().
+
+#ifndef KTSTR_DAEMON_DAEMON_H_
+#define KTSTR_DAEMON_DAEMON_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/flock.h"
+#include "base/mutex.h"
+#include "cache/kernel_cache.h"
+#include "daemon/boot_images.h"
+#include "daemon/config.h"
+#include "daemon/run_manager.h"
+#include "daemon/run_store.h"
+#include "daemon/user_blobs.h"
+#include "daemon/vm_run_executor.h"
+#include "ktstr/v1/service.pb.h"
+
+namespace ktstr::daemon {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
+
+// A kernel file on its way in: appended piece by piece to a file without a name, imported at the end. One thread.
+class KernelUpload {
+ public:
+  // InvalidArgument when more comes than was announced.
+  absl::Status Append(std::string_view data);
+  // InvalidArgument when less came.
+  absl::StatusOr<cache::KernelCache::Imported> Finish();
+
+ private:
+  friend class Daemon;
+  KernelUpload(cache::KernelCache* kernels, base::UniqueFd file,
+               v1::ImportKernelRequest::ImportHeader header)
+      : kernels_(kernels), file_(std::move(file)), header_(std::move(header)) {}
+  cache::KernelCache* const kernels_;
+  base::UniqueFd file_;
+  const v1::ImportKernelRequest::ImportHeader header_;
+  uint64_t received_ = 0;
+};
+
+class Daemon {
+ public:
+  // Opens everything under `options.cache_dir` and takes up the runs of an earlier daemon. FailedPrecondition or
+  // ResourceExhausted, with the path, when the cache cannot be used; AlreadyExists when another ktstrd uses it.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Create(const ServerOptions& options);
+  ~Daemon();
+
+  // FailedPrecondition for a client of another protocol version.
+  absl::StatusOr<v1::HandshakeResponse> Handshake(const Caller& caller,
+                                                  const v1::HandshakeRequest& request);
+  absl::StatusOr<std::vector<std::string>> FindMissingBlobs(const Caller& caller,
+                                                            const std::vector<std::string>& names);
+  absl::StatusOr<std::unique_ptr<cache::BlobWriter>> BeginBlob(const Caller& caller,
+                                                               const std::string& sha256,
+                                                               uint64_t size);
+  // Checks everything that can be known now, stores durably, answers with the id.
+  absl::StatusOr<std::string> SubmitRun(const Caller& caller, const v1::RunSpec& spec);
+  RunManager& runs() { return *runs_; }
+
+  absl::StatusOr<std::vector<v1::KernelEntry>> ListKernels() { return kernels_->List(); }
+  absl::StatusOr<std::unique_ptr<KernelUpload>> BeginKernel(
+      const v1::ImportKernelRequest::ImportHeader& header);
+  // `progress` gets lines for people; `cancelled` is asked now and then. One fetch at a time.
+  absl::StatusOr<v1::KernelEntry> FetchKernel(const v1::FetchKernelRequest& request,
+                                              const std::function<void(const std::string&)>& progress,
+                                              const std::function<bool()>& cancelled);
+
+  // No run is active and no kernel is being fetched.
+  bool Idle() { return runs_->Idle() && fetches_.load() == 0; }
+  // Ends everything that takes long; see RunManager::Stop. Once, by the owner.
+  void Stop();
+
+ private:
+  Daemon(const ServerOptions& options, base::FileLock lock)
+      : options_(options), lock_(std::move(lock)) {}
+  absl::Status CheckBlobs(const Caller& caller, const v1::RunSpec& spec);
+
+  const ServerOptions options_;
+  const base::FileLock lock_;  // One daemon per cache: what is running in runs.db is ours.
+  std::string runs_root_;
+  std::unique_ptr<cache::KernelCache> kernels_;
+  std::unique_ptr<UserBlobs> blobs_;
+  std::unique_ptr<BootImages> boot_;
+  std::unique_ptr<RunStore> store_;
+  std::unique_ptr<VmRunExecutor> executor_;
+  std::unique_ptr<RunManager> runs_;
+  std::atomic<bool> stopping_ = false;
+  std::atomic<int> fetches_ = 0;
+  base::Mutex fetch_mutex_;  // Serializes fetches: apt has one state directory.
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_DAEMON_H_

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What RunManager needs of the code that carries a run out, and what that code may say while it does. Implemented by
+// VmRunExecutor (vm_run_executor.h) and by fakes in tests.
+
+#ifndef KTSTR_DAEMON_RUN_EXECUTOR_H_
+#define KTSTR_DAEMON_RUN_EXECUTOR_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "ktstr/v1/run.pb.h"
+#include "ktstr/v1/service.pb.h"
+
+namespace ktstr::daemon {
+
+// Why a run has to end before its time.
+struct StopRequest {
+  bool interrupted = false;  // The daemon ends; else somebody cancelled the run.
+  std::string reason;
+};
+
+struct RunJob {
+  int64_t number = 0;
+  uid_t uid = 0;
+  v1::RunSpec spec;
+  int64_t submitted_ms = 0;
+};
+
+// Given to the executor for one run; used by the executing thread only.
+class RunReporter {
+ public:
+  virtual ~RunReporter() = default;
+  virtual void Phase(v1::RunPhase::Phase phase, const std::string& detail) = 0;
+  virtual void Progress(const v1::RunProgress& progress) = 0;
+  // Readable (eventfd, never read) from the moment the run has to stop.
+  virtual int stop_fd() const = 0;
+  virtual std::optional<StopRequest> stop() const = 0;
+};
+
+struct RunOutcome {
+  v1::RunRecord record;
+  v1::RunObservations observations;
+};
+
+class RunExecutor {
+ public:
+  virtual ~RunExecutor() = default;
+  // Carries the run out on the calling thread; several runs at once on several threads. What goes wrong is in the record:
+  // a run always has one. Returns soon after `reporter.stop_fd()` becomes readable.
+  virtual RunOutcome Execute(const RunJob& job, RunReporter& reporter) = 0;
+  // The record of a run that ended without being executed to its end: cancelled in the queue, or lost with a daemon.
+  virtual RunOutcome Abandoned(const RunJob& job, const StopRequest& why) = 0;
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_RUN_EXECUTOR_H_

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/run_manager.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+
+namespace ktstr::daemon {
+namespace {
+
+constexpr int kEventsPerRead = 16;
+constexpr uint32_t kDefaultListLimit = 100;
+constexpr uint32_t kMaxListLimit = 10000;
+// People's lines beyond this are dropped, so that a run cannot fill the store.
+constexpr int kMaxProgressEvents = 2000;
+
+v1::RunEvent PhaseEvent(int64_t unix_ms, v1::RunPhase::Phase phase, const std::string& detail) {
+  v1::RunEvent event;
+  event.set_unix_ms(unix_ms);
+  event.mutable_phase()->set_phase(phase);
+  event.mutable_phase()->set_detail(detail);
+  return event;
+}
+
+v1::RunSummary Summary(const StoredRun& run) {
+  v1::RunSummary summary;
+  summary.set_run_id(RunId(run.number));
+  summary.set_scenario(run.scenario);
+  summary.set_state(std::string(RunStateName(run.state)));
+  summary.set_verdict(run.verdict);
+  summary.set_submitted_unix_ms(run.submitted_ms);
+  return summary;
+}
+
+}  // namespace
+
+// Turns what the executor says into events. Used by one worker thread.
+class RunManager::Reporter : public RunReporter {
+ public:
+  Reporter(RunManager* manager, int64_t number, int stop_fd)
+      : manager_(manager), number_(number), stop_fd_(stop_fd) {}
+  void Phase(v1::RunPhase::Phase phase, const std::string& detail) override {
+    manager_->Emit(number_, PhaseEvent(manager_->NowMs(), phase, detail));
+  }
+  void Progress(const v1::RunProgress& progress) override {
+    if (++progress_events_ > kMaxProgressEvents) return;
+    v1::RunEvent event;
+    event.set_unix_ms(manager_->NowMs());
+    *event.mutable_progress() = progress;
+    if (progress_events_ == kMaxProgressEvents) {
+      event.mutable_progress()->set_text(absl::StrCat(progress.text(), " (last line shown)"));
+    }
+    manager_->Emit(number_, std::move(event));
+  }
+  int stop_fd() const override { return stop_fd_; }
+  std::optional<StopRequest> stop() const override {
+    base::MutexLock lock(&manager_->mutex_);
+    return manager_->active_.at(number_).stop;
+  }
+
+ private:
+  RunManager* const manager_;
+  const int64_t number_;
+  const int stop_fd_;
+  int progress_events_ = 0;
+};
+
+absl::StatusOr<std::unique_ptr<RunManager>> RunManager::Create(const RunManagerOptions& options,
+                                                               RunStore* store,
+                                                               RunExecutor* executor) {
+  std::unique_ptr<RunManager> manager(new RunManager(options, store, executor));
+  KTSTR_RETURN_IF_ERROR(manager->TakeUp());
+  for (uint32_t i = 0; i < std::max(1u, options.slots); ++i) {
+    manager->threads_.emplace_back([m = manager.get()] { m->WorkerLoop(); });
+  }
+  manager->threads_.emplace_back([m = manager.get()] { m->HousekeepingLoop(); });
+  return manager;
+}
+
+RunManager::~RunManager() { Stop(); }
+
+absl::StatusOr<RunManager::ActiveRun> RunManager::MakeActive(uid_t uid,
+                                                             const v1::RunSpec& spec) const {
+  ActiveRun run;
+  run.uid = uid;
+  run.cancel_when_unwatched = spec.cancel_when_unwatched();
+  run.grace = options_.unwatched_grace;
+  run.stop_fd.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!run.stop_fd.valid()) return base::ErrnoStatus(errno, "eventfd");
+  return run;
+}
+
+absl::Status RunManager::TakeUp() {
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> left, store_->Unfinished());
+  for (const StoredRun& stored : left) {
+    RunJob job{.number = stored.number, .uid = stored.uid, .submitted_ms = stored.submitted_ms};
+    KTSTR_ASSIGN_OR_RETURN(job.spec, store_->Spec(stored.number));
+    if (stored.state == RunState::kRunning) {
+      const RunOutcome outcome = executor_->Abandoned(
+          job, {.interrupted = true, .reason = "the daemon ended while the run was running"});
+      KTSTR_RETURN_IF_ERROR(
+          store_->Finish(stored.number, outcome.record, outcome.observations, NowMs()).status());
+      continue;
+    }
+    KTSTR_ASSIGN_OR_RETURN(ActiveRun run, MakeActive(stored.uid, job.spec));
+    run.events = stored.events;
+    run.grace = options_.restart_grace;
+    base::MutexLock lock(&mutex_);
+    UpdateUnwatched(&run);
+    active_.emplace(stored.number, std::move(run));
+    queue_.insert(stored.number);
+  }
+  return absl::OkStatus();
+}
+
+std::string RunManager::QueueDetail() {
+  if (queue_.empty() && running_ < static_cast<int>(options_.slots)) return "next to start";
+  return absl::StrCat("place ", queue_.size() + 1, " in the queue, waiting for a VM slot (",
+                      running_, " of ", options_.slots, " in use)");
+}
+
+absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::RunSpec& spec) {
+  KTSTR_ASSIGN_OR_RETURN(ActiveRun run, MakeActive(caller.uid, spec));
+  run.events = 1;
+  std::string detail;
+  {
+    base::MutexLock lock(&mutex_);
+    if (stopping_) return absl::UnavailableError("ktstrd is ending; try again");
+    uint32_t queued = 0;
+    for (int64_t number : queue_) queued += active_.at(number).uid == caller.uid ? 1 : 0;
+    if (queued >= options_.max_queued) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(caller.user, " has ", queued, " runs in the queue, the most that ",
+                       "max_queued_runs of ktstrd's configuration allows: wait for some to end"));
+    }
+    detail = QueueDetail();
+  }
+  // Not under the lock: an fsync takes its time. Runs are started in the order of their numbers all the same.
+  KTSTR_ASSIGN_OR_RETURN(
+      const int64_t number,
+      store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail)));
+  base::MutexLock lock(&mutex_);
+  UpdateUnwatched(&run);
+  active_.emplace(number, std::move(run));
+  queue_.insert(number);
+  changed_.SignalAll();
+  return RunId(number);
+}
+
+void RunManager::Emit(int64_t number, v1::RunEvent event) {
+  absl::StatusOr<uint64_t> count = store_->AppendEvent(number, std::move(event));
+  base::MutexLock lock(&mutex_);
+  ActiveRun& run = active_.at(number);
+  if (count.ok()) {
+    run.events = *count;
+  } else if (run.broken.ok()) {
+    KTSTR_LOG(ERROR) << RunId(number) << ": " << count.status();
+    run.broken = count.status();
+    StopRun(&run, {.interrupted = true, .reason = std::string(count.status().message())});
+  }
+  changed_.SignalAll();
+}
+
+void RunManager::WorkerLoop() {
+  while (true) {
+    int64_t number;
+    {
+      base::MutexLock lock(&mutex_);
+      while (!stopping_ && queue_.empty()) changed_.Wait(&mutex_);
+      if (stopping_) return;
+      number = *queue_.begin();
+      queue_.erase(queue_.begin());
+      active_.at(number).running = true;
+      ++running_;
+    }
+    Work(number);
+    base::MutexLock lock(&mutex_);
+    --running_;
+  }
+}
+
+void RunManager::Work(int64_t number) {
+  RunJob job{.number = number};
+  int stop_fd;
+  std::optional<StopRequest> stop;
+  {
+    base::MutexLock lock(&mutex_);
+    const ActiveRun& run = active_.at(number);
+    job.uid = run.uid;
+    stop_fd = run.stop_fd.get();
+    stop = run.stop;
+  }
+  absl::StatusOr<StoredRun> stored = store_->Get(number);
+  absl::StatusOr<v1::RunSpec> spec = store_->Spec(number);
+  absl::Status status = stored.ok() ? spec.status() : stored.status();
+  if (status.ok()) {
+    job.submitted_ms = stored->submitted_ms;
+    job.spec = *std::move(spec);
+    if (!stop.has_value()) status = store_->SetRunning(number);
+  }
+  if (!status.ok()) {
+    KTSTR_LOG(ERROR) << RunId(number) << ": " << status;
+    stop = StopRequest{.interrupted = true, .reason = std::string(status.message())};
+  }
+  Reporter reporter(this, number, stop_fd);
+  const RunOutcome outcome =
+      stop.has_value() ? executor_->Abandoned(job, *stop) : executor_->Execute(job, reporter);
+  FinishRun(number, job.uid, outcome);
+}
+
+void RunManager::FinishRun(int64_t number, uid_t uid, const RunOutcome& outcome) {
+  absl::StatusOr<uint64_t> count =
+      store_->Finish(number, outcome.record, outcome.observations, NowMs());
+  if (!count.ok()) KTSTR_LOG(ERROR) << RunId(number) << ": not recorded: " << count.status();
+  {
+    base::MutexLock lock(&mutex_);
+    if (!count.ok()) {
+      broken_[number] = base::Annotate(count.status(), absl::StrCat(RunId(number), " ended as ",
+                                                                    v1::Verdict_Name(
+                                                                        outcome.record.verdict()),
+                                                                    ", but was not recorded"));
+    }
+    active_.erase(number);
+    changed_.SignalAll();
+  }
+  if (absl::Status pruned = store_->Prune(uid, options_.max_kept); !pruned.ok()) {
+    KTSTR_LOG(WARNING) << "old runs stay: " << pruned;
+  }
+}
+
+void RunManager::StopRun(ActiveRun* run, StopRequest why) {
+  if (run->stop.has_value()) return;
+  run->stop = std::move(why);
+  if (eventfd_write(run->stop_fd.get(), 1) != 0) KTSTR_LOG(ERROR) << "eventfd_write failed";
+}
+
+void RunManager::UpdateUnwatched(ActiveRun* run) {
+  if (!run->cancel_when_unwatched) return;
+  const auto connected = connections_.find(run->uid);
+  const bool awaited = run->watchers > 0 || (!run->watched_ever && connected != connections_.end() &&
+                                             connected->second > 0);
+  if (awaited) {
+    run->unwatched_since = absl::InfiniteDuration();
+    run->grace = options_.unwatched_grace;
+  } else if (run->unwatched_since == absl::InfiniteDuration()) {
+    run->unwatched_since = options_.clock->Monotonic();
+    changed_.SignalAll();
+  }
+}
+
+absl::Duration RunManager::StopUnwatched() {
+  const absl::Duration now = options_.clock->Monotonic();
+  absl::Duration next = absl::InfiniteDuration();
+  for (auto& [number, run] : active_) {
+    if (run.unwatched_since == absl::InfiniteDuration() || run.stop.has_value()) continue;
+    const absl::Duration due = run.unwatched_since + run.grace;
+    if (due > now) {
+      next = std::min(next, due - now);
+    } else {
+      StopRun(&run, {.reason = "client gone"});
+    }
+  }
+  return next;
+}
+
+void RunManager::HousekeepingLoop() {
+  while (true) {
+    std::optional<int64_t> stopped;
+    {
+      base::MutexLock lock(&mutex_);
+      if (stopping_) return;
+      const absl::Duration next = StopUnwatched();
+      for (int64_t number : queue_) {
+        if (!active_.at(number).stop.has_value()) continue;
+        stopped = number;
+        queue_.erase(number);
+        break;
+      }
+      if (!stopped.has_value() && next == absl::InfiniteDuration()) changed_.Wait(&mutex_);
+      if (!stopped.has_value() && next != absl::InfiniteDuration()) changed_.WaitFor(&mutex_, next);
+    }
+    // Its record is written here: every worker may be busy for long.
+    if (stopped.has_value()) Work(*stopped);
+  }
+}
+
+absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::string& run_id) {
+  const std::optional<int64_t> number = ParseRunId(run_id);
+  if (!number.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("run_id '", run_id.substr(0, 64), "' is not like r-0193"));
+  }
+  absl::StatusOr<StoredRun> run = store_->Get(*number);
+  // Somebody else's run looks like one that is not there.
+  if (run.ok() && run->uid != caller.uid && !caller.admin) {
+    return absl::NotFoundError(absl::StrCat("no run ", run_id,
+                                            "; 'ktstrctl results list' shows those that are kept"));
+  }
+  return run;
+}
+
+absl::StatusOr<std::unique_ptr<RunManager::Watch>> RunManager::OpenWatch(const Caller& caller,
+                                                                         const std::string& run_id,
+                                                                         uint64_t cursor) {
+  KTSTR_ASSIGN_OR_RETURN(const StoredRun stored, Find(caller, run_id));
+  if (cursor > stored.events) {
+    // The run may have gone on since; a cursor beyond what it has now is still a client's mistake.
+    return absl::InvalidArgumentError(absl::StrCat("cursor ", cursor, ": ", run_id, " has ",
+                                                   stored.events, " events"));
+  }
+  base::MutexLock lock(&mutex_);
+  if (auto it = active_.find(stored.number); it != active_.end()) {
+    ++it->second.watchers;
+    it->second.watched_ever = true;
+    UpdateUnwatched(&it->second);
+  }
+  return std::unique_ptr<Watch>(new Watch(this, stored.number, cursor));
+}
+
+RunManager::Watch::~Watch() { manager_->EndWatch(number_); }
+
+void RunManager::EndWatch(int64_t number) {
+  base::MutexLock lock(&mutex_);
+  auto it = active_.find(number);
+  if (it == active_.end()) return;
+  --it->second.watchers;
+  UpdateUnwatched(&it->second);
+}
+
+absl::StatusOr<std::vector<v1::RunEvent>> RunManager::Watch::Next(absl::Duration timeout) {
+  const absl::Duration deadline = manager_->options_.clock->Monotonic() + timeout;
+  {
+    base::MutexLock lock(&manager_->mutex_);
+    while (true) {
+      auto it = manager_->active_.find(number_);
+      if (it == manager_->active_.end() || it->second.events > cursor_) break;
+      // A running run is about to get its last event.
+      if (manager_->stopping_ && !it->second.running) {
+        return absl::UnavailableError(
+            absl::StrCat("ktstrd is ending; ", RunId(number_), " goes on with the next daemon"));
+      }
+      const absl::Duration left = deadline - manager_->options_.clock->Monotonic();
+      if (left <= absl::ZeroDuration()) return std::vector<v1::RunEvent>();
+      manager_->changed_.WaitFor(&manager_->mutex_, left);
+    }
+    if (auto it = manager_->broken_.find(number_); it != manager_->broken_.end()) return it->second;
+  }
+  KTSTR_ASSIGN_OR_RETURN(std::vector<v1::RunEvent> events,
+                         manager_->store_->Events(number_, cursor_, kEventsPerRead));
+  for (const v1::RunEvent& event : events) {
+    cursor_ = event.number() + 1;
+    done_ = done_ || event.has_finished();
+  }
+  // Past the end of a finished run: nothing will ever come.
+  if (events.empty()) done_ = true;
+  return events;
+}
+
+absl::Status RunManager::Cancel(const Caller& caller, const std::string& run_id,
+                                const std::string& reason) {
+  KTSTR_ASSIGN_OR_RETURN(const StoredRun stored, Find(caller, run_id));
+  base::MutexLock lock(&mutex_);
+  auto it = active_.find(stored.number);
+  if (it == active_.end()) return absl::OkStatus();
+  StopRun(&it->second,
+          {.reason = reason.empty() ? absl::StrCat("cancelled by ", caller.user) : reason});
+  changed_.SignalAll();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<v1::RunSummary>> RunManager::List(const Caller& caller, uint32_t limit) {
+  if (limit > kMaxListLimit) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("limit ", limit, ": at most ", kMaxListLimit));
+  }
+  const std::optional<uid_t> uid =
+      caller.admin ? std::nullopt : std::optional<uid_t>(caller.uid);
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs,
+                         store_->List(uid, limit == 0 ? kDefaultListLimit : limit));
+  std::vector<v1::RunSummary> summaries;
+  for (const StoredRun& run : runs) summaries.push_back(Summary(run));
+  return summaries;
+}
+
+absl::StatusOr<v1::GetRunResponse> RunManager::Get(const Caller& caller,
+                                                   const std::string& run_id) {
+  KTSTR_ASSIGN_OR_RETURN(const StoredRun run, Find(caller, run_id));
+  v1::GetRunResponse response;
+  *response.mutable_summary() = Summary(run);
+  if (run.state == RunState::kFinished) {
+    KTSTR_ASSIGN_OR_RETURN(*response.mutable_record(), store_->Record(run.number));
+  }
+  return response;
+}
+
+void RunManager::SetConnections(uid_t uid, int count) {
+  base::MutexLock lock(&mutex_);
+  connections_[uid] = count;
+  for (auto& [number, run] : active_) {
+    if (run.uid == uid) UpdateUnwatched(&run);
+  }
+}
+
+bool RunManager::Idle() {
+  base::MutexLock lock(&mutex_);
+  return active_.empty();
+}
+
+void RunManager::Stop() {
+  {
+    base::MutexLock lock(&mutex_);
+    stopping_ = true;
+    for (auto& [number, run] : active_) {
+      if (run.running) StopRun(&run, {.interrupted = true, .reason = "ktstrd was told to end"});
+    }
+    changed_.SignalAll();
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+}  // namespace ktstr::daemon

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The queue and the life of every run: durable submit, first-in first-out start on a fixed number of worker threads, events
+// for watchers, cancellation, restart. Knows nothing of gRPC and nothing of virtual machines (RunExecutor does).
+//
+// Threads: public functions from any thread. One worker thread per VM slot lives as long as the manager: a VM process is bound
+// to the thread that started it (PR_SET_PDEATHSIG). One more thread cancels runs that nobody waits for any more, and ends
+// cancelled runs of the queue.
+
+#ifndef KTSTR_DAEMON_RUN_MANAGER_H_
+#define KTSTR_DAEMON_RUN_MANAGER_H_
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mutex.h"
+#include "daemon/run_executor.h"
+#include "daemon/run_store.h"
+
+namespace ktstr::daemon {
+
+// Who asks; from SO_PEERCRED, never from a message.
+struct Caller {
+  uid_t uid = 0;
+  std::string user;    // Name of the account, or "uid-N".
+  bool admin = false;  // Sees and cancels every user's runs.
+};
+
+struct RunManagerOptions {
+  uint32_t slots = 1;            // VMs at once.
+  uint32_t max_queued = 10000;   // Per user.
+  uint32_t max_kept = 10000;     // Finished runs per user.
+  absl::Duration unwatched_grace = absl::Seconds(5);
+  absl::Duration restart_grace = absl::Seconds(60);
+  const base::Clock* clock = base::RealClock();
+};
+
+class RunManager {
+ public:
+  // Takes up what an earlier daemon left: queued runs wait on, running ones are finished as INTERRUPTED. `store` and
+  // `executor` outlive the manager.
+  static absl::StatusOr<std::unique_ptr<RunManager>> Create(const RunManagerOptions& options,
+                                                            RunStore* store,
+                                                            RunExecutor* executor);
+  ~RunManager();  // Stop().
+
+  // A stream of one run's events for one reader thread. While a Watch exists, the run counts as watched.
+  class Watch {
+   public:
+    ~Watch();
+    // Events from the cursor on, in order, each once; empty when none came within `timeout`. Unavailable when the daemon
+    // ends; another error when the run's events could not be stored.
+    absl::StatusOr<std::vector<v1::RunEvent>> Next(absl::Duration timeout);
+    // The `finished` event has been handed out.
+    bool done() const { return done_; }
+
+   private:
+    friend class RunManager;
+    Watch(RunManager* manager, int64_t number, uint64_t cursor)
+        : manager_(manager), number_(number), cursor_(cursor) {}
+    RunManager* const manager_;
+    const int64_t number_;
+    uint64_t cursor_;
+    bool done_ = false;
+  };
+
+  // The spec has been checked. ResourceExhausted when the user's queue is full.
+  absl::StatusOr<std::string> Submit(const Caller& caller, const v1::RunSpec& spec);
+  // The manager outlives the Watch. NotFound also for a run of somebody else.
+  absl::StatusOr<std::unique_ptr<Watch>> OpenWatch(const Caller& caller, const std::string& run_id,
+                                                   uint64_t cursor);
+  absl::Status Cancel(const Caller& caller, const std::string& run_id, const std::string& reason);
+  absl::StatusOr<std::vector<v1::RunSummary>> List(const Caller& caller, uint32_t limit);
+  absl::StatusOr<v1::GetRunResponse> Get(const Caller& caller, const std::string& run_id);
+
+  // How many connections of `uid` are open now: keeps runs alive that were submitted and not watched yet.
+  void SetConnections(uid_t uid, int count);
+  // No run is queued or running.
+  bool Idle();
+  // Running runs end as INTERRUPTED, queued ones stay in the store, watches get Unavailable. Returns when all threads ended.
+  void Stop();
+
+ private:
+  class Reporter;
+  struct ActiveRun {
+    uid_t uid = 0;
+    bool running = false;
+    uint64_t events = 0;
+    int watchers = 0;
+    bool watched_ever = false;
+    bool cancel_when_unwatched = false;
+    absl::Duration unwatched_since = absl::InfiniteDuration();  // Monotonic; infinite: somebody waits.
+    absl::Duration grace;
+    std::optional<StopRequest> stop;
+    base::UniqueFd stop_fd;
+    absl::Status broken;  // Its events can no longer be stored.
+  };
+
+  RunManager(const RunManagerOptions& options, RunStore* store, RunExecutor* executor)
+      : options_(options), store_(store), executor_(executor) {}
+  absl::Status TakeUp();
+  absl::StatusOr<ActiveRun> MakeActive(uid_t uid, const v1::RunSpec& spec) const;
+  void WorkerLoop();
+  void HousekeepingLoop();
+  // Time until the next run is due; infinite when none is.
+  absl::Duration StopUnwatched() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Work(int64_t number);
+  void FinishRun(int64_t number, uid_t uid, const RunOutcome& outcome);
+  void Emit(int64_t number, v1::RunEvent event) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t NowMs() const { return absl::ToUnixMillis(options_.clock->Now()); }
+  absl::StatusOr<StoredRun> Find(const Caller& caller, const std::string& run_id);
+  void StopRun(ActiveRun* run, StopRequest why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void UpdateUnwatched(ActiveRun* run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndWatch(int64_t number);
+  std::string QueueDetail() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const RunManagerOptions options_;
+  RunStore* const store_;
+  RunExecutor* const executor_;
+
+  base::Mutex mutex_;
+  base::CondVar changed_;  // Queue, events, stop.
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::set<int64_t> queue_ ABSL_GUARDED_BY(mutex_);  // Ascending: first in, first out.
+  std::map<int64_t, ActiveRun> active_ ABSL_GUARDED_BY(mutex_);
+  std::map<uid_t, int> connections_ ABSL_GUARDED_BY(mutex_);
+  // Runs whose end could not be stored: what their watchers are told.
+  std::map<int64_t, absl::Status> broken_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_RUN_MANAGER_H_

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/run_store.h"
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+
+namespace ktstr::daemon {
+namespace {
+
+constexpr int kSchemaVersion = 1;
+
+// `runs.events` counts the rows of `events`: the next event's number without a search.
+constexpr char kSchema[] =
+    "CREATE TABLE runs("
+    "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"
+    "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL, submitted_ms INTEGER NOT NULL,"
+    "  events INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL, record BLOB, observations BLOB);"
+    "CREATE INDEX runs_by_uid ON runs(uid, state, number);"
+    "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"
+    "CREATE TABLE events("
+    "  run INTEGER NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL,"
+    "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
+    "PRAGMA user_version = 1;";
+
+constexpr char kRunColumns[] = "number, uid, state, verdict, scenario, submitted_ms, events";
+
+absl::Status NoSuchRun(int64_t number) {
+  return absl::NotFoundError(
+      absl::StrCat("no run ", RunId(number), "; 'ktstrctl results list' shows those that are kept"));
+}
+
+}  // namespace
+
+std::string RunId(int64_t number) { return absl::StrFormat("r-%04d", number); }
+
+std::optional<int64_t> ParseRunId(const std::string& id) {
+  int64_t number = 0;
+  if (id.size() > 20 || !absl::StartsWith(id, "r-") || !absl::SimpleAtoi(id.substr(2), &number) ||
+      number < 1 || RunId(number) != id) {
+    return std::nullopt;
+  }
+  return number;
+}
+
+std::string_view RunStateName(RunState state) {
+  switch (state) {
+    case RunState::kQueued:
+      return "queued";
+    case RunState::kRunning:
+      return "running";
+    case RunState::kFinished:
+      return "finished";
+  }
+  return "unknown";
+}
+
+// A prepared statement with its parameters. Lives under the store's lock.
+class RunStore::Statement {
+ public:
+  explicit Statement(sqlite3_stmt* statement) : statement_(statement) {}
+  Statement(Statement&& other) noexcept : statement_(std::exchange(other.statement_, nullptr)) {}
+  Statement& operator=(Statement&&) = delete;
+  ~Statement() { sqlite3_finalize(statement_); }
+
+  Statement& Bind(int index, int64_t value) {
+    sqlite3_bind_int64(statement_, index, value);
+    return *this;
+  }
+  Statement& Bind(int index, const std::string& text) {
+    sqlite3_bind_text(statement_, index, text.data(), text.size(), SQLITE_TRANSIENT);
+    return *this;
+  }
+  Statement& BindMessage(int index, const google::protobuf::MessageLite& message) {
+    const std::string bytes = message.SerializeAsString();
+    sqlite3_bind_blob64(statement_, index, bytes.data(), bytes.size(), SQLITE_TRANSIENT);
+    return *this;
+  }
+  // SQLITE_ROW, SQLITE_DONE or an error.
+  int Step() { return sqlite3_step(statement_); }
+  int64_t Int(int column) const { return sqlite3_column_int64(statement_, column); }
+  std::string Text(int column) const {
+    const auto* text = sqlite3_column_text(statement_, column);
+    return text == nullptr ? std::string()
+                           : std::string(reinterpret_cast<const char*>(text),
+                                         sqlite3_column_bytes(statement_, column));
+  }
+  bool ParseBlob(int column, google::protobuf::MessageLite* out) const {
+    const void* bytes = sqlite3_column_blob(statement_, column);
+    return out->ParseFromArray(bytes, sqlite3_column_bytes(statement_, column));
+  }
+  bool IsNull(int column) const {
+    return sqlite3_column_type(statement_, column) == SQLITE_NULL;
+  }
+
+ private:
+  sqlite3_stmt* statement_;
+};
+
+absl::StatusOr<std::unique_ptr<RunStore>> RunStore::Open(const std::string& path) {
+  // sqlite would make it with the umask's mode; what users ran is theirs alone.
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd file,
+                         base::Open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  file.Reset();
+  sqlite3* db = nullptr;
+  const int rc = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                                 nullptr);
+  std::unique_ptr<RunStore> store(new RunStore(db, path));
+  base::MutexLock lock(&store->mutex_);
+  if (rc != SQLITE_OK) return store->Error("open");
+  sqlite3_busy_timeout(db, 10000);
+  KTSTR_RETURN_IF_ERROR(store->Exec("PRAGMA journal_mode=WAL"));
+  KTSTR_RETURN_IF_ERROR(store->CreateSchema());
+  return store;
+}
+
+RunStore::~RunStore() {
+  base::MutexLock lock(&mutex_);
+  sqlite3_close_v2(db_);
+}
+
+absl::Status RunStore::Error(const char* what) const {
+  const int rc = sqlite3_errcode(db_);
+  const std::string text = absl::StrCat(path_, ": ", what, ": ", sqlite3_errmsg(db_));
+  const int os_error = sqlite3_system_errno(db_);
+  if (rc == SQLITE_FULL || (rc == SQLITE_IOERR && (os_error == ENOSPC || os_error == EDQUOT))) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(text, "; free space on its file system, or set KTSTR_CACHE_DIR"));
+  }
+  if (rc == SQLITE_READONLY || rc == SQLITE_CANTOPEN || rc == SQLITE_PERM) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(text, "; it must be writable, or set KTSTR_CACHE_DIR"));
+  }
+  if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB) {
+    return absl::DataLossError(absl::StrCat(text, "; move it away: the next start makes a new one"));
+  }
+  return absl::InternalError(text);
+}
+
+absl::Status RunStore::Exec(const char* sql) {
+  if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return Error(sql);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RunStore::Statement> RunStore::Prepare(const char* sql) {
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(db_, sql, -1, &statement, nullptr) != SQLITE_OK) return Error(sql);
+  return Statement(statement);
+}
+
+absl::Status RunStore::Begin(bool durable) {
+  KTSTR_RETURN_IF_ERROR(Exec(durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"));
+  return Exec("BEGIN IMMEDIATE");
+}
+
+absl::Status RunStore::End(absl::Status status) {
+  if (status.ok()) status = Exec("COMMIT");
+  if (!status.ok() && sqlite3_get_autocommit(db_) == 0) {
+    sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+  }
+  return status;
+}
+
+absl::Status RunStore::CreateSchema() {
+  int64_t version = 0;
+  {
+    KTSTR_ASSIGN_OR_RETURN(Statement read, Prepare("PRAGMA user_version"));
+    if (read.Step() != SQLITE_ROW) return Error("read the schema version");
+    version = read.Int(0);
+  }
+  if (version == kSchemaVersion) return absl::OkStatus();
+  if (version != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path_, ": schema version ", version, ", this ktstrd has ", kSchemaVersion,
+        ": use the matching ktstr, or move the file away"));
+  }
+  KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
+  return End(Exec(kSchema));
+}
+
+absl::Status RunStore::InsertEvent(int64_t number, uint64_t place, v1::RunEvent event) {
+  event.set_number(place);
+  KTSTR_ASSIGN_OR_RETURN(Statement insert,
+                         Prepare("INSERT INTO events(run, number, event) VALUES(?, ?, ?)"));
+  insert.Bind(1, number).Bind(2, static_cast<int64_t>(place)).BindMessage(3, event);
+  if (insert.Step() != SQLITE_DONE) return Error("store an event");
+  KTSTR_ASSIGN_OR_RETURN(Statement count, Prepare("UPDATE runs SET events = ? WHERE number = ?"));
+  count.Bind(1, static_cast<int64_t>(place + 1)).Bind(2, number);
+  if (count.Step() != SQLITE_DONE) return Error("count an event");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> RunStore::SubmitLocked(uid_t uid, const v1::RunSpec& spec,
+                                               v1::RunEvent queued) {
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement insert,
+      Prepare("INSERT INTO runs(uid, state, scenario, submitted_ms, spec) VALUES(?, 0, ?, ?, ?)"));
+  insert.Bind(1, int64_t{uid}).Bind(2, spec.scenario().name());
+  insert.Bind(3, queued.unix_ms()).BindMessage(4, spec);
+  if (insert.Step() != SQLITE_DONE) return Error("store the run");
+  const int64_t number = sqlite3_last_insert_rowid(db_);
+  KTSTR_RETURN_IF_ERROR(InsertEvent(number, 0, std::move(queued)));
+  return number;
+}
+
+absl::StatusOr<int64_t> RunStore::Submit(uid_t uid, const v1::RunSpec& spec, v1::RunEvent queued) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
+  absl::StatusOr<int64_t> number = SubmitLocked(uid, spec, std::move(queued));
+  KTSTR_RETURN_IF_ERROR(End(number.status()));
+  return number;
+}
+
+absl::Status RunStore::SetRunning(int64_t number) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/false));
+  absl::StatusOr<Statement> update =
+      Prepare("UPDATE runs SET state = 1 WHERE number = ? AND state = 0");
+  if (!update.ok()) return End(update.status());
+  update->Bind(1, number);
+  absl::Status status =
+      update->Step() == SQLITE_DONE ? absl::OkStatus() : Error("mark the run as running");
+  if (status.ok() && sqlite3_changes(db_) != 1) {
+    status = absl::FailedPreconditionError(absl::StrCat(RunId(number), " is not queued"));
+  }
+  return End(status);
+}
+
+absl::StatusOr<uint64_t> RunStore::AppendLocked(int64_t number, v1::RunEvent event) {
+  KTSTR_ASSIGN_OR_RETURN(const StoredRun run, GetLocked(number));
+  if (run.state == RunState::kFinished) {
+    return absl::FailedPreconditionError(absl::StrCat(RunId(number), " has finished"));
+  }
+  KTSTR_RETURN_IF_ERROR(InsertEvent(number, run.events, std::move(event)));
+  return run.events + 1;
+}
+
+absl::StatusOr<uint64_t> RunStore::AppendEvent(int64_t number, v1::RunEvent event) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/false));
+  absl::StatusOr<uint64_t> count = AppendLocked(number, std::move(event));
+  KTSTR_RETURN_IF_ERROR(End(count.status()));
+  return count;
+}
+
+absl::Status RunStore::FinishLocked(int64_t number, const v1::RunRecord& record,
+                                    const v1::RunObservations& observations) {
+  KTSTR_ASSIGN_OR_RETURN(Statement update,
+                         Prepare("UPDATE runs SET state = 2, verdict = ?, record = ?,"
+                                 " observations = ? WHERE number = ?"));
+  update.Bind(1, int64_t{record.verdict()}).BindMessage(2, record);
+  update.BindMessage(3, observations).Bind(4, number);
+  if (update.Step() != SQLITE_DONE) return Error("store the record");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> RunStore::Finish(int64_t number, const v1::RunRecord& record,
+                                          const v1::RunObservations& observations,
+                                          int64_t unix_ms) {
+  v1::RunEvent event;
+  event.set_unix_ms(unix_ms);
+  *event.mutable_finished() = record;
+  base::MutexLock lock(&mutex_);
+  KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
+  absl::StatusOr<uint64_t> count = AppendLocked(number, std::move(event));
+  absl::Status status = count.status();
+  if (status.ok()) status = FinishLocked(number, record, observations);
+  KTSTR_RETURN_IF_ERROR(End(status));
+  return count;
+}
+
+absl::StatusOr<std::vector<v1::RunEvent>> RunStore::Events(int64_t number, uint64_t cursor,
+                                                           int max) {
+  base::MutexLock lock(&mutex_);
+  // A cursor beyond every event that can be is a question for nothing, not an error.
+  if (cursor > static_cast<uint64_t>(INT64_MAX)) return std::vector<v1::RunEvent>();
+  KTSTR_ASSIGN_OR_RETURN(Statement read,
+                         Prepare("SELECT event FROM events WHERE run = ? AND number >= ?"
+                                 " ORDER BY number LIMIT ?"));
+  read.Bind(1, number).Bind(2, static_cast<int64_t>(cursor)).Bind(3, int64_t{max});
+  std::vector<v1::RunEvent> events;
+  int rc;
+  while ((rc = read.Step()) == SQLITE_ROW) {
+    if (!read.ParseBlob(0, &events.emplace_back())) {
+      return absl::DataLossError(absl::StrCat(path_, ": an event of ", RunId(number),
+                                              " is damaged"));
+    }
+  }
+  if (rc != SQLITE_DONE) return Error("read events");
+  return events;
+}
+
+absl::StatusOr<std::vector<StoredRun>> RunStore::Rows(Statement* statement) {
+  std::vector<StoredRun> runs;
+  int rc;
+  while ((rc = statement->Step()) == SQLITE_ROW) {
+    StoredRun& run = runs.emplace_back();
+    run.number = statement->Int(0);
+    run.uid = static_cast<uid_t>(statement->Int(1));
+    run.state = static_cast<RunState>(statement->Int(2));
+    run.verdict = static_cast<v1::Verdict>(statement->Int(3));
+    run.scenario = statement->Text(4);
+    run.submitted_ms = statement->Int(5);
+    run.events = static_cast<uint64_t>(statement->Int(6));
+  }
+  if (rc != SQLITE_DONE) return Error("read runs");
+  return runs;
+}
+
+absl::StatusOr<StoredRun> RunStore::GetLocked(int64_t number) {
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement read,
+      Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs WHERE number = ?").c_str()));
+  read.Bind(1, number);
+  KTSTR_ASSIGN_OR_RETURN(std::vector<StoredRun> runs, Rows(&read));
+  if (runs.empty()) return NoSuchRun(number);
+  return std::move(runs[0]);
+}
+
+absl::StatusOr<StoredRun> RunStore::Get(int64_t number) {
+  base::MutexLock lock(&mutex_);
+  return GetLocked(number);
+}
+
+absl::Status RunStore::ReadMessage(const char* sql, int64_t number,
+                                   google::protobuf::MessageLite* out) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_ASSIGN_OR_RETURN(Statement read, Prepare(sql));
+  read.Bind(1, number);
+  const int rc = read.Step();
+  if (rc == SQLITE_DONE) return NoSuchRun(number);
+  if (rc != SQLITE_ROW) return Error("read a run");
+  if (read.IsNull(0)) {
+    return absl::FailedPreconditionError(absl::StrCat(RunId(number), " has not finished"));
+  }
+  if (!read.ParseBlob(0, out)) {
+    return absl::DataLossError(absl::StrCat(path_, ": ", RunId(number), " is damaged"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::RunSpec> RunStore::Spec(int64_t number) {
+  v1::RunSpec spec;
+  KTSTR_RETURN_IF_ERROR(ReadMessage("SELECT spec FROM runs WHERE number = ?", number, &spec));
+  return spec;
+}
+
+absl::StatusOr<v1::RunRecord> RunStore::Record(int64_t number) {
+  v1::RunRecord record;
+  KTSTR_RETURN_IF_ERROR(ReadMessage("SELECT record FROM runs WHERE number = ?", number, &record));
+  return record;
+}
+
+absl::StatusOr<v1::RunObservations> RunStore::Observations(int64_t number) {
+  v1::RunObservations observations;
+  KTSTR_RETURN_IF_ERROR(
+      ReadMessage("SELECT observations FROM runs WHERE number = ?", number, &observations));
+  return observations;
+}
+
+absl::StatusOr<std::vector<StoredRun>> RunStore::List(std::optional<uid_t> uid, uint32_t limit) {
+  base::MutexLock lock(&mutex_);
+  const std::string where = uid.has_value() ? " WHERE uid = ?2" : "";
+  KTSTR_ASSIGN_OR_RETURN(Statement read, Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs",
+                                                              where,
+                                                              " ORDER BY number DESC LIMIT ?1")
+                                                     .c_str()));
+  read.Bind(1, int64_t{limit});
+  if (uid.has_value()) read.Bind(2, int64_t{*uid});
+  return Rows(&read);
+}
+
+absl::StatusOr<std::vector<StoredRun>> RunStore::Unfinished() {
+  base::MutexLock lock(&mutex_);
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement read,
+      Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs WHERE state < 2 ORDER BY number")
+                  .c_str()));
+  return Rows(&read);
+}
+
+absl::Status RunStore::PruneLocked(uid_t uid, uint32_t keep) {
+  // The newest run that goes, then everything older of the same user.
+  KTSTR_ASSIGN_OR_RETURN(Statement find, Prepare("SELECT number FROM runs WHERE uid = ? AND"
+                                                 " state = 2 ORDER BY number DESC LIMIT 1"
+                                                 " OFFSET ?"));
+  find.Bind(1, int64_t{uid}).Bind(2, int64_t{keep});
+  const int rc = find.Step();
+  if (rc == SQLITE_DONE) return absl::OkStatus();
+  if (rc != SQLITE_ROW) return Error("find old runs");
+  const int64_t last = find.Int(0);
+  for (const char* sql :
+       {"DELETE FROM events WHERE run IN (SELECT number FROM runs WHERE uid = ? AND state = 2 AND"
+        " number <= ?)",
+        "DELETE FROM runs WHERE uid = ? AND state = 2 AND number <= ?"}) {
+    KTSTR_ASSIGN_OR_RETURN(Statement remove, Prepare(sql));
+    remove.Bind(1, int64_t{uid}).Bind(2, last);
+    if (remove.Step() != SQLITE_DONE) return Error("remove old runs");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunStore::Prune(uid_t uid, uint32_t keep) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/false));
+  return End(PruneLocked(uid, keep));
+}
+
+}  // namespace ktstr::daemon

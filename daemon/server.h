@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ktstrd as a library: the socket, the connections, one gRPC server per user, and the Daemon behind them. `main` and the tests
+// use it alike.
+//
+// Connections are accepted here, not by gRPC: SO_PEERCRED says whose it is, a connection that does not begin as HTTP/2 does
+// within 5 s is cut off before gRPC sees it, and then gRPC's server of that user gets the descriptor.
+
+#ifndef KTSTR_DAEMON_SERVER_H_
+#define KTSTR_DAEMON_SERVER_H_
+
+#include <sys/types.h>
+
+#include <list>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/fd.h"
+#include "daemon/config.h"
+#include "daemon/daemon.h"
+#include "daemon/socket.h"
+
+namespace ktstr::daemon {
+
+class Server {
+ public:
+  // When it returns, clients can connect. AlreadyExists when another daemon serves the socket.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
+  ~Server();
+
+  // Serves on the calling thread until `stop_fd` is readable, or until there was no connection and no run for
+  // idle_exit_seconds. Then, in this order: no new clients, running runs end as INTERRUPTED and are recorded, streams
+  // end, the socket is gone. Once.
+  void Serve(int stop_fd);
+
+ private:
+  // A connection that has not said yet that it speaks HTTP/2.
+  struct Pending {
+    base::UniqueFd fd;
+    uid_t uid;
+    absl::Duration deadline;
+    bool partial = false;
+  };
+  // A connection that gRPC has. `watch` is a duplicate that only tells when it ends.
+  struct Open {
+    base::UniqueFd watch;
+    uid_t uid;
+  };
+  struct UserServer;
+
+  Server(const ServerOptions& options, ListeningSocket socket, std::unique_ptr<Daemon> daemon);
+  bool Idle();
+  absl::Duration NextWake() const;
+  void Accept();
+  bool Admit(int fd, uid_t* uid) const;
+  // False: the connection is done with as a pending one.
+  bool Examine(Pending* pending);
+  void HandOver(Pending* pending);
+  UserServer* ServerOf(uid_t uid);
+  void CloseEnded(const std::vector<int>& ended);
+  void CountChanged(uid_t uid);
+  void ShutDown();
+
+  const ServerOptions options_;
+  ListeningSocket socket_;
+  std::unique_ptr<Daemon> daemon_;
+  std::map<uid_t, std::unique_ptr<UserServer>> servers_;
+  std::list<Pending> pending_;
+  std::list<Open> open_;
+  absl::Duration idle_since_;
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_SERVER_H_

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/service.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "daemon/grpc_status.h"
+
+namespace ktstr::daemon {
+namespace {
+
+constexpr size_t kMaxPiece = size_t{1} << 20;
+constexpr size_t kMaxReason = 256;
+// A synchronous handler learns of a client that went away only by asking.
+constexpr absl::Duration kCancelCheckPeriod = absl::Milliseconds(200);
+
+absl::Status CheckPiece(const std::string& data) {
+  if (data.size() <= kMaxPiece) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("data: ", data.size(), " bytes, at most ", kMaxPiece, " a message"));
+}
+
+absl::Status Cancelled() { return absl::CancelledError("the client went away"); }
+
+absl::Status ReceiveBlob(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
+                         grpc::ServerReader<v1::PutBlobRequest>* reader) {
+  v1::PutBlobRequest piece;
+  if (!reader->Read(&piece)) return absl::InvalidArgumentError("PutBlob: no message");
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<cache::BlobWriter> writer,
+                         daemon->BeginBlob(caller, piece.sha256(), piece.size()));
+  do {
+    KTSTR_RETURN_IF_ERROR(CheckPiece(piece.data()));
+    KTSTR_RETURN_IF_ERROR(writer->Append(piece.data()));
+    piece.Clear();
+  } while (reader->Read(&piece));
+  // The stream also ends when the client dies in the middle.
+  if (context->IsCancelled()) return Cancelled();
+  return writer->Commit();
+}
+
+absl::StatusOr<v1::ImportKernelResponse> ReceiveKernel(
+    Daemon* daemon, grpc::ServerContext* context,
+    grpc::ServerReader<v1::ImportKernelRequest>* reader) {
+  v1::ImportKernelRequest piece;
+  if (!reader->Read(&piece) || !piece.has_header()) {
+    return absl::InvalidArgumentError("ImportKernel: the first message must hold the header");
+  }
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<KernelUpload> upload,
+                         daemon->BeginKernel(piece.header()));
+  do {
+    KTSTR_RETURN_IF_ERROR(CheckPiece(piece.data()));
+    KTSTR_RETURN_IF_ERROR(upload->Append(piece.data()));
+    piece.Clear();
+  } while (reader->Read(&piece));
+  if (context->IsCancelled()) return Cancelled();
+  KTSTR_ASSIGN_OR_RETURN(cache::KernelCache::Imported imported, upload->Finish());
+  v1::ImportKernelResponse response;
+  *response.mutable_entry() = std::move(imported.entry);
+  response.set_already_there(imported.already_there);
+  return response;
+}
+
+absl::Status StreamEvents(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
+                          const v1::WatchRunRequest& request,
+                          grpc::ServerWriter<v1::RunEvent>* writer) {
+  KTSTR_ASSIGN_OR_RETURN(
+      std::unique_ptr<RunManager::Watch> watch,
+      daemon->runs().OpenWatch(caller, request.run_id(), request.cursor()));
+  while (!watch->done()) {
+    KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunEvent> events,
+                           watch->Next(kCancelCheckPeriod));
+    for (const v1::RunEvent& event : events) {
+      if (!writer->Write(event)) return Cancelled();
+    }
+    if (context->IsCancelled()) return Cancelled();
+  }
+  return absl::OkStatus();
+}
+
+// Moves the value into `response`, or tells the error.
+template <typename T>
+grpc::Status Answer(absl::StatusOr<T> result, T* response) {
+  if (result.ok()) *response = *std::move(result);
+  return ToGrpc(result.status());
+}
+
+}  // namespace
+
+grpc::Status KtstrService::Handshake(grpc::ServerContext* context,
+                                     const v1::HandshakeRequest* request,
+                                     v1::HandshakeResponse* response) {
+  return Answer(daemon_->Handshake(caller_, *request), response);
+}
+
+grpc::Status KtstrService::FindMissingBlobs(grpc::ServerContext* context,
+                                            const v1::FindMissingBlobsRequest* request,
+                                            v1::FindMissingBlobsResponse* response) {
+  const absl::StatusOr<std::vector<std::string>> missing = daemon_->FindMissingBlobs(
+      caller_, std::vector<std::string>(request->sha256().begin(), request->sha256().end()));
+  if (!missing.ok()) return ToGrpc(missing.status());
+  response->mutable_missing()->Assign(missing->begin(), missing->end());
+  return grpc::Status::OK;
+}
+
+grpc::Status KtstrService::PutBlob(grpc::ServerContext* context,
+                                   grpc::ServerReader<v1::PutBlobRequest>* reader,
+                                   v1::PutBlobResponse* response) {
+  return ToGrpc(ReceiveBlob(daemon_, caller_, context, reader));
+}
+
+grpc::Status KtstrService::SubmitRun(grpc::ServerContext* context,
+                                     const v1::SubmitRunRequest* request,
+                                     v1::SubmitRunResponse* response) {
+  const absl::StatusOr<std::string> id = daemon_->SubmitRun(caller_, request->spec());
+  if (id.ok()) response->set_run_id(*id);
+  return ToGrpc(id.status());
+}
+
+grpc::Status KtstrService::WatchRun(grpc::ServerContext* context,
+                                    const v1::WatchRunRequest* request,
+                                    grpc::ServerWriter<v1::RunEvent>* writer) {
+  return ToGrpc(StreamEvents(daemon_, caller_, context, *request, writer));
+}
+
+grpc::Status KtstrService::CancelRun(grpc::ServerContext* context,
+                                     const v1::CancelRunRequest* request,
+                                     v1::CancelRunResponse* response) {
+  if (request->reason().size() > kMaxReason) {
+    return ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("reason: ", request->reason().size(), " bytes, at most ", kMaxReason)));
+  }
+  return ToGrpc(daemon_->runs().Cancel(caller_, request->run_id(), request->reason()));
+}
+
+grpc::Status KtstrService::ListRuns(grpc::ServerContext* context,
+                                    const v1::ListRunsRequest* request,
+                                    v1::ListRunsResponse* response) {
+  const auto runs = daemon_->runs().List(caller_, request->limit());
+  if (!runs.ok()) return ToGrpc(runs.status());
+  response->mutable_runs()->Assign(runs->begin(), runs->end());
+  return grpc::Status::OK;
+}
+
+grpc::Status KtstrService::GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
+                                  v1::GetRunResponse* response) {
+  return Answer(daemon_->runs().Get(caller_, request->run_id()), response);
+}
+
+grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
+                                       const v1::ListKernelsRequest* request,
+                                       v1::ListKernelsResponse* response) {
+  const auto kernels = daemon_->ListKernels();
+  if (!kernels.ok()) return ToGrpc(kernels.status());
+  response->mutable_kernels()->Assign(kernels->begin(), kernels->end());
+  return grpc::Status::OK;
+}
+
+grpc::Status KtstrService::ImportKernel(grpc::ServerContext* context,
+                                        grpc::ServerReader<v1::ImportKernelRequest>* reader,
+                                        v1::ImportKernelResponse* response) {
+  return Answer(ReceiveKernel(daemon_, context, reader), response);
+}
+
+grpc::Status KtstrService::FetchKernel(grpc::ServerContext* context,
+                                       const v1::FetchKernelRequest* request,
+                                       grpc::ServerWriter<v1::FetchKernelResponse>* writer) {
+  auto progress = [writer](const std::string& line) {
+    v1::FetchKernelResponse response;
+    response.set_progress(line);
+    writer->Write(response);
+  };
+  auto cancelled = [context] { return context->IsCancelled(); };
+  absl::StatusOr<v1::KernelEntry> entry = daemon_->FetchKernel(*request, progress, cancelled);
+  if (!entry.ok()) return ToGrpc(entry.status());
+  v1::FetchKernelResponse response;
+  *response.mutable_entry() = *std::move(entry);
+  writer->Write(response);
+  return grpc::Status::OK;
+}
+
+}  // namespace ktstr::daemon

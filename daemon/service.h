@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// gRPC calls -> Daemon. Translation only. One object per user: who calls is a constructor argument, so that no call can forget
+// to ask. Any thread.
+
+#ifndef KTSTR_DAEMON_SERVICE_H_
+#define KTSTR_DAEMON_SERVICE_H_
+
+#include <utility>
+
+#include "daemon/daemon.h"
+#include "ktstr/v1/service.grpc.pb.h"
+
+namespace ktstr::daemon {
+
+class KtstrService final : public v1::Ktstr::Service {
+ public:
+  // `daemon` outlives the object.
+  KtstrService(Daemon* daemon, Caller caller) : daemon_(daemon), caller_(std::move(caller)) {}
+
+  grpc::Status Handshake(grpc::ServerContext* context, const v1::HandshakeRequest* request,
+                         v1::HandshakeResponse* response) override;
+  grpc::Status FindMissingBlobs(grpc::ServerContext* context,
+                                const v1::FindMissingBlobsRequest* request,
+                                v1::FindMissingBlobsResponse* response) override;
+  grpc::Status PutBlob(grpc::ServerContext* context, grpc::ServerReader<v1::PutBlobRequest>* reader,
+                       v1::PutBlobResponse* response) override;
+  grpc::Status SubmitRun(grpc::ServerContext* context, const v1::SubmitRunRequest* request,
+                         v1::SubmitRunResponse* response) override;
+  grpc::Status WatchRun(grpc::ServerContext* context, const v1::WatchRunRequest* request,
+                        grpc::ServerWriter<v1::RunEvent>* writer) override;
+  grpc::Status CancelRun(grpc::ServerContext* context, const v1::CancelRunRequest* request,
+                         v1::CancelRunResponse* response) override;
+  grpc::Status ListRuns(grpc::ServerContext* context, const v1::ListRunsRequest* request,
+                        v1::ListRunsResponse* response) override;
+  grpc::Status GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
+                      v1::GetRunResponse* response) override;
+  grpc::Status ListKernels(grpc::ServerContext* context, const v1::ListKernelsRequest* request,
+                           v1::ListKernelsResponse* response) override;
+  grpc::Status ImportKernel(grpc::ServerContext* context,
+                            grpc::ServerReader<v1::ImportKernelRequest>* reader,
+                            v1::ImportKernelResponse* response) override;
+  grpc::Status FetchKernel(grpc::ServerContext* context, const v1::FetchKernelRequest* request,
+                           grpc::ServerWriter<v1::FetchKernelResponse>* writer) override;
+
+ private:
+  Daemon* const daemon_;
+  const Caller caller_;
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_SERVICE_H_

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything about a RunSpec that can be judged without looking at the machine: limits, names, references. Pure. What passes is
+// safe to store, to plan and to name files after.
+
+#ifndef KTSTR_DAEMON_SPEC_CHECK_H_
+#define KTSTR_DAEMON_SPEC_CHECK_H_
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "ktstr/v1/run.pb.h"
+
+namespace ktstr::daemon {
+
+inline constexpr int kMaxFiles = 1024;
+inline constexpr uint64_t kMaxFileBytes = uint64_t{512} << 20;
+inline constexpr uint64_t kMaxBundleBytes = uint64_t{1} << 30;
+inline constexpr uint32_t kMaxTimeoutMs = 24 * 3600 * 1000;
+
+// InvalidArgument names the field and what is wrong with it.
+absl::Status CheckRunSpec(const v1::RunSpec& spec);
+
+// The time limit of a checked spec, its default filled in.
+uint32_t TimeoutMs(const v1::RunSpec& spec);
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_SPEC_CHECK_H_

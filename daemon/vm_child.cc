@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/vm_child.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/seqpacket.h"
+#include "base/status_macros.h"
+#include "base/subprocess.h"
+
+namespace ktstr::daemon {
+namespace {
+
+constexpr absl::Duration kExitPatience = absl::Seconds(5);
+
+v1::Observation MakeEnd(v1::VmEnd::Cause cause, std::string detail) {
+  v1::Observation observation;
+  observation.mutable_vm_end()->set_cause(cause);
+  observation.mutable_vm_end()->set_detail(std::move(detail));
+  return observation;
+}
+
+// One VM's course. One thread.
+class VmCourse {
+ public:
+  VmCourse(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener)
+      : launch_(launch), reporter_(reporter), listener_(listener) {}
+
+  std::vector<v1::Observation> Run();
+
+ private:
+  absl::Status Start();
+  void Loop();
+  void HandleStop();
+  void HandlePacket();
+  void HandleEvent(const std::string& data);
+  void Lost();
+  void End(v1::Observation end) { end_ = std::move(end); }
+  // A run that was told to stop ends for that reason, whatever the process says of it then.
+  void ApplyStopReason();
+  absl::Duration Now() const { return base::RealClock()->Monotonic(); }
+
+  const VmLaunch& launch_;
+  const RunReporter& reporter_;
+  const VmListener& listener_;
+  std::optional<base::Child> child_;
+  base::UniqueFd socket_;
+  absl::Duration deadline_;
+  std::optional<StopRequest> stop_;
+  uint64_t bytes_ = 0;
+  std::vector<v1::Observation> observations_;
+  std::optional<v1::Observation> end_;
+  bool said_end_ = false;  // The process said how it ended, so it is about to exit.
+};
+
+absl::Status VmCourse::Start() {
+  KTSTR_ASSIGN_OR_RETURN(auto pair, base::MakeSeqpacketPair());
+  base::SpawnOptions spawn;
+  spawn.argv = {launch_.program};
+  spawn.env = std::vector<std::string>();
+  spawn.fds = {{2, 2}, {3, pair.second.get()}};
+  spawn.new_session = true;
+  spawn.rlimits = {{RLIMIT_CORE, 0}};
+  KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(spawn));
+  child_.emplace(std::move(child));
+  socket_ = std::move(pair.first);
+  v1::VmRequest request;
+  *request.mutable_start() = launch_.start;
+  return base::SendPacket(socket_.get(), request.SerializeAsString(), launch_.fds);
+}
+
+void VmCourse::HandleStop() {
+  stop_ = reporter_.stop();
+  v1::VmRequest request;
+  request.mutable_stop()->set_reason(stop_->reason);
+  // When it is gone already, the end of the stream says so.
+  if (absl::Status sent = base::SendPacket(socket_.get(), request.SerializeAsString()); !sent.ok()) {
+    KTSTR_LOG(INFO) << launch_.start.run_id() << ": VmStop: " << sent;
+  }
+  deadline_ = std::min(deadline_, Now() + launch_.stop_patience);
+}
+
+void VmCourse::Lost() {
+  const std::optional<base::ExitStatus> exit = child_->Wait(kExitPatience);
+  if (exit.has_value() && exit->signal != 0) {
+    End(MakeEnd(v1::VmEnd::INTERRUPTED,
+                absl::StrCat("the VM process was lost: ", exit->ToString())));
+  } else {
+    End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
+                absl::StrCat("the VM process ended without a word: ",
+                             exit.has_value() ? exit->ToString() : "it closed its socket")));
+  }
+}
+
+void VmCourse::HandleEvent(const std::string& data) {
+  v1::VmEvent event;
+  if (!event.ParseFromString(data) || event.event_case() == v1::VmEvent::EVENT_NOT_SET) {
+    End(MakeEnd(v1::VmEnd::ENGINE_FAILED, "the VM process sent what is no VmEvent"));
+    return;
+  }
+  bytes_ += data.size();
+  if (bytes_ > launch_.max_bytes || observations_.size() >= launch_.max_observations) {
+    End(MakeEnd(v1::VmEnd::GUEST_MISBEHAVED,
+                absl::StrCat("flood: more than ", launch_.max_observations, " observations or ",
+                             launch_.max_bytes >> 20, " MiB")));
+    return;
+  }
+  if (event.has_progress()) {
+    listener_.progress(event.progress());
+    return;
+  }
+  if (event.observation().has_vm_end()) {
+    said_end_ = true;
+    End(std::move(*event.mutable_observation()));
+    return;
+  }
+  observations_.push_back(std::move(*event.mutable_observation()));
+  listener_.observation(observations_.back());
+}
+
+void VmCourse::HandlePacket() {
+  absl::StatusOr<base::Packet> packet = base::ReceivePacket(socket_.get(), absl::ZeroDuration());
+  if (packet.ok()) {
+    HandleEvent(packet->data);
+  } else if (absl::IsInvalidArgument(packet.status())) {
+    End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
+                absl::StrCat("the VM process broke the protocol: ", packet.status().message())));
+  } else if (!absl::IsDeadlineExceeded(packet.status())) {
+    Lost();
+  }
+}
+
+void VmCourse::Loop() {
+  while (!end_.has_value()) {
+    const absl::Duration left = deadline_ - Now();
+    if (left <= absl::ZeroDuration()) {
+      End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
+                  absl::StrCat("the VM process did not end by itself within ",
+                               launch_.start.timeout_ms(), " ms and was killed")));
+      return;
+    }
+    pollfd waits[] = {{socket_.get(), POLLIN, 0},
+                      {stop_.has_value() ? -1 : reporter_.stop_fd(), POLLIN, 0}};
+    const int64_t ms = std::min<int64_t>(absl::ToInt64Milliseconds(left) + 1, 60'000);
+    if (poll(waits, 2, static_cast<int>(ms)) < 0 && errno != EINTR) {
+      End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
+                  std::string(base::ErrnoStatus(errno, "poll").message())));
+      return;
+    }
+    if (waits[1].revents != 0) HandleStop();
+    if (waits[0].revents != 0) HandlePacket();
+  }
+}
+
+void VmCourse::ApplyStopReason() {
+  v1::VmEnd* end = end_->mutable_vm_end();
+  if (!stop_.has_value() || end->cause() == v1::VmEnd::DONE) return;
+  end->set_cause(stop_->interrupted ? v1::VmEnd::INTERRUPTED : v1::VmEnd::CANCELLED);
+  end->set_detail(stop_->reason);
+}
+
+std::vector<v1::Observation> VmCourse::Run() {
+  deadline_ = Now() + absl::Milliseconds(launch_.start.timeout_ms()) + launch_.timeout_patience;
+  absl::Status started = Start();
+  if (started.ok()) {
+    Loop();
+  } else if (child_.has_value() && absl::IsUnavailable(started)) {
+    Lost();
+  } else {
+    End(MakeEnd(v1::VmEnd::ENGINE_FAILED, std::string(started.message())));
+  }
+  socket_.Reset();
+  if (child_.has_value() &&
+      !child_->Wait(said_end_ ? kExitPatience : absl::ZeroDuration()).has_value()) {
+    child_->Kill(SIGKILL);
+    child_->Wait(absl::InfiniteDuration());
+  }
+  ApplyStopReason();
+  observations_.push_back(*std::move(end_));
+  return std::move(observations_);
+}
+
+}  // namespace
+
+std::vector<v1::Observation> RunVm(const VmLaunch& launch, const RunReporter& reporter,
+                                   const VmListener& listener) {
+  return VmCourse(launch, reporter, listener).Run();
+}
+
+}  // namespace ktstr::daemon

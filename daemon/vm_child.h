@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One ktstr-vm process seen from the daemon: start, hand over, collect, stop, bury. Nothing that the process sends is believed
+// beyond being well-formed and within limits.
+
+#ifndef KTSTR_DAEMON_VM_CHILD_H_
+#define KTSTR_DAEMON_VM_CHILD_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "daemon/run_executor.h"
+#include "ktstr/v1/vm.pb.h"
+
+namespace ktstr::daemon {
+
+struct VmLaunch {
+  std::string program;   // ktstr-vm
+  v1::VmStart start;
+  std::vector<int> fds;  // In the order that VmStart names.
+  // Of one run: more is a flood.
+  uint64_t max_observations = 200'000;
+  uint64_t max_bytes = uint64_t{80} << 20;
+  absl::Duration stop_patience = absl::Seconds(10);      // After VmStop, before SIGKILL.
+  absl::Duration timeout_patience = absl::Seconds(30);   // Beyond start.timeout_ms.
+};
+
+struct VmListener {
+  std::function<void(const v1::Observation&)> observation;
+  std::function<void(const v1::VmProgress&)> progress;
+};
+
+// Runs the VM to its end. Returns its observations; exactly the last one is a VmEnd, made here when the process did not send
+// one. Blocks; the calling thread must live as long as the call (the child dies with it). At return the process is gone.
+std::vector<v1::Observation> RunVm(const VmLaunch& launch, const RunReporter& reporter,
+                                   const VmListener& listener);
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_VM_CHILD_H_

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/vm_run_executor.h"
+
+#include <fcntl.h>
+#include <pwd.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/subprocess.h"
+#include "base/utf8.h"
+#include "daemon/run_progress.h"
+#include "daemon/run_store.h"
+#include "daemon/sidecar.h"
+#include "daemon/spec_check.h"
+#include "daemon/vm_child.h"
+#include "scenario/evaluate.h"
+#include "scenario/plan.h"
+#include "scenario/record.h"
+#include "scenario/topology.h"
+#include "vmm/bundle.h"
+#include "vmm/kvm_probe.h"
+
+namespace ktstr::daemon {
+namespace {
+
+constexpr size_t kMaxConfigBytes = size_t{4} << 20;
+
+uint32_t Ms(absl::Duration duration) {
+  return static_cast<uint32_t>(
+      std::clamp<int64_t>(absl::ToInt64Milliseconds(duration), 0, UINT32_MAX));
+}
+
+// The harness could not do its work: no machine ran, so there is nothing for Evaluate to see.
+v1::Judgement HarnessError(const absl::Status& status) {
+  v1::Judgement judgement;
+  judgement.set_verdict(v1::ERROR);
+  v1::Finding* finding = judgement.add_findings();
+  finding->set_kind("HARNESS");
+  finding->set_message(base::SanitizeUtf8(status.message().empty() ? status.ToString()
+                                                                   : std::string(status.message())));
+  return judgement;
+}
+
+v1::Observation StopObservation(const StopRequest& why) {
+  v1::Observation observation;
+  observation.mutable_vm_end()->set_cause(why.interrupted ? v1::VmEnd::INTERRUPTED
+                                                          : v1::VmEnd::CANCELLED);
+  observation.mutable_vm_end()->set_detail(why.reason);
+  return observation;
+}
+
+// What the daemon knows of a run before any machine runs.
+v1::RunRecord StartRecord(const RunJob& job, absl::Time start) {
+  v1::RunRecord record;
+  record.set_run_id(RunId(job.number));
+  record.set_reproduce(job.spec.reproduce());
+  record.set_project_commit(job.spec.project_commit().empty() ? "unknown"
+                                                              : job.spec.project_commit());
+  record.set_run_source(job.spec.run_source().empty() ? "local" : job.spec.run_source());
+  record.set_start_time(
+      absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", start, absl::UTCTimeZone()));
+  return record;
+}
+
+void FillSchedulerDigest(const v1::RunSpec& spec, v1::RunRecord* record) {
+  for (const v1::FileRef& file : spec.files()) {
+    if (file.guest_path() == spec.scheduler_path()) {
+      record->mutable_scheduler()->set_digest(file.sha256());
+    }
+  }
+}
+
+}  // namespace
+
+std::string UserName(uid_t uid) {
+  passwd entry;
+  passwd* found = nullptr;
+  char buffer[4096];
+  if (getpwuid_r(uid, &entry, buffer, sizeof(buffer), &found) == 0 && found != nullptr) {
+    return found->pw_name;
+  }
+  return absl::StrCat("uid-", uid);
+}
+
+absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& kvm_device) {
+  if (asked == v1::TCG) return EngineChoice{v1::TCG, "as asked for"};
+  const absl::Status kvm = vmm::CheckKvm(kvm_device);
+  if (asked == v1::AUTO) {
+    return EngineChoice{v1::TCG, kvm.ok() ? "this version has no kvm engine"
+                                          : absl::StrCat("no KVM: ", kvm.message())};
+  }
+  if (!kvm.ok()) return absl::FailedPreconditionError(kvm.message());
+  return absl::FailedPreconditionError(
+      "the kvm engine is not in this version; use --engine tcg (or auto)");
+}
+
+absl::StatusOr<std::string> FindQemu(const std::string& configured) {
+  absl::StatusOr<std::string> found = base::FindProgram(configured);
+  if (found.ok()) return found;
+  return absl::FailedPreconditionError(
+      absl::StrCat(found.status().message(), ": QEMU is needed to run virtual machines. Install it: ",
+                   "sudo apt install qemu-system-x86"));
+}
+
+// What is known so far of one run.
+struct VmRunExecutor::Course {
+  absl::Duration began;
+  std::optional<cache::ResolvedKernel> kernel;
+  v1::Engine engine = v1::TCG;
+  absl::Duration kernel_time;
+  absl::Duration before_engine;  // From the kernel to the start of ktstr-vm.
+  std::vector<v1::Observation> observations;
+};
+
+absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& reporter,
+                                          Course* course) {
+  const absl::Duration begin = base::RealClock()->Monotonic();
+  KTSTR_ASSIGN_OR_RETURN(
+      course->kernel,
+      kernels_->Resolve(job.spec.kernel(), job.spec.scenario().has_scheduler()));
+  course->kernel_time = base::RealClock()->Monotonic() - begin;
+  reporter.Phase(v1::RunPhase::KERNEL, course->kernel->why);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
+  KTSTR_ASSIGN_OR_RETURN(
+      const v1::GuestPlan plan,
+      scenario::MakeGuestPlan(job.spec.scenario(), job.spec.scheduler_path()));
+  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(job.uid));
+  vmm::BundleBuilder builder;
+  builder.AddData("plan.pb", plan.SerializeAsString(), 0644);
+  for (const v1::FileRef& file : job.spec.files()) {
+    absl::StatusOr<base::UniqueFd> blob = blobs->OpenBlob(file.sha256());
+    if (!blob.ok()) {
+      return base::Annotate(blob.status(), absl::StrCat(file.guest_path(), ": its content is gone "
+                                                        "from the blob store; run it again"));
+    }
+    KTSTR_RETURN_IF_ERROR(
+        builder.AddFd(file.guest_path(), blob->get(), file.executable() ? 0755 : 0644));
+  }
+  return builder.Finish();
+}
+
+absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter, Course* course) {
+  const absl::Duration begin = base::RealClock()->Monotonic();
+  const v1::RunSpec& spec = job.spec;
+  KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(spec.engine(), "/dev/kvm"));
+  course->engine = engine.engine;
+  reporter.Phase(v1::RunPhase::STARTING,
+                 absl::StrCat("engine tcg, cold boot, virtual time, seed ",
+                              scenario::SeedOf(spec.scenario()), " (", engine.why, ")"));
+  KTSTR_ASSIGN_OR_RETURN(const std::string qemu, FindQemu(options_.qemu_path));
+  KTSTR_ASSIGN_OR_RETURN(const scenario::Topology topology,
+                         scenario::Topology::FromProto(spec.scenario().topology()));
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd bundle, MakeBundle(job));
+  const cache::ResolvedKernel& kernel = *course->kernel;
+  std::string config;
+  const std::string config_path = base::JoinPath(kernel.dir, "config");
+  if (base::Exists(config_path)) {
+    KTSTR_ASSIGN_OR_RETURN(config, base::ReadFile(config_path, kMaxConfigBytes));
+  }
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd boot,
+                         boot_->Get(kernel.metadata.key(), kernel.metadata.release(), config));
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd image,
+                         base::Open(base::JoinPath(kernel.dir, "vmlinux"), O_RDONLY));
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd program, base::Open(qemu, O_RDONLY));
+
+  VmLaunch launch;
+  launch.program = options_.vm_program;
+  launch.start.set_run_id(RunId(job.number));
+  launch.start.set_engine(engine.engine);
+  *launch.start.mutable_topology() = topology.ToProto();
+  launch.start.set_memory_mb(scenario::MemoryMb(spec.scenario(), topology));
+  launch.start.set_timeout_ms(TimeoutMs(spec));
+  launch.start.set_engine_path(qemu);
+  launch.start.set_take_digest(true);
+  launch.fds = {image.get(), boot.get(), bundle.get(), program.get()};
+  course->before_engine = base::RealClock()->Monotonic() - begin;
+  RunProgress progress(spec.scenario(), &reporter);
+  const VmListener listener = {
+      .observation = [&progress](const v1::Observation& seen) { progress.Observe(seen); },
+      .progress = [&progress](const v1::VmProgress& said) { progress.Say(said.text()); }};
+  course->observations = RunVm(launch, reporter, listener);
+  return absl::OkStatus();
+}
+
+void VmRunExecutor::WriteRecordFile(const RunJob& job, RunReporter& reporter, const Course& course,
+                                    const v1::RunRecord& record) {
+  const std::string key = RunKey(course.kernel->metadata.release(), record.project_commit());
+  absl::StatusOr<std::string> path = WriteSidecar(options_.runs_root, UserName(job.uid), key,
+                                                  job.spec.scenario(), record);
+  if (path.ok()) return;
+  KTSTR_LOG(WARNING) << record.run_id() << ": " << path.status();
+  v1::RunProgress line;
+  line.set_text(absl::StrCat("warning: record file not written: ", path.status().message()));
+  reporter.Progress(line);
+}
+
+RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
+  Course course;
+  course.began = base::RealClock()->Monotonic();
+  const absl::Time start = absl::Now();
+  absl::Status status = ResolveKernel(job, reporter, &course);
+  // A stop that came while the kernel was looked for.
+  if (const std::optional<StopRequest> stop = reporter.stop(); status.ok() && stop.has_value()) {
+    course.observations.push_back(StopObservation(*stop));
+  } else if (status.ok()) {
+    status = RunMachine(job, reporter, &course);
+  }
+  const v1::Judgement judgement =
+      status.ok() ? scenario::Evaluate(job.spec.scenario(), course.observations)
+                  : HarnessError(status);
+  RunOutcome outcome;
+  v1::RunRecord& record = outcome.record;
+  record = StartRecord(job, start);
+  scenario::FillRecord(job.spec.scenario(), course.observations, judgement, &record);
+  FillSchedulerDigest(job.spec, &record);
+  record.mutable_variant()->set_engine(course.engine == v1::KVM ? "kvm" : "tcg");
+  v1::Timings* timings = record.mutable_timings();
+  timings->set_queue_ms(Ms(start - absl::FromUnixMillis(job.submitted_ms)));
+  timings->set_kernel_ms(Ms(course.kernel_time));
+  timings->set_start_ms(timings->start_ms() + Ms(course.before_engine));
+  timings->set_total_ms(timings->queue_ms() + Ms(base::RealClock()->Monotonic() - course.began));
+  timings->set_start(v1::Timings::BOOT);
+  *outcome.observations.mutable_scenario() = job.spec.scenario();
+  if (course.kernel.has_value()) {
+    record.mutable_variant()->set_kernel(course.kernel->metadata.key());
+    WriteRecordFile(job, reporter, course, record);
+  }
+  for (v1::Observation& observation : course.observations) {
+    *outcome.observations.add_observations() = std::move(observation);
+  }
+  return outcome;
+}
+
+RunOutcome VmRunExecutor::Abandoned(const RunJob& job, const StopRequest& why) {
+  RunOutcome outcome;
+  *outcome.observations.mutable_scenario() = job.spec.scenario();
+  *outcome.observations.add_observations() = StopObservation(why);
+  const std::vector<v1::Observation> seen = {outcome.observations.observations(0)};
+  const absl::Time now = absl::Now();
+  outcome.record = StartRecord(job, absl::FromUnixMillis(job.submitted_ms));
+  scenario::FillRecord(job.spec.scenario(), seen, scenario::Evaluate(job.spec.scenario(), seen),
+                       &outcome.record);
+  FillSchedulerDigest(job.spec, &outcome.record);
+  outcome.record.mutable_variant()->set_engine("tcg");
+  v1::Timings* timings = outcome.record.mutable_timings();
+  timings->set_queue_ms(Ms(now - absl::FromUnixMillis(job.submitted_ms)));
+  timings->set_total_ms(timings->queue_ms());
+  return outcome;
+}
+
+}  // namespace ktstr::daemon
