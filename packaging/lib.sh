@@ -94,7 +94,7 @@ CONF
 # refresh_private_apt CONF: downloads the suite's package lists.
 refresh_private_apt() {
   apt-get -c "$1" -qq -o APT::Update::Error-Mode=any update ||
-    die "cannot read the package lists of $(sed -n 's/.*\] //; s/^deb //p' "$(dirname "$1")/etc/sources.list"). Is the network up? Does the mirror carry that suite?"
+    die "cannot read the package lists of $(basename "$(dirname "$1")"). Is the network up? Does the host's mirror carry that suite?"
 }
 
 # kernel_line ROLE: suite and patterns of one line of kernels.txt.
