@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cache/blob_store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "base/string_view.h"
+#include "base/utf8.h"
+
+namespace ktstr::cache {
+
+// What a store and its writers share: which blobs there are, in the order of their use.
+class BlobStoreState {
+ public:
+  BlobStoreState(std::string dir, uint64_t budget)
+      : dir_(std::move(dir)), temporary_dir_(base::JoinPath(dir_, ".tmp")), budget_(budget) {}
+
+  const std::string& temporary_dir() const { return temporary_dir_; }
+  std::string PathOf(const std::string& sha256) const { return base::JoinPath(dir_, sha256); }
+
+  absl::Status Load() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Use(const std::string& sha256) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Reserve(const std::string& sha256, uint64_t size) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Unreserve(uint64_t size) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Put(const std::string& sha256, uint64_t size, const std::string& temporary)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Forget(const std::string& sha256) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Blob {
+    uint64_t size;
+    uint64_t use;  // Key in by_use_.
+  };
+  void EvictLocked(uint64_t needed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetLocked(const std::string& sha256) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddLocked(const std::string& sha256, uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::string dir_;
+  const std::string temporary_dir_;
+  const uint64_t budget_;
+  base::Mutex mutex_;
+  std::map<std::string, Blob> blobs_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, std::string> by_use_ ABSL_GUARDED_BY(mutex_);  // Least recent first.
+  uint64_t next_use_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t stored_ ABSL_GUARDED_BY(mutex_) = 0;    // Bytes of blobs_.
+  uint64_t reserved_ ABSL_GUARDED_BY(mutex_) = 0;  // Bytes announced by writers.
+};
+
+absl::Status BlobStoreState::Load() {
+  KTSTR_ASSIGN_OR_RETURN(std::vector<std::string> names, base::ListDir(dir_));
+  std::vector<std::pair<timespec, std::string>> found;
+  std::map<std::string, uint64_t> sizes;
+  for (const std::string& name : names) {
+    struct stat info {};
+    if (!base::IsSha256Hex(name) || lstat(PathOf(name).c_str(), &info) != 0 ||
+        !S_ISREG(info.st_mode)) {
+      continue;
+    }
+    found.emplace_back(info.st_mtim, name);
+    sizes[name] = static_cast<uint64_t>(info.st_size);
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first.tv_sec, a.first.tv_nsec, a.second) <
+           std::tie(b.first.tv_sec, b.first.tv_nsec, b.second);
+  });
+  base::MutexLock lock(&mutex_);
+  for (const auto& [time, name] : found) AddLocked(name, sizes[name]);
+  EvictLocked(0);
+  return absl::OkStatus();
+}
+
+void BlobStoreState::AddLocked(const std::string& sha256, uint64_t size) {
+  blobs_[sha256] = {size, next_use_};
+  by_use_[next_use_++] = sha256;
+  stored_ += size;
+}
+
+void BlobStoreState::ForgetLocked(const std::string& sha256) {
+  auto found = blobs_.find(sha256);
+  if (found == blobs_.end()) return;
+  stored_ -= found->second.size;
+  by_use_.erase(found->second.use);
+  blobs_.erase(found);
+}
+
+void BlobStoreState::EvictLocked(uint64_t needed) {
+  while (!by_use_.empty() && stored_ + reserved_ + needed > budget_) {
+    std::string oldest = by_use_.begin()->second;
+    if (unlink(PathOf(oldest).c_str()) != 0 && errno != ENOENT) {
+      KTSTR_LOG(WARNING) << base::ErrnoStatus(errno, PathOf(oldest)).message();
+    }
+    ForgetLocked(oldest);
+  }
+}
+
+void BlobStoreState::Forget(const std::string& sha256) {
+  base::MutexLock lock(&mutex_);
+  ForgetLocked(sha256);
+}
+
+bool BlobStoreState::Use(const std::string& sha256) {
+  base::MutexLock lock(&mutex_);
+  auto found = blobs_.find(sha256);
+  if (found == blobs_.end()) return false;
+  // Fails when somebody removed the file behind our back.
+  if (utimensat(AT_FDCWD, PathOf(sha256).c_str(), nullptr, AT_SYMLINK_NOFOLLOW) != 0 &&
+      errno == ENOENT) {
+    ForgetLocked(sha256);
+    return false;
+  }
+  by_use_.erase(found->second.use);
+  found->second.use = next_use_;
+  by_use_[next_use_++] = sha256;
+  return true;
+}
+
+absl::Status BlobStoreState::Reserve(const std::string& sha256, uint64_t size) {
+  base::MutexLock lock(&mutex_);
+  if (size > budget_ || reserved_ > budget_ - size) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "blob ", sha256, " of ", size, " bytes does not fit into the blob store: its budget is ",
+        budget_, " bytes, of which ", reserved_, " are being received"));
+  }
+  EvictLocked(size);
+  reserved_ += size;
+  return absl::OkStatus();
+}
+
+void BlobStoreState::Unreserve(uint64_t size) {
+  base::MutexLock lock(&mutex_);
+  reserved_ -= size;
+}
+
+absl::Status BlobStoreState::Put(const std::string& sha256, uint64_t size,
+                                 const std::string& temporary) {
+  base::MutexLock lock(&mutex_);
+  if (rename(temporary.c_str(), PathOf(sha256).c_str()) != 0) {
+    return base::ErrnoStatus(errno, absl::StrCat("rename ", temporary, " to ", PathOf(sha256)));
+  }
+  ForgetLocked(sha256);  // Two clients may have sent the same.
+  AddLocked(sha256, size);
+  return absl::OkStatus();
+}
+
+BlobWriter::BlobWriter(std::shared_ptr<BlobStoreState> state, std::string sha256, uint64_t size,
+                       std::string path, base::UniqueFd fd)
+    : state_(std::move(state)),
+      sha256_(std::move(sha256)),
+      size_(size),
+      temporary_path_(std::move(path)),
+      fd_(std::move(fd)) {}
+
+BlobWriter::~BlobWriter() {
+  if (!temporary_path_.empty()) unlink(temporary_path_.c_str());
+  state_->Unreserve(size_);
+}
+
+absl::Status BlobWriter::Append(std::string_view data) {
+  if (data.size() > size_ - received_) {
+    return absl::InvalidArgumentError(absl::StrCat("blob ", sha256_, ": more than the ", size_,
+                                                   " bytes that were announced"));
+  }
+  KTSTR_RETURN_IF_ERROR(base::WriteAll(fd_.get(), data, temporary_path_));
+  digest_.Update(data);
+  received_ += data.size();
+  return absl::OkStatus();
+}
+
+absl::Status BlobWriter::Commit() {
+  if (received_ != size_) {
+    return absl::InvalidArgumentError(absl::StrCat("blob ", sha256_, ": ", received_, " of ", size_,
+                                                   " bytes came; send it again"));
+  }
+  if (std::string found = digest_.FinishHex(); found != sha256_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "blob ", sha256_, ": the content has SHA-256 ", found,
+        ", so the file changed while it was sent, or was damaged on the way; send it again"));
+  }
+  // Synced, so that a name never stands for less than its content after a power cut.
+  if (fchmod(fd_.get(), 0400) != 0 || fdatasync(fd_.get()) != 0) {
+    return base::ErrnoStatus(errno, absl::StrCat("write ", temporary_path_));
+  }
+  KTSTR_RETURN_IF_ERROR(state_->Put(sha256_, size_, temporary_path_));
+  temporary_path_.clear();
+  fd_.Reset();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& dir,
+                                                           uint64_t budget_bytes) {
+  auto state = std::make_shared<BlobStoreState>(dir, budget_bytes);
+  KTSTR_RETURN_IF_ERROR(base::MakeDirs(dir, 0700));
+  KTSTR_RETURN_IF_ERROR(base::RemoveAll(state->temporary_dir()));
+  KTSTR_RETURN_IF_ERROR(base::MakeDirs(state->temporary_dir(), 0700));
+  KTSTR_RETURN_IF_ERROR(state->Load());
+  return std::unique_ptr<BlobStore>(new BlobStore(std::move(state)));
+}
+
+std::vector<std::string> BlobStore::FindMissing(const std::vector<std::string>& sha256s) {
+  std::vector<std::string> missing;
+  std::set<std::string> seen;
+  for (const std::string& sha256 : sha256s) {
+    if (!seen.insert(sha256).second) continue;
+    if (!state_->Use(sha256)) missing.push_back(sha256);
+  }
+  return missing;
+}
+
+absl::StatusOr<std::unique_ptr<BlobWriter>> BlobStore::Begin(const std::string& sha256,
+                                                             uint64_t size) {
+  if (!base::IsSha256Hex(sha256)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
+                     "' is no SHA-256 in lower-case hex"));
+  }
+  KTSTR_RETURN_IF_ERROR(state_->Reserve(sha256, size));
+  std::string path = base::JoinPath(state_->temporary_dir(), "blob.XXXXXX");
+  base::UniqueFd fd(mkostemp(path.data(), O_CLOEXEC));
+  if (!fd.valid()) {
+    absl::Status status = base::ErrnoStatus(errno, absl::StrCat("create ", path));
+    state_->Unreserve(size);
+    return status;
+  }
+  return std::unique_ptr<BlobWriter>(
+      new BlobWriter(state_, sha256, size, std::move(path), std::move(fd)));
+}
+
+absl::StatusOr<base::UniqueFd> BlobStore::OpenBlob(const std::string& sha256) {
+  if (state_->Use(sha256)) {
+    absl::StatusOr<base::UniqueFd> fd =
+        base::Open(state_->PathOf(sha256), O_RDONLY | O_NOFOLLOW);
+    if (fd.ok() || !absl::IsNotFound(fd.status())) return fd;
+    state_->Forget(sha256);
+  }
+  return absl::NotFoundError(absl::StrCat(
+      "blob ", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
+      " is not in the store: it was never sent, or made room for others; send it"));
+}
+
+}  // namespace ktstr::cache

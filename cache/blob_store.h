@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Files that clients send, named by their SHA-256: schedulers, payloads, shared libraries. One process (ktstrd) has the
+// store; any thread.
+//
+//   DIR/SHA256         a whole blob, read-only; its modification time is its last use
+//   DIR/.tmp/NAME      one being received
+//
+// Above the budget the least recently used go. A descriptor from OpenBlob stays good when its blob goes.
+
+#ifndef KTSTR_CACHE_BLOB_STORE_H_
+#define KTSTR_CACHE_BLOB_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/fd.h"
+#include "base/sha256.h"
+
+namespace ktstr::cache {
+
+class BlobStoreState;
+
+// Receives one blob. One thread at a time. May outlive the store.
+class BlobWriter {
+ public:
+  ~BlobWriter();  // Without Commit: removes the temporary file.
+  // InvalidArgument when more bytes come than were announced; ResourceExhausted on a full disk.
+  absl::Status Append(std::string_view data);
+  // InvalidArgument when bytes are missing or the content has another SHA-256. Once.
+  absl::Status Commit();
+
+ private:
+  friend class BlobStore;
+  BlobWriter(std::shared_ptr<BlobStoreState> state, std::string sha256, uint64_t size,
+             std::string path, base::UniqueFd fd);
+
+  const std::shared_ptr<BlobStoreState> state_;
+  const std::string sha256_;
+  const uint64_t size_;
+  uint64_t received_ = 0;
+  std::string temporary_path_;  // Empty once it is in place.
+  base::UniqueFd fd_;
+  base::Sha256 digest_;
+};
+
+class BlobStore {
+ public:
+  // Makes `dir` (0700), removes what killed receivers left, and evicts down to `budget_bytes`.
+  static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& dir,
+                                                         uint64_t budget_bytes);
+
+  // Those of `sha256s` that are not there (malformed names among them), in their order, each once. The others count as
+  // used now.
+  std::vector<std::string> FindMissing(const std::vector<std::string>& sha256s);
+  // Makes room for `size` bytes. InvalidArgument for a malformed name, ResourceExhausted when the blobs being received
+  // leave no room in the budget.
+  absl::StatusOr<std::unique_ptr<BlobWriter>> Begin(const std::string& sha256, uint64_t size);
+  // Read-only, at offset 0. NotFound when it is not there.
+  absl::StatusOr<base::UniqueFd> OpenBlob(const std::string& sha256);
+
+ private:
+  explicit BlobStore(std::shared_ptr<BlobStoreState> state) : state_(std::move(state)) {}
+  const std::shared_ptr<BlobStoreState> state_;
+};
+
+}  // namespace ktstr::cache
+
+#endif  // KTSTR_CACHE_BLOB_STORE_H_
