@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/bundle/upload.h"
+
+#include <fcntl.h>
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "client/connect.h"
+
+namespace ktstr::client {
+namespace {
+
+constexpr size_t kPiece = size_t{1} << 20;
+
+// Reads a piece at `offset`; short only at the end of the file.
+absl::StatusOr<std::string> ReadPiece(int fd, uint64_t offset, uint64_t left,
+                                      const std::string& path) {
+  std::string data(std::min<uint64_t>(kPiece, left), '\0');
+  size_t done = 0;
+  while (done < data.size()) {
+    const ssize_t n =
+        pread(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", path));
+    if (n == 0)
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": became shorter while it was sent. Start again"));
+    done += static_cast<size_t>(n);
+  }
+  return data;
+}
+
+absl::Status PutOne(v1::Ktstr::StubInterface* stub, const BundleFile& file,
+                    const std::function<void(uint64_t)>& sent) {
+  KTSTR_ASSIGN_OR_RETURN(const base::UniqueFd fd, base::Open(file.path, O_RDONLY));
+  grpc::ClientContext context;
+  v1::PutBlobResponse response;
+  const auto writer = stub->PutBlob(&context, &response);
+  uint64_t offset = 0;
+  bool open = true;
+  while (open && (offset < file.ref.size() || offset == 0)) {
+    v1::PutBlobRequest request;
+    if (offset == 0) {
+      request.set_sha256(file.ref.sha256());
+      request.set_size(file.ref.size());
+    }
+    absl::StatusOr<std::string> piece =
+        ReadPiece(fd.get(), offset, file.ref.size() - offset, file.path);
+    if (!piece.ok()) {
+      context.TryCancel();
+      writer->Finish().ok();  // The reason is known here, the answer would be "cancelled".
+      return piece.status();
+    }
+    offset += piece->size();
+    request.set_data(*std::move(piece));
+    open = writer->Write(request);
+    if (open) sent(request.data().size());
+    if (file.ref.size() == 0) break;
+  }
+  if (open) writer->WritesDone();
+  return base::Annotate(FromGrpc(writer->Finish()), absl::StrCat("upload of ", file.path));
+}
+
+}  // namespace
+
+absl::Status UploadFiles(v1::Ktstr::StubInterface* stub, const std::vector<BundleFile>& files,
+                         const std::function<void(uint64_t sent, uint64_t total)>& progress) {
+  if (files.empty()) return absl::OkStatus();
+  std::map<std::string, const BundleFile*> by_digest;
+  for (const BundleFile& file : files) by_digest.emplace(file.ref.sha256(), &file);
+  v1::FindMissingBlobsRequest request;
+  for (const auto& [digest, file] : by_digest) request.add_sha256(digest);
+  v1::FindMissingBlobsResponse response;
+  {
+    grpc::ClientContext context;
+    KTSTR_RETURN_IF_ERROR(FromGrpc(stub->FindMissingBlobs(&context, request, &response)));
+  }
+  uint64_t total = 0, done = 0;
+  for (const std::string& digest : response.missing()) {
+    const auto found = by_digest.find(digest);
+    if (found == by_digest.end())
+      return absl::InternalError(
+          absl::StrCat("the daemon misses a blob that it was not asked for: ", digest));
+    total += found->second->ref.size();
+  }
+  for (const std::string& digest : response.missing()) {
+    KTSTR_RETURN_IF_ERROR(PutOne(stub, *by_digest.at(digest), [&](uint64_t bytes) {
+      done += bytes;
+      progress(done, total);
+    }));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ktstr::client

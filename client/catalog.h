@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What scenarios can be made of, as `list` shows it. Tables of text, the first row a heading; a
+// test compares them with the protos, so that nothing is listed that does not exist. Any thread.
+
+#ifndef KTSTR_CLIENT_CATALOG_H_
+#define KTSTR_CLIENT_CATALOG_H_
+
+#include <string>
+#include <vector>
+
+namespace ktstr::client {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+Rows ScenarioRows();
+Rows PresetRows();
+Rows WorkTypeRows();
+Rows CheckRows();
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_CATALOG_H_

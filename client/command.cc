@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/command.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <optional>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "base/status_macros.h"
+#include "client/private_daemon.h"
+
+namespace ktstr::client {
+namespace {
+
+// An argument of a scheduler looks like an option of ours ("--sched-arg --slice-us"): joined, it
+// cannot be taken for one.
+std::vector<std::string> JoinSchedulerArgs(int argc, const char* const* argv) {
+  std::vector<std::string> out;
+  for (int i = 1; i < argc; ++i) {
+    std::string arg = argv[i];
+    if (arg == "--sched-arg" && i + 1 < argc) arg = absl::StrCat(arg, "=", argv[++i]);
+    out.push_back(std::move(arg));
+  }
+  return out;
+}
+
+void AddGlobalOptions(CLI::App* app, GlobalOptions* global, std::string* color) {
+  app->add_option("--socket", global->socket,
+                  "Socket of the daemon (else KTSTR_SOCKET, the system's, a private one)")
+      ->type_name("PATH");
+  app->add_flag("--json", global->json, "Answer in JSON on stdout; everything else goes to stderr");
+  CLI::Option* verbose = app->add_flag("-v,--verbose", global->verbose, "Say more on the way");
+  app->add_flag("-q,--quiet", global->quiet, "Say nothing on the way; errors and results only")
+      ->excludes(verbose);
+  app->add_option("--color", *color,
+                  "When to use colours (auto: on a terminal, unless NO_COLOR is set)")
+      ->type_name("auto|always|never")
+      ->check(CLI::IsMember({"auto", "always", "never"}));
+}
+
+// CLI11 reports over several lines at times; an error here is one paragraph.
+std::string OneParagraph(std::string text) { return absl::StrReplaceAll(text, {{"\n", " "}}); }
+
+std::string CommandPath(const CLI::App& app) {
+  std::string path = "ktstrctl";
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    absl::StrAppend(&path, " ", at->get_name());
+  }
+  return path;
+}
+
+// Parses; the exit code when nothing is left to do (help, a wrong option).
+std::optional<int> Parse(CLI::App* app, std::vector<std::string> args) {
+  std::vector<std::string> reversed(args.rbegin(), args.rend());
+  try {
+    app->parse(std::move(reversed));
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app->exit(error);
+    const std::string path = CommandPath(*app);
+    std::cerr << path << ": " << OneParagraph(error.what()) << ". See `" << path << " --help`.\n";
+    return kUsage;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string Env(const char* name) {
+  const char* value = getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::unique_ptr<Terminal> MakeTerminal(const GlobalOptions& global, bool machine) {
+  TerminalOptions options;
+  options.color = global.color;
+  options.machine_stdout = machine;
+  options.quiet = global.quiet;
+  return std::make_unique<Terminal>(options);
+}
+
+absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global,
+                                                     Terminal* terminal, int interrupt_fd) {
+  ConnectOptions options;
+  options.socket = global.socket;
+  options.private_socket = PrivateSocketPath(getenv("XDG_RUNTIME_DIR"), geteuid());
+  options.interrupt_fd = interrupt_fd;
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
+                         Session::Open([options] { return Connect(options); }));
+  const v1::HandshakeResponse& daemon = session->connection()->daemon();
+  const std::string wanted = Env("KTSTR_CACHE_DIR");
+  if (daemon.private_daemon() && !wanted.empty() && wanted != daemon.cache_dir()) {
+    terminal->Note(absl::StrCat(
+        "warning: the private daemon that runs already (pid ", daemon.daemon_pid(),
+        ") uses the cache ", daemon.cache_dir(), ", not KTSTR_CACHE_DIR=", wanted,
+        "; end it (kill ", daemon.daemon_pid(), ") or set XDG_RUNTIME_DIR to have another one"));
+  }
+  if (global.verbose) {
+    terminal->Note(absl::StrCat("daemon: ", session->connection()->socket(), ", ",
+                                daemon.daemon_version(), ", pid ", daemon.daemon_pid(), ", cache ",
+                                daemon.cache_dir(), ", runs ", daemon.runs_dir()));
+  }
+  return session;
+}
+
+ExitCode Fail(Terminal* terminal, const absl::Status& status) {
+  terminal->Error(absl::StrCat("ktstrctl: ", status.message()));
+  return ExitCodeOf(status);
+}
+
+ExitCode Usage(Terminal* terminal, const absl::Status& status) {
+  terminal->Error(absl::StrCat("ktstrctl: ", status.message()));
+  return kUsage;
+}
+
+int Main(int argc, const char* const* argv) {
+  GlobalOptions global;
+  std::string color = "auto";
+  Action action;
+  CLI::App app(
+      "Tests of Linux schedulers: boots a kernel in a virtual machine, runs a scheduler under load "
+      "in it, and says\n"
+      "pass or fail, with the reasons.",
+      "ktstrctl");
+  app.fallthrough();
+  app.require_subcommand(1);
+  app.footer(
+      "Example:\n  ktstrctl run steady\n\nExit codes: 0 passed or skipped, 1 FAIL, 2 INCONCLUSIVE, "
+      "64 wrong flags, 65 "
+      "invalid input,\n69 something needed is not there, 70 ERROR of the harness, 75 contended, "
+      "130 interrupted.");
+  AddGlobalOptions(&app, &global, &color);
+  AddRunCommands(&app, &action);
+  AddCheckCommand(&app, &action);
+  AddListCommands(&app, &action);
+  AddKernelCommands(&app, &action);
+  AddResultsCommands(&app, &action);
+  AddVersionCommand(&app, &action);
+  if (const std::optional<int> code = Parse(&app, JoinSchedulerArgs(argc, argv))) return *code;
+  if (color == "always") global.color = ColorMode::kAlways;
+  if (color == "never") global.color = ColorMode::kNever;
+  if (global.socket.empty()) global.socket = Env("KTSTR_SOCKET");
+  return action(global);
+}
+
+}  // namespace ktstr::client

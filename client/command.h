@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What all commands of ktstrctl share. A command is added to the command line by an Add… function;
+// parsing stores its action, which runs afterwards. Main thread only.
+
+#ifndef KTSTR_CLIENT_COMMAND_H_
+#define KTSTR_CLIENT_COMMAND_H_
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/connect.h"
+#include "client/exit_codes.h"
+#include "client/terminal.h"
+
+namespace ktstr::client {
+
+struct GlobalOptions {
+  std::string socket;  // --socket, else KTSTR_SOCKET.
+  bool json = false;
+  bool verbose = false;
+  bool quiet = false;
+  ColorMode color = ColorMode::kAuto;
+};
+
+using Action = std::function<ExitCode(const GlobalOptions&)>;
+
+void AddRunCommands(CLI::App* app, Action* action);      // run, attach, cancel
+void AddCheckCommand(CLI::App* app, Action* action);     // check
+void AddListCommands(CLI::App* app, Action* action);     // list …
+void AddKernelCommands(CLI::App* app, Action* action);   // kernel …
+void AddResultsCommands(CLI::App* app, Action* action);  // results …
+void AddVersionCommand(CLI::App* app, Action* action);   // version
+
+// The whole program: parses, runs, returns the exit code.
+int Main(int argc, const char* const* argv);
+
+// Value of an environment variable; empty when it is not set.
+std::string Env(const char* name);
+
+// A terminal for the answers of a command; `machine` when stdout is read by a program while people
+// are told on stderr.
+std::unique_ptr<Terminal> MakeTerminal(const GlobalOptions& global, bool machine);
+
+// The daemon of this command line. Warns when a private daemon works on another cache than
+// KTSTR_CACHE_DIR names.
+absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global,
+                                                     Terminal* terminal, int interrupt_fd = -1);
+
+// "ktstrctl: MESSAGE" on stderr, and the exit code for it.
+ExitCode Fail(Terminal* terminal, const absl::Status& status);
+ExitCode Usage(Terminal* terminal, const absl::Status& status);
+
+// One unary call on the session's connection with a deadline.
+template <typename Request, typename Response>
+absl::Status Call(const Session& session,
+                  grpc::Status (v1::Ktstr::StubInterface::*method)(grpc::ClientContext*,
+                                                                   const Request&, Response*),
+                  const Request& request, Response* response) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+  const std::shared_ptr<Connection> connection = session.connection();
+  return FromGrpc((connection->stub()->*method)(&context, request, response));
+}
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_COMMAND_H_

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// run, attach, cancel.
+#include <poll.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "client/bundle/upload.h"
+#include "client/command.h"
+#include "client/run_options.h"
+#include "client/run_reporter.h"
+#include "client/signals.h"
+
+namespace ktstr::client {
+namespace {
+
+constexpr int kTickMs = 200;
+
+// Follows the flow to its end. The first signal cancels (or leaves, where the runs are not this
+// command's), the second leaves. True when a signal came.
+bool Wait(RunFlow* flow, RunReporter* reporter, Terminal* terminal, SignalFd* signals,
+          bool cancel_on_signal) {
+  bool interrupted = false;
+  while (!flow->done()) {
+    reporter->Tick();
+    pollfd fds[2] = {{signals->fd(), POLLIN, 0}, {flow->done_fd(), POLLIN, 0}};
+    poll(fds, 2, terminal->live() ? kTickMs : -1);
+    if (!signals->Take()) continue;
+    if (interrupted || !cancel_on_signal) {
+      flow->Leave();
+      return true;
+    }
+    interrupted = true;
+    terminal->Note("cancelling; waiting for the records (once more to leave at once)");
+    flow->Cancel("interrupted by the user");
+  }
+  return interrupted;
+}
+
+absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpec>& specs,
+                            bool json, Terminal* terminal) {
+  for (const v1::RunSpec& spec : specs) {
+    v1::SubmitRunRequest request;
+    *request.mutable_spec() = spec;
+    v1::SubmitRunResponse response;
+    KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::SubmitRun, request, &response));
+    terminal->Machine(json ? absl::StrCat("{\"runId\":\"", response.run_id(), "\"}\n")
+                           : absl::StrCat(response.run_id(), "\n"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Upload(const Session& session, const RunPlan& plan, Terminal* terminal) {
+  if (plan.files.empty()) return absl::OkStatus();
+  return UploadFiles(
+      session.connection()->stub(), plan.files, [terminal](uint64_t sent, uint64_t total) {
+        terminal->Live(absl::StrCat("sending the scheduler and its libraries: ", sent >> 20, " of ",
+                                    (total + 1048575) >> 20, " MiB"));
+      });
+}
+
+ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
+  SignalFd signals;
+  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json || options.ktap);
+  if (options.ktap && global.json) {
+    return Usage(terminal.get(),
+                 absl::InvalidArgumentError("--ktap and --json both want stdout: choose one"));
+  }
+  absl::StatusOr<RunChoices> choices = ParseChoices(options);
+  if (!choices.ok()) return Usage(terminal.get(), choices.status());
+  absl::StatusOr<RunPlan> plan = MakeRunPlan(options, *choices, PlanPlacesOfProcess());
+  if (!plan.ok()) {
+    // Scenario problems keep the form FILE:LINE:COLUMN of compilers, so that editors find them.
+    terminal->Error(plan.status().message());
+    return kBadInput;
+  }
+  for (const std::string& warning : plan->warnings)
+    terminal->Note(absl::StrCat("warning: ", warning));
+  if (choices->seed_drawn) terminal->Note(absl::StrCat("seed ", *choices->overrides.seed));
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      OpenSession(global, terminal.get(), signals.fd());
+  if (!session.ok()) return Fail(terminal.get(), session.status());
+  if (absl::Status status = Upload(**session, *plan, terminal.get()); !status.ok())
+    return Fail(terminal.get(), status);
+  if (options.detach) {
+    const absl::Status status = SubmitDetached(**session, plan->specs, global.json, terminal.get());
+    return status.ok() ? kOk : Fail(terminal.get(), status);
+  }
+  ReportOptions report;
+  report.json = global.json;
+  report.ktap = options.ktap;
+  report.verbose = global.verbose;
+  report.junit_file = options.junit;
+  report.sidecar_directory =
+      options.output_directory.empty() ? Env("KTSTR_SIDECAR_DIR") : options.output_directory;
+  report.policy = options.policy;
+  RunReporter reporter(terminal.get(), report, plan->specs.size());
+  RunFlowOptions flow_options;
+  flow_options.in_flight = options.jobs;
+  bool interrupted = false;
+  {
+    RunFlow flow(session->get(), &reporter, flow_options);
+    flow.Submit(std::move(plan->specs));
+    interrupted = Wait(&flow, &reporter, terminal.get(), &signals, /*cancel_on_signal=*/true);
+  }
+  const ExitCode code = reporter.Finish();
+  return interrupted ? kInterrupted : code;
+}
+
+ExitCode Attach(const std::string& run_id, const GlobalOptions& global) {
+  SignalFd signals;
+  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      OpenSession(global, terminal.get(), signals.fd());
+  if (!session.ok()) return Fail(terminal.get(), session.status());
+  ReportOptions report;
+  report.json = global.json;
+  report.verbose = global.verbose;
+  RunReporter reporter(terminal.get(), report, 1);
+  {
+    RunFlow flow(session->get(), &reporter, RunFlowOptions());
+    flow.Follow({run_id});
+    if (Wait(&flow, &reporter, terminal.get(), &signals, /*cancel_on_signal=*/false))
+      return kInterrupted;
+  }
+  return reporter.Finish();
+}
+
+ExitCode Cancel(const std::string& run_id, const GlobalOptions& global) {
+  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
+  absl::StatusOr<std::unique_ptr<Session>> session = OpenSession(global, terminal.get());
+  if (!session.ok()) return Fail(terminal.get(), session.status());
+  v1::CancelRunRequest request;
+  request.set_run_id(run_id);
+  request.set_reason("ktstrctl cancel");
+  v1::CancelRunResponse response;
+  const absl::Status status =
+      Call(**session, &v1::Ktstr::StubInterface::CancelRun, request, &response);
+  if (!status.ok()) return Fail(terminal.get(), status);
+  terminal->Note(absl::StrCat(run_id, " cancelled"));
+  return kOk;
+}
+
+}  // namespace
+
+void AddRunCommands(CLI::App* app, Action* action) {
+  AddRunOptions(app, [action](const RunOptions& options) {
+    *action = [options](const GlobalOptions& global) { return Run(options, global); };
+  });
+  const auto run_id = std::make_shared<std::string>();
+  CLI::App* attach =
+      app->add_subcommand("attach", "Follow a run to its end; Ctrl-C leaves it running");
+  attach->add_option("RUN", *run_id, "Id of the run, as `results list` shows it")->required();
+  attach->footer("Example:\n  ktstrctl attach r-0001");
+  attach->callback([action, run_id] {
+    *action = [run_id](const GlobalOptions& global) { return Attach(*run_id, global); };
+  });
+  CLI::App* cancel =
+      app->add_subcommand("cancel", "Stop a run; a run that has ended already is no error");
+  cancel->add_option("RUN", *run_id, "Id of the run, as `results list` shows it")->required();
+  cancel->footer("Example:\n  ktstrctl cancel r-0001");
+  cancel->callback([action, run_id] {
+    *action = [run_id](const GlobalOptions& global) { return Cancel(*run_id, global); };
+  });
+}
+
+}  // namespace ktstr::client

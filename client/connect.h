@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From the environment to a daemon that answers. The socket named by --socket or KTSTR_SOCKET; else
+// the system's, when it accepts; else the private daemon's, which is started when needed. Two
+// clients at once start one daemon: the start is under a lock beside the socket, and the daemon
+// itself admits one per user.
+
+#ifndef KTSTR_CLIENT_CONNECT_H_
+#define KTSTR_CLIENT_CONNECT_H_
+
+#include <grpcpp/channel.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/fd.h"
+#include "base/mutex.h"
+#include "ktstr/v1/service.grpc.pb.h"
+
+namespace ktstr::client {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr char kSystemSocket[] = "/run/ktstr/ktstrd.sock";
+
+// A connection after its handshake. Any thread.
+class Connection {
+ public:
+  Connection(std::shared_ptr<grpc::Channel> channel, v1::HandshakeResponse daemon,
+             std::string socket)
+      : stub_(v1::Ktstr::NewStub(channel)),
+        daemon_(std::move(daemon)),
+        socket_(std::move(socket)) {}
+  v1::Ktstr::StubInterface* stub() const { return stub_.get(); }
+  const v1::HandshakeResponse& daemon() const { return daemon_; }
+  const std::string& socket() const { return socket_; }
+
+ private:
+  std::unique_ptr<v1::Ktstr::StubInterface> stub_;
+  v1::HandshakeResponse daemon_;
+  std::string socket_;
+};
+
+struct ConnectOptions {
+  std::string socket;  // --socket or KTSTR_SOCKET; empty: system, then private.
+  std::string system_socket = kSystemSocket;
+  std::string private_socket;  // PrivateSocketPath().
+  std::string daemon_program;  // Empty: FindDaemonProgram().
+  int interrupt_fd = -1;       // Readable: give up with Cancelled.
+};
+
+// connect(2) on a unix socket. Unavailable when nobody listens there (missing or stale),
+// PermissionDenied, and FailedPrecondition when the path is too long for a unix socket.
+absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path);
+
+absl::StatusOr<std::shared_ptr<Connection>> Connect(const ConnectOptions& options);
+
+// A gRPC status with its message and the code that it stands for.
+absl::Status FromGrpc(const grpc::Status& status);
+
+// The connection of a command, made again when it is lost. Any thread.
+class Session {
+ public:
+  using Connector = std::function<absl::StatusOr<std::shared_ptr<Connection>>()>;
+  static absl::StatusOr<std::unique_ptr<Session>> Open(Connector connector);
+
+  std::shared_ptr<Connection> connection() const;
+  // Connects again unless another thread has already replaced `lost`.
+  absl::Status Reconnect(const std::shared_ptr<Connection>& lost);
+
+ private:
+  Session(Connector connector, std::shared_ptr<Connection> connection)
+      : connector_(std::move(connector)), connection_(std::move(connection)) {}
+
+  const Connector connector_;
+  base::Mutex connecting_;  // Held while a new connection is made.
+  mutable base::Mutex mutex_;
+  std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_CONNECT_H_

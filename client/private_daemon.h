@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The user's own daemon: where its socket is, and how it is started when nobody serves there. It
+// outlives the client that started it and ends by itself when idle. Any thread.
+
+#ifndef KTSTR_CLIENT_PRIVATE_DAEMON_H_
+#define KTSTR_CLIENT_PRIVATE_DAEMON_H_
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace ktstr::client {
+
+// $XDG_RUNTIME_DIR/ktstr/ktstrd.sock, else /tmp/ktstr-UID/ktstrd.sock. `runtime_dir` may be null,
+// empty or relative: then it does not count.
+std::string PrivateSocketPath(const char* runtime_dir, uid_t uid);
+
+// Makes the socket's directory (0700) or checks the one that is there: a directory, no link, of
+// user `uid`, closed to others.
+absl::Status PrepareSocketDirectory(const std::string& directory, uid_t uid);
+
+struct DaemonStart {
+  std::string socket;
+  std::string program;  // ktstrd
+  absl::Duration timeout = absl::Seconds(30);
+  int interrupt_fd = -1;  // Readable: give up with Cancelled.
+};
+
+// Starts the daemon in a session of its own, its messages in ktstrd.log beside the socket, and
+// waits for its word that it serves. Returns as well when it says that another one runs already.
+absl::Status StartDaemon(const DaemonStart& start);
+
+// ktstrd beside this program, else on PATH.
+absl::StatusOr<std::string> FindDaemonProgram();
+
+// The directory of the running program.
+std::string ProgramDirectory();
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_PRIVATE_DAEMON_H_

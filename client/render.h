@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A run in words, as docs/ and scripts know them. Pure functions from records to text with
+// newlines; guest bytes in a record (logs, console) are made safe for a terminal here. Any thread.
+
+#ifndef KTSTR_CLIENT_RENDER_H_
+#define KTSTR_CLIENT_RENDER_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "client/exit_codes.h"
+#include "ktstr/v1/kernel.pb.h"
+#include "ktstr/v1/run.pb.h"
+#include "ktstr/v1/service.pb.h"
+
+namespace ktstr::client {
+
+// "kernel 7.3.4 (deb, cached)   topology 1n2l2c1t   engine tcg, cold, virtual time, seed 1". Empty
+// when no kernel was taken.
+std::string HeaderLine(const v1::RunRecord& record);
+
+// The mark, the verdict and the timings; then the findings, the sections of a dead scheduler and
+// where to read on.
+std::string ResultText(const v1::RunRecord& record, bool color);
+
+// "1 passed, 0 failed, 0 skipped in 5.1 s", with errors and inconclusive runs when there are some.
+std::string SummaryLine(const VerdictCounts& counts, absl::Duration elapsed);
+
+// Everything of a record, for `results show`.
+std::string RecordText(const v1::RunRecord& record, bool color);
+
+// Blocks of lines that repeat at once after one another are shown once, followed by how often they
+// came.
+std::string CollapseCycles(absl::string_view text);
+
+// Aligned columns, two spaces between them; the first row is the heading.
+std::string Table(const std::vector<std::vector<std::string>>& rows);
+
+std::string RunsTable(const v1::ListRunsResponse& runs);
+std::string KernelsTable(const v1::ListKernelsResponse& kernels, absl::Time now);
+// What to do about corrupt entries; empty when there are none.
+std::string CorruptFooter(const v1::ListKernelsResponse& kernels, absl::string_view cache_dir);
+
+// "PASS", "FAIL", …
+std::string VerdictName(v1::Verdict verdict);
+// "12.3 MiB"
+std::string Bytes(uint64_t bytes);
+// An event of a run in one line for people; empty when it says nothing.
+std::string EventText(const v1::RunEvent& event);
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_RENDER_H_

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/run_reporter.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "client/render.h"
+#include "client/reports.h"
+#include "scenario/json.h"
+
+namespace ktstr::client {
+
+RunReporter::RunReporter(Terminal* terminal, ReportOptions options, size_t runs)
+    : terminal_(terminal),
+      options_(std::move(options)),
+      runs_(runs),
+      start_(base::RealClock()->Monotonic()) {
+  if (options_.ktap) terminal_->Machine(KtapHead(runs));
+}
+
+void RunReporter::Submitted(const std::string& run_id) {
+  base::MutexLock lock(&mutex_);
+  active_[run_id] = "submitted";
+  latest_ = run_id;
+  if (!terminal_->live() || options_.verbose) terminal_->Note(absl::StrCat(run_id, " submitted"));
+}
+
+void RunReporter::Event(const std::string& run_id, const v1::RunEvent& event) {
+  const std::string text = EventText(event);
+  if (text.empty()) return;
+  base::MutexLock lock(&mutex_);
+  active_[run_id] = text;
+  latest_ = run_id;
+  if (!terminal_->live() || options_.verbose) terminal_->Note(absl::StrCat(run_id, " ", text));
+}
+
+void RunReporter::Finished(const v1::RunRecord& record) {
+  base::MutexLock lock(&mutex_);
+  active_.erase(record.run_id());
+  counts_.Add(record.verdict());
+  records_.push_back(record);
+  // Runs of one header follow one another without repeating it.
+  if (const std::string header = HeaderLine(record); !header.empty() && header != header_) {
+    terminal_->Result(header);
+    header_ = header;
+  }
+  terminal_->Result(ResultText(record, terminal_->color()));
+  WriteOutputs(record);
+}
+
+void RunReporter::WriteOutputs(const v1::RunRecord& record) {
+  if (options_.ktap) terminal_->Machine(KtapLine(records_.size(), record));
+  if (options_.json) {
+    const absl::StatusOr<std::string> json = scenario::ToJson(record, /*pretty=*/false);
+    if (json.ok()) {
+      terminal_->Machine(absl::StrCat(*json, "\n"));
+    } else {
+      Problem(json.status());
+    }
+  }
+  if (!options_.sidecar_directory.empty() && !record.run_id().empty()) {
+    if (const absl::Status status = WriteSidecar(options_.sidecar_directory, record); !status.ok())
+      Problem(status);
+  }
+}
+
+void RunReporter::Problem(const absl::Status& status) {
+  if (first_problem_.ok()) first_problem_ = status;
+  if (said_.insert(std::string(status.message())).second) {
+    terminal_->Error(absl::StrCat("ktstrctl: ", status.message()));
+  }
+}
+
+void RunReporter::Failed(const std::string& run_id, const absl::Status& status) {
+  base::MutexLock lock(&mutex_);
+  active_.erase(run_id);
+  Problem(status);
+}
+
+void RunReporter::Reconnecting(const std::string& run_id, const absl::Status& why) {
+  base::MutexLock lock(&mutex_);
+  active_[run_id] = "connecting to the daemon again";
+  terminal_->Note(absl::StrCat(run_id, " connection lost (", why.message(), "), connecting again"));
+}
+
+void RunReporter::Tick() {
+  if (!terminal_->live()) return;
+  base::MutexLock lock(&mutex_);
+  if (active_.empty()) return;
+  auto shown = active_.find(latest_);
+  if (shown == active_.end()) shown = active_.begin();
+  const double seconds = absl::ToDoubleSeconds(base::RealClock()->Monotonic() - start_);
+  const std::string progress =
+      runs_ > 1 ? absl::StrCat("[", records_.size(), "/", runs_, "] ") : "";
+  terminal_->Live(absl::StrCat(progress, shown->first, " ", shown->second,
+                               absl::StrFormat("  %.1f s", seconds)));
+}
+
+ExitCode RunReporter::Finish() {
+  base::MutexLock lock(&mutex_);
+  terminal_->Result(SummaryLine(counts_, base::RealClock()->Monotonic() - start_));
+  if (!options_.junit_file.empty()) {
+    const absl::Status status = base::WriteFileAtomic(options_.junit_file, JunitXml(records_));
+    if (!status.ok()) Problem(status);
+  }
+  const ExitCode verdicts = ExitCodeOf(counts_, options_.policy);
+  if (verdicts == kFail) return kFail;
+  if (!first_problem_.ok()) return ExitCodeOf(first_problem_);
+  if (!terminal_->ok()) {
+    terminal_->Error(
+        "ktstrctl: standard output could not be written (closed, or the disk is full)");
+    return kHarness;
+  }
+  return verdicts;
+}
+
+}  // namespace ktstr::client

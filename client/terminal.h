@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where a command writes. Results for people and for machines never mix: `Result` is the command's
+// answer, `Note` is all that is said on the way (stderr). A live line, on a terminal only, is
+// erased before anything else is written. Any thread.
+
+#ifndef KTSTR_CLIENT_TERMINAL_H_
+#define KTSTR_CLIENT_TERMINAL_H_
+
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "base/mutex.h"
+
+namespace ktstr::client {
+
+enum class ColorMode { kAuto, kAlways, kNever };
+
+struct TerminalOptions {
+  ColorMode color = ColorMode::kAuto;
+  bool machine_stdout = false;  // stdout belongs to --json or --ktap: Result goes to stderr.
+  bool quiet = false;           // Notes and the live line are dropped.
+  int out_fd = 1;
+  int err_fd = 2;
+};
+
+class Terminal {
+ public:
+  // auto: colour on a terminal whose TERM is not "dumb", unless NO_COLOR is set (and not empty).
+  explicit Terminal(const TerminalOptions& options);
+  ~Terminal();
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+
+  bool color() const { return color_; }
+  // Whether a live line can be shown: stderr is a terminal and notes are wanted.
+  bool live() const { return live_; }
+
+  void Result(absl::string_view text);   // As it stands.
+  void Machine(absl::string_view text);  // On stdout always.
+  void Note(absl::string_view text);     // One line, a newline is added; dropped by -q.
+  void Error(
+      absl::string_view text);        // One paragraph on stderr, a newline is added; never dropped.
+  void Live(absl::string_view line);  // Replaces the live line; cut to the width.
+  // False once stdout could not be written (closed pipe, full disk).
+  bool ok() const;
+
+ private:
+  void Write(int fd, absl::string_view text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EraseLiveLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const TerminalOptions options_;
+  const bool live_;
+  const bool color_;
+  mutable base::Mutex mutex_;
+  std::string live_line_ ABSL_GUARDED_BY(mutex_);
+  bool ok_ ABSL_GUARDED_BY(mutex_) = true;
+};
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_TERMINAL_H_
