@@ -41,12 +41,12 @@ absl::Status CheckPartition(uint32_t index, uint32_t of, size_t usable) {
 absl::StatusOr<std::vector<int>> ResolveRange(const v1::Cpuset::Range& range,
                                               const std::vector<int>& usable) {
   if (!IsFraction(range.start()) || !IsFraction(range.end())) {
-    return absl::InvalidArgumentError(absl::StrCat("range fractions must lie in [0.0, 1.0]: start=",
-                                                   range.start(), ", end=", range.end()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "range fractions must lie in [0.0, 1.0]: start=", range.start(), ", end=", range.end()));
   }
   if (range.start() >= range.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("range start must lie below its end: start=",
-                                                   range.start(), ", end=", range.end()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "range start must lie below its end: start=", range.start(), ", end=", range.end()));
   }
   const double n = static_cast<double>(usable.size());
   const size_t begin = std::min(Floor(range.start() * n), usable.size() - 1);
@@ -62,9 +62,8 @@ absl::StatusOr<std::vector<int>> ResolveOverlap(const v1::Cpuset::Overlap& overl
   }
   const size_t part = usable.size() / overlap.of();
   const size_t begin = overlap.index() * part;
-  const size_t shared = overlap.index() + 1 < overlap.of()
-                            ? Ceil(overlap.fraction() * static_cast<double>(part))
-                            : 0;
+  const size_t shared =
+      overlap.index() + 1 < overlap.of() ? Ceil(overlap.fraction() * static_cast<double>(part)) : 0;
   return Slice(usable, begin, begin + part + shared);
 }
 
@@ -72,8 +71,8 @@ absl::StatusOr<std::vector<int>> ResolveExact(const std::string& text, const Top
   KTSTR_ASSIGN_OR_RETURN(std::vector<int> cpus, base::ParseCpuList(text));
   if (cpus.empty()) return absl::InvalidArgumentError("exact names no CPU");
   if (cpus.back() >= topology.num_cpus()) {
-    return absl::InvalidArgumentError(absl::StrCat("no CPU ", cpus.back(), ": the topology has CPUs 0-",
-                                                   topology.num_cpus() - 1));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "no CPU ", cpus.back(), ": the topology has CPUs 0-", topology.num_cpus() - 1));
   }
   return cpus;
 }
@@ -83,14 +82,15 @@ absl::StatusOr<std::vector<int>> Resolve(const v1::Cpuset& cpuset, const Topolog
   switch (cpuset.kind_case()) {
     case v1::Cpuset::kLlc:
       if (cpuset.llc() >= static_cast<uint32_t>(topology.llcs())) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("no LLC ", cpuset.llc(), ": the topology has ", topology.llcs(), ", from 0"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "no LLC ", cpuset.llc(), ": the topology has ", topology.llcs(), ", from 0"));
       }
       return topology.CpusOfLlc(static_cast<int>(cpuset.llc()));
     case v1::Cpuset::kNuma:
       if (cpuset.numa() >= static_cast<uint32_t>(topology.numa_nodes())) {
-        return absl::InvalidArgumentError(absl::StrCat("no NUMA node ", cpuset.numa(), ": the topology has ",
-                                                       topology.numa_nodes(), ", from 0"));
+        return absl::InvalidArgumentError(absl::StrCat("no NUMA node ", cpuset.numa(),
+                                                       ": the topology has ", topology.numa_nodes(),
+                                                       ", from 0"));
       }
       return topology.CpusOfNode(static_cast<int>(cpuset.numa()));
     case v1::Cpuset::kRange:
@@ -110,7 +110,8 @@ absl::StatusOr<std::vector<int>> Resolve(const v1::Cpuset& cpuset, const Topolog
       break;
   }
   return absl::InvalidArgumentError(
-      "cpuset is empty; give one of llc, numa, range, disjoint, overlap, exact, or leave it out for all CPUs");
+      "cpuset is empty; give one of llc, numa, range, disjoint, overlap, exact, or leave it out "
+      "for all CPUs");
 }
 
 std::string SpecText(const v1::Cpuset& cpuset) {
@@ -142,7 +143,8 @@ std::map<std::string, std::vector<int>> AllowedCpus(const v1::Scenario& scenario
   for (const v1::Step& step : scenario.step()) {
     for (const v1::Cgroup& cgroup : step.cgroup()) {
       if (!cgroup.has_cpuset()) continue;
-      if (auto cpus = ResolveCpuset(cgroup.cpuset(), topology); cpus.ok()) own[cgroup.name()] = *cpus;
+      if (auto cpus = ResolveCpuset(cgroup.cpuset(), topology); cpus.ok())
+        own[cgroup.name()] = *cpus;
     }
   }
   std::map<std::string, std::vector<int>> allowed = own;

@@ -52,15 +52,16 @@ bool SaysAnywhere(const VmEnd& end, absl::string_view text) {
   return absl::StrContains(end.console_tail(), text) || absl::StrContains(end.detail(), text);
 }
 
-// Software emulation can execute a half-patched instruction of the guest's kernel: "Oops: int3: 0000 [#1]".
+// Software emulation can execute a half-patched instruction of the guest's kernel: "Oops: int3:
+// 0000 [#1]".
 bool IsEmulationFault(const VmEnd& end) {
   return SaysAnywhere(end, "Oops: int3") || SaysAnywhere(end, "int3: 0000 [#");
 }
 
 void AddPanic(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
   if (SaysAnywhere(end, "Attempted to kill init")) {
-    Candidate candidate =
-        MakeError("HARNESS", absl::StrCat("the guest agent died ", StageText(end), Detail(end)), order);
+    Candidate candidate = MakeError(
+        "HARNESS", absl::StrCat("the guest agent died ", StageText(end), Detail(end)), order);
     candidate.may_follow = true;
     out->push_back(std::move(candidate));
     return;
@@ -68,8 +69,9 @@ void AddPanic(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
   const std::string line = ConsoleLine(end, "Kernel panic - not syncing");
   Candidate candidate;
   candidate.finding.set_kind("KERNEL_PANIC");
-  candidate.finding.set_message(absl::StrCat("the guest's kernel panicked ", StageText(end),
-                                             line.empty() ? Detail(end) : absl::StrCat(": ", line)));
+  candidate.finding.set_message(
+      absl::StrCat("the guest's kernel panicked ", StageText(end),
+                   line.empty() ? Detail(end) : absl::StrCat(": ", line)));
   candidate.finding.set_where("guest");
   candidate.order = order;
   candidate.is_cause = true;
@@ -81,8 +83,8 @@ void AddTimeout(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
   Candidate candidate;
   candidate.finding.set_kind("GUEST_TIMEOUT");
   candidate.finding.set_message(
-      absl::StrCat("the guest did not finish within the host's time limit; it stood ", StageText(end),
-                   Detail(end)));
+      absl::StrCat("the guest did not finish within the host's time limit; it stood ",
+                   StageText(end), Detail(end)));
   candidate.finding.set_where("guest");
   candidate.order = order;
   candidate.is_cause = true;
@@ -94,8 +96,9 @@ void AddVmEnd(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
   if (IsEmulationFault(end)) {
     Candidate candidate = MakeError(
         "ENGINE",
-        absl::StrCat("the guest's kernel hit an int3 oops ", StageText(end),
-                     ": a fault of software emulation, not a verdict on the scheduler; run it again"),
+        absl::StrCat(
+            "the guest's kernel hit an int3 oops ", StageText(end),
+            ": a fault of software emulation, not a verdict on the scheduler; run it again"),
         order);
     candidate.voids_others = true;
     out->push_back(std::move(candidate));
@@ -118,27 +121,29 @@ void AddVmEnd(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
     case VmEnd::EARLY_POWER_OFF:
       out->push_back(MakeError(
           "HARNESS",
-          absl::StrCat("the virtual machine powered off or reset ", StageText(end), Detail(end)), order));
+          absl::StrCat("the virtual machine powered off or reset ", StageText(end), Detail(end)),
+          order));
       out->back().may_follow = true;
       return;
     case VmEnd::ENGINE_FAILED:
-      out->push_back(
-          MakeError("ENGINE", absl::StrCat("the engine failed ", StageText(end), Detail(end)), order));
+      out->push_back(MakeError(
+          "ENGINE", absl::StrCat("the engine failed ", StageText(end), Detail(end)), order));
       return;
     case VmEnd::CANCELLED:
-      out->push_back(
-          MakeError("CANCELLED", absl::StrCat("the run was cancelled ", StageText(end), Detail(end)), order));
+      out->push_back(MakeError(
+          "CANCELLED", absl::StrCat("the run was cancelled ", StageText(end), Detail(end)), order));
       return;
     case VmEnd::GUEST_MISBEHAVED:
-      out->push_back(MakeError("GUEST_CHANNEL",
-                               absl::StrCat("the guest broke the rules of the channel ", StageText(end),
-                                            Detail(end)),
-                               order));
+      out->push_back(MakeError(
+          "GUEST_CHANNEL",
+          absl::StrCat("the guest broke the rules of the channel ", StageText(end), Detail(end)),
+          order));
       out->back().may_follow = true;
       return;
     case VmEnd::INTERRUPTED:
-      out->push_back(MakeError(
-          "INTERRUPTED", absl::StrCat("the run was interrupted ", StageText(end), Detail(end)), order));
+      out->push_back(
+          MakeError("INTERRUPTED",
+                    absl::StrCat("the run was interrupted ", StageText(end), Detail(end)), order));
       return;
     default:
       out->push_back(MakeError("HARNESS", "how the virtual machine ended is not known", order));
@@ -151,9 +156,9 @@ void AddMissing(const v1::Scenario& scenario, const Facts& facts, std::vector<Ca
   if (scenario.has_scheduler() && !facts.enabled) {
     Candidate candidate;
     candidate.finding.set_kind("SCHEDULER_NOT_ATTACHED");
-    candidate.finding.set_message(absl::StrCat(
-        "the kernel never reported scheduler ",
-        OneLine(base::Basename(scenario.scheduler().name())), " enabled"));
+    candidate.finding.set_message(absl::StrCat("the kernel never reported scheduler ",
+                                               OneLine(base::Basename(scenario.scheduler().name())),
+                                               " enabled"));
     candidate.finding.set_where("scheduler");
     candidate.order = order;
     candidate.is_cause = true;
@@ -198,7 +203,8 @@ void ApplyVoiding(std::vector<Candidate>* candidates) {
   const auto it = std::find_if(candidates->begin(), candidates->end(),
                                [](const Candidate& candidate) { return candidate.voids_others; });
   if (it == candidates->end()) return;
-  for (Candidate& candidate : *candidates) candidate.finding.set_consequence(!candidate.voids_others);
+  for (Candidate& candidate : *candidates)
+    candidate.finding.set_consequence(!candidate.voids_others);
   std::rotate(candidates->begin(), it, it + 1);
 }
 
@@ -218,20 +224,22 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
   std::vector<Candidate> candidates;
   AddSchedulerFindings(scenario, facts, &candidates);
   for (const Seen<v1::GuestError>& error : facts.guest_errors) {
-    candidates.push_back(MakeError("HARNESS",
-                                   absl::StrCat("the guest agent failed: ", OneLine(error->message())),
-                                   error.order));
+    candidates.push_back(
+        MakeError("HARNESS", absl::StrCat("the guest agent failed: ", OneLine(error->message())),
+                  error.order));
     candidates.back().may_follow = true;
   }
   if (!facts.impossible.empty()) {
-    candidates.push_back(MakeError(
-        "GUEST_CHANNEL", absl::StrCat("the guest's reports contradict the scenario: ", facts.impossible),
-        facts.impossible_order));
+    candidates.push_back(
+        MakeError("GUEST_CHANNEL",
+                  absl::StrCat("the guest's reports contradict the scenario: ", facts.impossible),
+                  facts.impossible_order));
   }
   if (facts.vm_end) {
     AddVmEnd(*facts.vm_end.fact, facts.vm_end.order, &candidates);
-    const bool explained = std::any_of(candidates.begin(), candidates.end(),
-                                       [](const Candidate& candidate) { return candidate.is_cause; });
+    const bool explained =
+        std::any_of(candidates.begin(), candidates.end(),
+                    [](const Candidate& candidate) { return candidate.is_cause; });
     if (!explained) AddMissing(scenario, facts, &candidates);
   } else {
     candidates.push_back(MakeError("HARNESS", "the end of the virtual machine was not observed",

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one place where a verdict is made: a pure function of the scenario and of what was seen. The agent and the VM process
-// only observe; the daemon calls this after a run, and `results recheck` may call it again years later.
+// The one place where a verdict is made: a pure function of the scenario and of what was seen. The
+// agent and the VM process only observe; the daemon calls this after a run, and `results recheck`
+// may call it again years later.
 
 #ifndef KTSTR_SCENARIO_EVALUATE_H_
 #define KTSTR_SCENARIO_EVALUATE_H_
@@ -14,12 +15,15 @@
 
 namespace ktstr::scenario {
 
-// `observations` in the order in which they came, of any content: the guest may lie, and the list may end anywhere.
+// `observations` in the order in which they came, of any content: the guest may lie, and the list
+// may end anywhere.
 //
-// FAIL when a check failed or the scheduler, a worker or the guest broke; else ERROR when the harness could not do its work; else
-// PASS. PASS needs proof: the scheduler was enabled and lived until it was stopped, every step ended, every worker reported, and
-// the machine was put down in order. Findings come in the order in which their facts came; what follows from an earlier one
-// is marked. An int3 oops of the guest kernel is the engine's fault (docs/testing.md) and voids all else: ERROR.
+// FAIL when a check failed or the scheduler, a worker or the guest broke; else ERROR when the
+// harness could not do its work; else PASS. PASS needs proof: the scheduler was enabled and lived
+// until it was stopped, every step ended, every worker reported, and the machine was put down in
+// order. Findings come in the order in which their facts came; what follows from an earlier one is
+// marked. An int3 oops of the guest kernel is the engine's fault (docs/testing.md) and voids all
+// else: ERROR.
 v1::Judgement Evaluate(const v1::Scenario& scenario,
                        const std::vector<v1::Observation>& observations);
 

@@ -82,7 +82,8 @@ class Collector {
     if (exit.was_enabled()) facts_.enabled = true;
     Seen<v1::SchedulerExit>& slot =
         exit.cause() == v1::SchedulerExit::STOPPED ? facts_.stop : facts_.death;
-    // What comes after the agent has stopped it, or after its first death, is the same end seen again.
+    // What comes after the agent has stopped it, or after its first death, is the same end seen
+    // again.
     if (slot || (&slot == &facts_.death && facts_.stop)) return;
     slot = {&exit, order_};
     if (&slot == &facts_.death) facts_.in_step = running_;
@@ -100,7 +101,8 @@ class Collector {
   template <typename T>
   void AddWorker(const T& fact, std::vector<Seen<T>>* slots) {
     if (fact.index() >= slots->size()) {
-      Impossible(absl::StrCat("worker ", fact.index(), " reported, but the scenario has ", slots->size()));
+      Impossible(
+          absl::StrCat("worker ", fact.index(), " reported, but the scenario has ", slots->size()));
       return;
     }
     if (facts_.reports[fact.index()] || facts_.losses[fact.index()]) {

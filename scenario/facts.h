@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The observations of a run, sorted by what they say. Internal to the evaluation: facts.cc collects, evaluate.cc and
-// worker_checks.cc judge. The guest is not trusted: a report that cannot be true becomes `impossible`.
+// The observations of a run, sorted by what they say. Internal to the evaluation: facts.cc
+// collects, evaluate.cc and worker_checks.cc judge. The guest is not trusted: a report that cannot
+// be true becomes `impossible`.
 
 #ifndef KTSTR_SCENARIO_FACTS_H_
 #define KTSTR_SCENARIO_FACTS_H_
@@ -20,7 +21,8 @@
 
 namespace ktstr::scenario {
 
-// A fact with its place in the list of observations: what came first is a cause, not a consequence. Points into the list.
+// A fact with its place in the list of observations: what came first is a cause, not a consequence.
+// Points into the list.
 template <typename T>
 struct Seen {
   const T* fact = nullptr;
@@ -56,9 +58,9 @@ std::string OneLine(std::string_view text);
 struct Candidate {
   v1::Finding finding;
   size_t order = 0;
-  bool is_cause = false;     // Others may follow from it.
-  bool may_follow = false;   // It follows from an earlier cause, if there is one.
-  bool is_error = false;     // The harness's trouble: alone it makes ERROR, not FAIL.
+  bool is_cause = false;      // Others may follow from it.
+  bool may_follow = false;    // It follows from an earlier cause, if there is one.
+  bool is_error = false;      // The harness's trouble: alone it makes ERROR, not FAIL.
   bool voids_others = false;  // It makes everything else that was seen worthless.
 };
 

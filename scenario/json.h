@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The canonical JSON of our messages: sidecars, `--json`, a kernel's metadata. Its names are a contract. Any thread.
+// The canonical JSON of our messages: sidecars, `--json`, a kernel's metadata. Its names are a
+// contract. Any thread.
 
 #ifndef KTSTR_SCENARIO_JSON_H_
 #define KTSTR_SCENARIO_JSON_H_
@@ -14,12 +15,13 @@
 
 namespace ktstr::scenario {
 
-// lowerCamelCase names, enums as names, 64-bit integers as strings, fields with default values printed. `pretty`: over
-// several lines with a newline at the end; else one line without.
+// lowerCamelCase names, enums as names, 64-bit integers as strings, fields with default values
+// printed. `pretty`: over several lines with a newline at the end; else one line without.
 absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message, bool pretty);
 
-// Replaces `message`. Fields that this version does not know are skipped: a newer writer's files must be readable far enough to
-// see their schema version. InvalidArgument on syntax or a wrong type.
+// Replaces `message`. Fields that this version does not know are skipped: a newer writer's files
+// must be readable far enough to see their schema version. InvalidArgument on syntax or a wrong
+// type.
 absl::Status FromJson(std::string_view json, google::protobuf::Message* message);
 
 }  // namespace ktstr::scenario

@@ -31,7 +31,8 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string_view NearestName(std::string_view name, const std::vector<std::string_view>& candidates) {
+std::string_view NearestName(std::string_view name,
+                             const std::vector<std::string_view>& candidates) {
   if (name.empty() || name.size() > kMaxLength) return {};
   std::string_view best;
   size_t best_distance = std::max<size_t>(2, name.size() / 3) + 1;

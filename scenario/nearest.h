@@ -11,9 +11,10 @@
 
 namespace ktstr::scenario {
 
-// The candidate with the smallest edit distance to `name`, when it is small enough to be a typing error (a third of
-// the length, at least 2); else empty. Ties go to the earlier candidate.
-std::string_view NearestName(std::string_view name, const std::vector<std::string_view>& candidates);
+// The candidate with the smallest edit distance to `name`, when it is small enough to be a typing
+// error (a third of the length, at least 2); else empty. Ties go to the earlier candidate.
+std::string_view NearestName(std::string_view name,
+                             const std::vector<std::string_view>& candidates);
 
 // "; did you mean 'X'?" or "".
 std::string DidYouMean(std::string_view name, const std::vector<std::string_view>& candidates);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
@@ -33,7 +34,7 @@ using google::protobuf::TextFormat;
 // Scenarios nest six deep; unknown fields are skipped by recursion.
 constexpr int kMaxDepth = 32;
 // A file with more wrong values than this is not a scenario.
-constexpr int kMaxSkippedFields = 50;
+constexpr int kMaxSkippedFields = 20;
 
 // From 0, as protobuf counts.
 struct Place {
@@ -74,7 +75,7 @@ struct SkippedField {
 };
 constexpr Place kTopLevel = {-1, -1};
 
-// Text between the first pair of `quote` after `from`.
+// What stands between `after` and the next double quote.
 std::string Quoted(const std::string& message, const std::string& after) {
   const size_t begin = message.find(after);
   if (begin == std::string::npos) return "";
@@ -83,15 +84,31 @@ std::string Quoted(const std::string& message, const std::string& after) {
   return end == std::string::npos ? "" : message.substr(start, end - start);
 }
 
-// protobuf's text with the nearest field name added, and our wording.
-std::string UnknownFieldMessage(const std::string& message) {
+struct UnknownField {
+  std::string message;  // protobuf's text in our words, with the nearest name, else all names.
+  std::string nearest;  // Empty: no name is close.
+};
+
+UnknownField DescribeUnknown(const std::string& message) {
   const std::string type = Quoted(message, "Message type \"");
   const std::string field = Quoted(message, "has no field named \"");
+  const std::string extension = Quoted(message, "Ignoring extension \"");
+  if (!extension.empty())
+    return {absl::StrCat("a scenario has no extension '", extension, "'"), ""};
   const Descriptor* descriptor = DescriptorPool::generated_pool()->FindMessageTypeByName(type);
-  if (descriptor == nullptr || field.empty()) return message;
+  if (descriptor == nullptr || field.empty()) return {message, ""};
   std::vector<std::string_view> names;
-  for (int i = 0; i < descriptor->field_count(); ++i) names.push_back(descriptor->field(i)->name());
-  return absl::StrCat(descriptor->name(), " has no field '", field, "'", DidYouMean(field, names));
+  std::string all;
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    names.push_back(descriptor->field(i)->name());
+    absl::StrAppend(&all, all.empty() ? "" : ", ", descriptor->field(i)->name());
+  }
+  const std::string nearest(NearestName(field, names));
+  return {absl::StrCat(descriptor->name(), " has no field '", field, "'",
+                       !nearest.empty() ? DidYouMean(field, names)
+                       : all.empty()    ? "; it has none"
+                                        : absl::StrCat("; it has ", all)),
+          nearest};
 }
 
 class ScenarioParser {
@@ -122,8 +139,9 @@ class ScenarioParser {
   // Refuses what cannot be a scenario file at all.
   bool CheckText() {
     if (text_.size() > kMaxScenarioBytes) {
-      Add({}, "", absl::StrCat("file of ", text_.size(), " bytes is too large for a scenario; at most ",
-                               kMaxScenarioBytes));
+      Add({}, "",
+          absl::StrCat("file of ", text_.size(), " bytes is too large for a scenario; at most ",
+                       kMaxScenarioBytes));
       return false;
     }
     if (text_.find('\0') != std::string::npos || base::SanitizeUtf8(text_) != text_) {
@@ -164,10 +182,14 @@ class ScenarioParser {
     }
   }
 
-  // Reports one error of syntax and blanks the field that it lies in; false when there is no such field.
+  // Reports one error of syntax and blanks the field that it lies in; false when there is no such
+  // field.
   bool ReportAndSkip(const Complaint& error) {
     const TextTokens tokens(text_);
-    const auto index = tokens.At(error.place.line, error.place.column);
+    auto index = tokens.At(error.place.line, error.place.column);
+    // Here the tokenizer has gone past the value.
+    const bool past_value = absl::StartsWith(error.message, "Invalid value for boolean");
+    if (past_value && index.value_or(0) > 0) --*index;
     const auto field = index.has_value() ? tokens.FieldOf(*index) : std::nullopt;
     Place place = error.place;
     if (field.has_value()) {
@@ -175,26 +197,34 @@ class ScenarioParser {
       if (absl::StartsWith(error.message, "Non-repeated field") ||
           absl::StrContains(error.message, "another member of oneof")) {
         place = PlaceOf(tokens.tokens()[field->name]);
-      } else if (absl::StartsWith(error.message, "Invalid value for boolean") &&
-                 field->value < tokens.tokens().size()) {
+      } else if (past_value && field->value < tokens.tokens().size()) {
         place = PlaceOf(tokens.tokens()[field->value]);
       }
     }
-    Add(place, "", error.message);
+    Add(place, "", index.has_value() ? error.message : AtEndOfFile(error.message));
     if (!field.has_value() || !Skippable(error.message)) return false;
     const TextToken& name = tokens.tokens()[field->name];
-    skipped_.insert({name.text, field->enclosing.has_value()
-                                    ? PlaceOf(tokens.tokens()[*field->enclosing])
-                                    : kTopLevel});
+    NoteUnread(name.text, tokens, *field);
     Blank(name.begin, tokens.tokens()[field->end - 1].end);
     return true;
   }
 
   void AddUnknown() {
     const TextTokens tokens(text_);
-    for (const Complaint& unknown : unknown_) {
-      Add(NameBefore(tokens, unknown.place), "", UnknownFieldMessage(unknown.message));
+    for (const Complaint& complaint : unknown_) {
+      UnknownField unknown = DescribeUnknown(complaint.message);
+      const auto field = FieldBefore(tokens, complaint.place);
+      if (field.has_value()) NoteUnread(unknown.nearest, tokens, *field);
+      Add(field.has_value() ? PlaceOf(tokens.tokens()[field->name]) : complaint.place, "",
+          std::move(unknown.message));
     }
+  }
+
+  static std::string AtEndOfFile(const std::string& message) {
+    if (!absl::EndsWith(message, "got: ")) return message;
+    return absl::StartsWith(message, "Expected identifier")
+               ? "the file ends inside a message: a closing brace is missing"
+               : "the file ends where a value is expected";
   }
 
   // Errors of structure are where the text went wrong earlier: going on would only add noise.
@@ -212,10 +242,18 @@ class ScenarioParser {
   static Place PlaceOf(const TextToken& token) { return {token.line, token.column}; }
 
   // protobuf reports an unknown field at the token after its name.
-  static Place NameBefore(const TextTokens& tokens, Place place) {
+  static std::optional<TextField> FieldBefore(const TextTokens& tokens, Place place) {
     const auto index = tokens.At(place.line, place.column);
-    if (!index.has_value() || *index == 0) return place;
-    return PlaceOf(tokens.tokens()[*index - 1]);
+    if (!index.has_value() || *index == 0) return std::nullopt;
+    return tokens.FieldOf(*index - 1);
+  }
+
+  // A field that was not read: the meaning of the message around it cannot be judged in full.
+  void NoteUnread(const std::string& name, const TextTokens& tokens, const TextField& field) {
+    const Place enclosing =
+        field.enclosing.has_value() ? PlaceOf(tokens.tokens()[*field.enclosing]) : kTopLevel;
+    skipped_.insert({name, enclosing});
+    unread_.insert(enclosing);
   }
 
   void AddMeaning() {
@@ -223,7 +261,9 @@ class ScenarioParser {
       bool exact = false;
       const Place place = Locate(problem.field, &exact);
       const std::string leaf = problem.field.substr(problem.field.rfind('.') + 1);
-      if (!exact && skipped_.count({leaf.substr(0, leaf.find('[')), place}) != 0) continue;
+      const bool follows = exact ? unread_.count(place) != 0
+                                 : skipped_.count({leaf.substr(0, leaf.find('[')), place}) != 0;
+      if (follows) continue;
       Add(place.line < 0 ? Place() : place, std::move(problem.field), std::move(problem.message));
     }
   }
@@ -268,6 +308,7 @@ class ScenarioParser {
   std::unique_ptr<TextFormat::ParseInfoTree> tree_;
   std::vector<Complaint> unknown_;
   std::set<SkippedField> skipped_;
+  std::set<Place> unread_;  // Names of messages with a field that was not read.
 };
 
 }  // namespace

@@ -130,7 +130,8 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
             i, absl::StrCat("hold fraction must lie in (0.0, 1.0], got ", hold.fraction()));
       } else {
         fractions += hold.fraction();
-        ns = static_cast<uint64_t>(std::llround(hold.fraction() * static_cast<double>(duration_ns)));
+        ns =
+            static_cast<uint64_t>(std::llround(hold.fraction() * static_cast<double>(duration_ns)));
         last_given = i;
       }
     } else if (hold.length_case() == v1::Hold::kMs) {
@@ -142,7 +143,8 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
     } else {
       if (scenario.step(i).has_hold()) {
         holds.problems.emplace_back(
-            i, "hold is empty; give fraction or ms, or leave it out for an equal share of the rest");
+            i,
+            "hold is empty; give fraction or ms, or leave it out for an equal share of the rest");
       }
       ++shares;
     }
@@ -157,21 +159,22 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
   }
   // Each fraction is rounded to a nanosecond.
   if (used_ns > duration_ns + holds.ns.size()) {
-    holds.problems.emplace_back(
-        last_given, absl::StrCat("holds add up to ", used_ns / kNsPerMs, "ms, more than duration_ms ",
-                                 duration_ms));
+    holds.problems.emplace_back(last_given,
+                                absl::StrCat("holds add up to ", used_ns / kNsPerMs,
+                                             "ms, more than duration_ms ", duration_ms));
     return holds;
   }
   if (shares == 0) return holds;
   const uint64_t rest = duration_ns > used_ns ? duration_ns - used_ns : 0;
   if (rest / shares < kNsPerMs) {
     holds.problems.emplace_back(
-        last_given, absl::StrCat("holds leave nothing of duration_ms ", duration_ms, " for the ", shares,
-                                 shares == 1 ? " step" : " steps", " without a hold"));
+        last_given, absl::StrCat("holds leave nothing of duration_ms ", duration_ms, " for the ",
+                                 shares, shares == 1 ? " step" : " steps", " without a hold"));
     return holds;
   }
   for (int i = 0; i < scenario.step_size(); ++i) {
-    if (scenario.step(i).hold().length_case() == v1::Hold::LENGTH_NOT_SET) holds.ns[i] = rest / shares;
+    if (scenario.step(i).hold().length_case() == v1::Hold::LENGTH_NOT_SET)
+      holds.ns[i] = rest / shares;
   }
   return holds;
 }
@@ -183,8 +186,8 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
   if (scenario.has_scheduler() == scheduler_guest_path.empty()) {
     return absl::InvalidArgumentError(
         scenario.has_scheduler()
-            ? absl::StrCat("scenario ", scenario.name(), " names scheduler ", scenario.scheduler().name(),
-                           ", but no program came with it")
+            ? absl::StrCat("scenario ", scenario.name(), " names scheduler ",
+                           scenario.scheduler().name(), ", but no program came with it")
             : absl::StrCat("scenario ", scenario.name(), " names no scheduler, but program ",
                            base::ToAbsl(scheduler_guest_path), " came with it"));
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A scenario with everything resolved to literals: what the guest agent executes. Defaults of the model live here.
+// A scenario with everything resolved to literals: what the guest agent executes. Defaults of the
+// model live here.
 
 #ifndef KTSTR_SCENARIO_PLAN_H_
 #define KTSTR_SCENARIO_PLAN_H_
@@ -25,8 +26,8 @@ inline constexpr uint32_t kStopTimeoutMs = 5000;
 inline constexpr uint32_t kDefaultMaxGapMs = 3000;
 inline constexpr double kDefaultMaxSpreadPct = 35;
 
-// `scheduler_guest_path`: the program's path in the bundle; empty exactly when the scenario names no scheduler.
-// InvalidArgument with every problem when the scenario is not valid.
+// `scheduler_guest_path`: the program's path in the bundle; empty exactly when the scenario names
+// no scheduler. InvalidArgument with every problem when the scenario is not valid.
 absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
                                             std::string_view scheduler_guest_path);
 
@@ -36,14 +37,14 @@ uint64_t SeedOf(const v1::Scenario& scenario);
 uint32_t DurationMs(const v1::Scenario& scenario);
 // Longest pause that the checks allow.
 uint32_t MaxGapMs(const v1::Scenario& scenario);
-// How long a worker may take to report. Longer than the longest allowed pause, so that a worker that lives and says nothing was kept
-// off its CPU for longer than is allowed.
+// How long a worker may take to report. Longer than the longest allowed pause, so that a worker
+// that lives and says nothing was kept off its CPU for longer than is allowed.
 uint32_t ReportTimeoutMs(const v1::Scenario& scenario);
 // Field names of the work types in use, each once, in order of appearance, joined by "+".
 std::string WorkTypes(const v1::Scenario& scenario);
 
 struct Holds {
-  std::vector<uint64_t> ns;                          // One per step; meaningless when there are problems.
+  std::vector<uint64_t> ns;  // One per step; meaningless when there are problems.
   std::vector<std::pair<int, std::string>> problems;  // Index of the step, message.
 };
 // Lengths of the steps.

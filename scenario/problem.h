@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One thing that is wrong with a scenario, with its place. Made by the parser and the validator, shown by the client.
+// One thing that is wrong with a scenario, with its place. Made by the parser and the validator,
+// shown by the client.
 
 #ifndef KTSTR_SCENARIO_PROBLEM_H_
 #define KTSTR_SCENARIO_PROBLEM_H_
@@ -10,10 +11,10 @@
 namespace ktstr::scenario {
 
 struct Problem {
-  std::string file;     // As the caller named it; empty when the scenario did not come from a file.
-  int line = 0;         // From 1; 0: not tied to a place in the file.
-  int column = 0;       // From 1; a tab counts to the next multiple of 8, as in protobuf's tokenizer.
-  std::string field;    // "step[0].cgroup[1].cpuset"; empty for problems of syntax.
+  std::string file;   // As the caller named it; empty when the scenario did not come from a file.
+  int line = 0;       // From 1; 0: not tied to a place in the file.
+  int column = 0;     // From 1; a tab counts to the next multiple of 8, as in protobuf's tokenizer.
+  std::string field;  // "step[0].cgroup[1].cpuset"; empty for problems of syntax.
   std::string message;  // One line: what, which value, what to do.
 
   // "file:line:col: message"; without a place "file: message"; without a file "field: message".

@@ -138,7 +138,8 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   if (!v1::Stage_Parse(record->stage_reached(), &from_end) || from_end < stage) {
     record->set_stage_reached(v1::Stage_Name(stage));
   }
-  const std::string note = dropped == 0 ? "" : absl::StrCat("\n[", dropped, " bytes of output not kept]\n");
+  const std::string note =
+      dropped == 0 ? "" : absl::StrCat("\n[", dropped, " bytes of output not kept]\n");
   log = base::SanitizeUtf8(log);
   Truncate(&log, kMaxLog - note.size());
   record->set_scheduler_log(log + note);

@@ -14,9 +14,10 @@
 
 namespace ktstr::scenario {
 
-// Fills what follows from its arguments: schema version, scenario name and digest, the variant's topology, profile, work type and
-// seed, the scheduler's name, verdict, findings, workers, kernel version and command line, guest digest, engine version, scheduler
-// log (at most 1 MiB), console tail (20 lines), stage, channel numbers, and the timings that the VM process measured (start,
+// Fills what follows from its arguments: schema version, scenario name and digest, the variant's
+// topology, profile, work type and seed, the scheduler's name, verdict, findings, workers, kernel
+// version and command line, guest digest, engine version, scheduler log (at most 1 MiB), console
+// tail (20 lines), stage, channel numbers, and the timings that the VM process measured (start,
 // attach, scenario, teardown). Leaves the other fields alone: the daemon knows them.
 void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations,
                 const v1::Judgement& judgement, v1::RunRecord* record);

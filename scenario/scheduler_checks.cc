@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own reason.
+// How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own
+// reason.
 
 #include <string>
 #include <utility>
@@ -30,8 +31,8 @@ constexpr char kLogEnd[] = "-- END PROG LOAD LOG --";
 std::string When(const Facts& facts) {
   const SchedulerExit& exit = *facts.death.fact;
   if (!exit.was_enabled()) return "while attaching";
-  const std::string time = absl::StrFormat(
-      " (%.1fs into test)", static_cast<double>(exit.scenario_time_ns()) / 1e9);
+  const std::string time =
+      absl::StrFormat(" (%.1fs into test)", static_cast<double>(exit.scenario_time_ns()) / 1e9);
   const uint32_t completed = exit.steps_completed();
   const uint32_t total = exit.steps_total();
   if (!exit.during_steps()) {
@@ -54,7 +55,8 @@ std::string LastLine(const std::string& output, absl::string_view prefix) {
   return OneLine(found);
 }
 
-// The kernel's words: what the agent read in the kernel log, else what the scheduler printed of its exit record.
+// The kernel's words: what the agent read in the kernel log, else what the scheduler printed of its
+// exit record.
 std::string KernelReason(const Facts& facts) {
   const std::string detail = OneLine(facts.death->detail());
   return detail.empty() ? LastLine(facts.scheduler_output, "EXIT:") : detail;
@@ -65,7 +67,8 @@ struct Rejection {
   std::string reason;
 };
 
-// The first program that the verifier refused. Its reason is the last line of the log before the statistics.
+// The first program that the verifier refused. Its reason is the last line of the log before the
+// statistics.
 bool FindRejection(const std::string& output, Rejection* rejection) {
   const size_t begin = output.find(kLogBegin);
   if (begin == std::string::npos) return false;
@@ -123,16 +126,16 @@ void AddNotAttached(const v1::Scenario& scenario, const Facts& facts, std::vecto
   const std::string name(base::Basename(scenario.scheduler().name()));
   Candidate candidate = MakeCandidate("SCHEDULER_NOT_ATTACHED", facts);
   if (facts.death->cause() == SchedulerExit::EXEC_FAILED) {
-    candidate.finding.set_message(absl::StrCat("scheduler ", OneLine(name), " could not be executed: ",
-                                               OneLine(facts.death->detail())));
+    candidate.finding.set_message(absl::StrCat(
+        "scheduler ", OneLine(name), " could not be executed: ", OneLine(facts.death->detail())));
   } else {
     const uint32_t set_ms = scenario.scheduler().attach_timeout_ms();
     const std::string limit = absl::StrCat(set_ms != 0 ? set_ms : kDefaultAttachTimeoutMs, "ms");
     const std::string detail = OneLine(facts.death->detail());
     const bool no_sched_ext = facts.guest_info && !facts.guest_info->has_sched_ext();
     candidate.finding.set_message(
-        absl::StrCat("the kernel did not report scheduler ", OneLine(name), " enabled within ", limit,
-                     no_sched_ext ? ": the guest's kernel has no sched_ext" : "",
+        absl::StrCat("the kernel did not report scheduler ", OneLine(name), " enabled within ",
+                     limit, no_sched_ext ? ": the guest's kernel has no sched_ext" : "",
                      detail.empty() ? "" : ": ", detail, QuoteOutput(facts)));
     candidate.finding.set_threshold(limit);
   }

@@ -137,7 +137,8 @@ TextField TextTokens::MakeField(size_t name) const {
 std::optional<TextField> TextTokens::FieldOf(size_t index) const {
   if (index >= tokens_.size()) return std::nullopt;
   if (IsNameOf(index)) return MakeField(index);
-  // An error after the name, in the value, or in the token after a value ("Invalid value for boolean field").
+  // An error after the name, in the value, or in the token after a value ("Invalid value for
+  // boolean field").
   for (size_t back = 1; back <= 4 && back <= index; ++back) {
     const size_t name = index - back;
     if (!IsNameOf(name)) continue;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds, in scenario text, the field that a parse error lies in, so that the parser can go on without it. protobuf's
-// TextFormat stops at the first wrong value; a user wants all of them. Used by parse.cc only.
+// Finds, in scenario text, the field that a parse error lies in, so that the parser can go on
+// without it. protobuf's TextFormat stops at the first wrong value; a user wants all of them. Used
+// by parse.cc only.
 
 #ifndef KTSTR_SCENARIO_TEXT_RECOVERY_H_
 #define KTSTR_SCENARIO_TEXT_RECOVERY_H_
@@ -28,7 +29,8 @@ struct TextField {
   size_t name;   // Token of the field's name.
   size_t end;    // One past the last token.
   size_t value;  // First token of the value; `end` when there is none.
-  std::optional<size_t> enclosing;  // Name token of the message field around it; unset at top level.
+  std::optional<size_t>
+      enclosing;  // Name token of the message field around it; unset at top level.
 };
 
 class TextTokens {
@@ -39,7 +41,8 @@ class TextTokens {
   const std::vector<TextToken>& tokens() const { return tokens_; }
   // Token that starts at this place.
   std::optional<size_t> At(int line, int column) const;
-  // The innermost field that token `index`, as the place of an error, belongs to; nullopt when it belongs to none.
+  // The innermost field that token `index`, as the place of an error, belongs to; nullopt when it
+  // belongs to none.
   std::optional<TextField> FieldOf(size_t index) const;
 
  private:

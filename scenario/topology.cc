@@ -75,8 +75,9 @@ std::vector<std::pair<std::string, std::string>> ProblemsOfCounts(const v1::Topo
   auto missing = [&](const char* field, uint32_t value) {
     if (value == 0) {
       problems.emplace_back(
-          field, absl::StrCat(field, " is missing or 0; a topology without a preset needs all four counts, ",
-                              "each at least 1"));
+          field, absl::StrCat(
+                     field, " is missing or 0; a topology without a preset needs all four counts, ",
+                     "each at least 1"));
     }
     return value == 0;
   };
@@ -85,8 +86,9 @@ std::vector<std::pair<std::string, std::string>> ProblemsOfCounts(const v1::Topo
   bad |= missing("cores_per_llc", proto.cores_per_llc());
   bad |= missing("threads_per_core", proto.threads_per_core());
   if (proto.numa_nodes() > kMaxNumaNodes) {
-    problems.emplace_back("numa_nodes", absl::StrCat("numa_nodes ", proto.numa_nodes(),
-                                                     " is out of range; allowed: 1 to ", kMaxNumaNodes));
+    problems.emplace_back("numa_nodes",
+                          absl::StrCat("numa_nodes ", proto.numa_nodes(),
+                                       " is out of range; allowed: 1 to ", kMaxNumaNodes));
     bad = true;
   }
   if (proto.threads_per_core() > 2) {
@@ -97,18 +99,18 @@ std::vector<std::pair<std::string, std::string>> ProblemsOfCounts(const v1::Topo
   }
   if (bad) return problems;
   if (proto.llcs() % proto.numa_nodes() != 0) {
-    problems.emplace_back("llcs", absl::StrCat("llcs ", proto.llcs(), " is not a multiple of numa_nodes ",
-                                               proto.numa_nodes(),
-                                               "; llcs counts the whole machine"));
+    problems.emplace_back("llcs",
+                          absl::StrCat("llcs ", proto.llcs(), " is not a multiple of numa_nodes ",
+                                       proto.numa_nodes(), "; llcs counts the whole machine"));
   }
   // Each factor is bounded first, so that the product cannot wrap.
   const bool huge = proto.llcs() > kMaxCpus || proto.cores_per_llc() > kMaxCpus;
-  const uint64_t cpus =
-      uint64_t{proto.llcs()} * proto.cores_per_llc() * proto.threads_per_core();
+  const uint64_t cpus = uint64_t{proto.llcs()} * proto.cores_per_llc() * proto.threads_per_core();
   if (huge || cpus > kMaxCpus) {
-    problems.emplace_back("", absl::StrCat("topology has ", proto.llcs(), " LLCs of ", proto.cores_per_llc(),
-                                           " cores with ", proto.threads_per_core(),
-                                           " threads; at most ", kMaxCpus, " CPUs are possible"));
+    problems.emplace_back(
+        "", absl::StrCat("topology has ", proto.llcs(), " LLCs of ", proto.cores_per_llc(),
+                         " cores with ", proto.threads_per_core(), " threads; at most ", kMaxCpus,
+                         " CPUs are possible"));
   }
   return problems;
 }
@@ -126,13 +128,14 @@ std::vector<std::pair<std::string, std::string>> Topology::ProblemsOf(const v1::
   if (FindPreset(proto.preset()) == nullptr) {
     std::vector<std::string_view> names;
     for (const Preset& preset : Presets()) names.push_back(preset.name);
-    problems.emplace_back("preset", absl::StrCat("no topology preset '", proto.preset(), "'",
-                                                 DidYouMean(proto.preset(), names),
-                                                 "; see 'ktstrctl list presets'"));
+    problems.emplace_back(
+        "preset", absl::StrCat("no topology preset '", proto.preset(), "'",
+                               DidYouMean(proto.preset(), names), "; see 'ktstrctl list presets'"));
   }
   if (HasCounts(proto)) {
-    problems.emplace_back("preset", absl::StrCat("preset '", proto.preset(),
-                                                 "' excludes the four counts; give one or the other"));
+    problems.emplace_back("preset",
+                          absl::StrCat("preset '", proto.preset(),
+                                       "' excludes the four counts; give one or the other"));
   }
   return problems;
 }
@@ -145,10 +148,12 @@ absl::StatusOr<Topology> Topology::FromProto(const v1::Topology& proto) {
   if (!text.empty()) return absl::InvalidArgumentError(absl::StrCat("topology: ", text));
   if (!HasCounts(proto)) {
     const PresetCounts* preset = FindPreset(proto.preset().empty() ? "tiny-1llc" : proto.preset());
-    return Topology(preset->numa_nodes, preset->llcs, preset->cores_per_llc, preset->threads_per_core);
+    return Topology(preset->numa_nodes, preset->llcs, preset->cores_per_llc,
+                    preset->threads_per_core);
   }
   return Topology(static_cast<int>(proto.numa_nodes()), static_cast<int>(proto.llcs()),
-                  static_cast<int>(proto.cores_per_llc()), static_cast<int>(proto.threads_per_core()));
+                  static_cast<int>(proto.cores_per_llc()),
+                  static_cast<int>(proto.threads_per_core()));
 }
 
 std::string Topology::Label() const {

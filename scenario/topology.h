@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest's CPUs: NUMA nodes, last-level caches, cores, threads. A value; used by the validator, the plan, and by
-// vmm/ to shape the machine. CPUs are numbered node, LLC, core, thread in that order.
+// The guest's CPUs: NUMA nodes, last-level caches, cores, threads. A value; used by the validator,
+// the plan, and by vmm/ to shape the machine. CPUs are numbered node, LLC, core, thread in that
+// order.
 
 #ifndef KTSTR_SCENARIO_TOPOLOGY_H_
 #define KTSTR_SCENARIO_TOPOLOGY_H_
@@ -23,9 +24,11 @@ inline constexpr int kMaxCpus = 255;
 
 class Topology {
  public:
-  // Presets are resolved; an unset message is preset "tiny-1llc". InvalidArgument lists every problem.
+  // Presets are resolved; an unset message is preset "tiny-1llc". InvalidArgument lists every
+  // problem.
   static absl::StatusOr<Topology> FromProto(const v1::Topology& proto);
-  // Field below `topology` ("" for the message itself) and what is wrong with it; empty when FromProto would succeed.
+  // Field below `topology` ("" for the message itself) and what is wrong with it; empty when
+  // FromProto would succeed.
   static std::vector<std::pair<std::string, std::string>> ProblemsOf(const v1::Topology& proto);
 
   int numa_nodes() const { return numa_nodes_; }

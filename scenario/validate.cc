@@ -31,8 +31,8 @@ constexpr size_t kMaxCgroupPath = 255;
 constexpr uint32_t kMaxTimeoutMs = 3'600'000;
 
 // Files that the kernel makes in each cgroup begin so: mkdir would fail or hide one.
-constexpr std::string_view kReservedPrefixes[] = {"cgroup.", "cpu.",     "cpuset.", "memory.", "io.",
-                                                  "pids.",   "hugetlb.", "rdma.",   "misc.",   "irq."};
+constexpr std::string_view kReservedPrefixes[] = {
+    "cgroup.", "cpu.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."};
 
 bool IsNameCharacter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
@@ -77,13 +77,15 @@ class Validator {
   template <typename T>
   void CheckRange(std::string field, std::string_view name, T value, T low, T high) {
     if (value < low || value > high) {
-      Add(std::move(field), ToAbsl(name), " ", value, " is out of range; allowed: ", low, " to ", high);
+      Add(std::move(field), ToAbsl(name), " ", value, " is out of range; allowed: ", low, " to ",
+          high);
     }
   }
 
   // Escapes in text format can make any bytes; messages and JSON cannot carry them.
   void CheckUtf8(std::string field, std::string_view name, const std::string& value) {
-    if (base::SanitizeUtf8(value) != value) Add(std::move(field), ToAbsl(name), " is not valid UTF-8");
+    if (base::SanitizeUtf8(value) != value)
+      Add(std::move(field), ToAbsl(name), " is not valid UTF-8");
   }
 
   static std::string CgroupField(int step, int cgroup) {
@@ -104,7 +106,8 @@ class Validator {
       CheckRange<uint32_t>("memory_mb", "memory_mb", scenario_.memory_mb(), 256, 16384);
     }
     if (scenario_.duration_ms() != 0) {
-      CheckRange<uint32_t>("duration_ms", "duration_ms", scenario_.duration_ms(), 100, kMaxDurationMs);
+      CheckRange<uint32_t>("duration_ms", "duration_ms", scenario_.duration_ms(), 100,
+                           kMaxDurationMs);
     }
   }
 
@@ -112,7 +115,8 @@ class Validator {
     for (const auto& [field, message] : Topology::ProblemsOf(scenario_.topology())) {
       Add(field.empty() ? "topology" : absl::StrCat("topology.", field), message);
     }
-    if (auto topology = Topology::FromProto(scenario_.topology()); topology.ok()) topology_ = *topology;
+    if (auto topology = Topology::FromProto(scenario_.topology()); topology.ok())
+      topology_ = *topology;
   }
 
   void CheckScheduler() {
@@ -145,7 +149,8 @@ class Validator {
         const std::string field = absl::StrCat(CgroupField(s, c), ".name");
         if (!CheckCgroupName(cgroup.name(), field)) continue;
         if (!cgroups_.emplace(cgroup.name(), &cgroup).second) {
-          Add(field, "cgroup '", cgroup.name(), "' exists already; names are unique in the scenario");
+          Add(field, "cgroup '", cgroup.name(),
+              "' exists already; names are unique in the scenario");
         }
       }
     }
@@ -188,7 +193,8 @@ class Validator {
     // The parent with work is the mistake wherever the child stands.
     const std::string parent = NearestDeclared(cgroup.name());
     if (!parent.empty() && !cgroups_[parent]->work().empty()) {
-      Add(absl::StrCat(field, ".name"), "cgroup '", parent, "' has work and a child '", cgroup.name(),
+      Add(absl::StrCat(field, ".name"), "cgroup '", parent, "' has work and a child '",
+          cgroup.name(),
           "'; cgroup v2 keeps processes in leaves: move the work into a child of its own");
     }
   }
@@ -197,16 +203,19 @@ class Validator {
     const std::string where = absl::StrCat(field, ".cpuset");
     auto cpus = ResolveCpuset(cgroup.cpuset(), *topology_);
     if (!cpus.ok()) {
-      Add(where, "cgroup '", cgroup.name(), "': cpuset validation failed: ", cpus.status().message());
+      Add(where, "cgroup '", cgroup.name(),
+          "': cpuset validation failed: ", cpus.status().message());
       return;
     }
     for (std::string at = NearestDeclared(cgroup.name()); !at.empty(); at = NearestDeclared(at)) {
       if (!cgroups_[at]->has_cpuset()) continue;
       auto allowed = ResolveCpuset(cgroups_[at]->cpuset(), *topology_);
-      if (allowed.ok() && !std::includes(allowed->begin(), allowed->end(), cpus->begin(), cpus->end())) {
+      if (allowed.ok() &&
+          !std::includes(allowed->begin(), allowed->end(), cpus->begin(), cpus->end())) {
         Add(where, "cgroup '", cgroup.name(), "': cpuset validation failed: CPUs ",
-            base::FormatCpuList(*cpus), " are not all among the CPUs ", base::FormatCpuList(*allowed),
-            " of the enclosing cgroup '", at, "' (topology ", topology_->Label(), ")");
+            base::FormatCpuList(*cpus), " are not all among the CPUs ",
+            base::FormatCpuList(*allowed), " of the enclosing cgroup '", at, "' (topology ",
+            topology_->Label(), ")");
       }
       return;
     }
@@ -228,17 +237,18 @@ class Validator {
         absl::StrAppend(&names, names.empty() ? "" : ", ", ToAbsl(known.name));
       }
       Add(field, "cgroup '", cgroup, "': work has no type; give one of ", names);
-    } else if (const std::string problem = WorkerCountProblem(*type, work.workers()); !problem.empty()) {
+    } else if (const std::string problem = WorkerCountProblem(*type, work.workers());
+               !problem.empty()) {
       Add(absl::StrCat(field, ".workers"), "cgroup '", cgroup, "': ", problem);
     }
     CheckRange<int32_t>(absl::StrCat(field, ".nice"), "nice", work.nice(), -20, 19);
     if (work.bursty().has_burst_ms()) {
-      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.burst_ms"), "burst_ms", work.bursty().burst_ms(),
-                           1, 60000);
+      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.burst_ms"), "burst_ms",
+                           work.bursty().burst_ms(), 1, 60000);
     }
     if (work.bursty().has_sleep_ms()) {
-      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.sleep_ms"), "sleep_ms", work.bursty().sleep_ms(),
-                           1, 60000);
+      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.sleep_ms"), "sleep_ms",
+                           work.bursty().sleep_ms(), 1, 60000);
     }
     total_workers_ += work.workers();
   }
@@ -258,7 +268,8 @@ class Validator {
   void CheckChecks() {
     const v1::Checks& checks = scenario_.checks();
     if (checks.has_max_gap_ms()) {
-      CheckRange<uint32_t>("checks.max_gap_ms", "max_gap_ms", checks.max_gap_ms(), 1, kMaxDurationMs);
+      CheckRange<uint32_t>("checks.max_gap_ms", "max_gap_ms", checks.max_gap_ms(), 1,
+                           kMaxDurationMs);
     }
     if (checks.has_max_spread_pct() &&
         !(checks.max_spread_pct() >= 0 && checks.max_spread_pct() <= 100)) {

@@ -30,14 +30,16 @@ const WorkType* WorkTypeOf(const v1::Work& work) {
 }
 
 std::string WorkerCountProblem(const WorkType& type, uint32_t workers) {
-  if (workers == 0) return absl::StrCat(base::ToAbsl(type.title), " requires at least ", type.group_size,
-                                        type.group_size == 1 ? " worker" : " workers", ", got 0");
+  if (workers == 0)
+    return absl::StrCat(base::ToAbsl(type.title), " requires at least ", type.group_size,
+                        type.group_size == 1 ? " worker" : " workers", ", got 0");
   if (workers > kMaxWorkersPerGroup) {
-    return absl::StrCat(base::ToAbsl(type.title), " allows at most ", kMaxWorkersPerGroup, " workers, got ", workers);
+    return absl::StrCat(base::ToAbsl(type.title), " allows at most ", kMaxWorkersPerGroup,
+                        " workers, got ", workers);
   }
   if (workers % type.group_size != 0) {
-    return absl::StrCat(base::ToAbsl(type.title), " requires num_workers divisible by ", type.group_size, ", got ",
-                        workers);
+    return absl::StrCat(base::ToAbsl(type.title), " requires num_workers divisible by ",
+                        type.group_size, ", got ", workers);
   }
   return "";
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kinds of work that a scenario can name, in one table: parser, validator, plan and `list work-types` read it.
+// The kinds of work that a scenario can name, in one table: parser, validator, plan and `list
+// work-types` read it.
 
 #ifndef KTSTR_SCENARIO_WORK_TYPES_H_
 #define KTSTR_SCENARIO_WORK_TYPES_H_
@@ -25,7 +26,8 @@ struct WorkType {
 absl::Span<const WorkType> WorkTypes();
 // The type that `work` sets; null when it sets none.
 const WorkType* WorkTypeOf(const v1::Work& work);
-// What is wrong with this number of workers, or "": "PipeIo requires num_workers divisible by 2, got 3".
+// What is wrong with this number of workers, or "": "PipeIo requires num_workers divisible by 2,
+// got 3".
 std::string WorkerCountProblem(const WorkType& type, uint32_t workers);
 
 // A worker process that the scenario asks for.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checks on what the workers did. One finding per cgroup and kind: the worst worker speaks for the others.
+// Checks on what the workers did. One finding per cgroup and kind: the worst worker speaks for the
+// others.
 
 #include <algorithm>
 #include <cmath>
@@ -37,7 +38,8 @@ struct Hit {
 
 class WorkerChecks {
  public:
-  WorkerChecks(const v1::Scenario& scenario, const Facts& facts) : scenario_(scenario), facts_(facts) {
+  WorkerChecks(const v1::Scenario& scenario, const Facts& facts)
+      : scenario_(scenario), facts_(facts) {
     for (const DeclaredWorker& worker : facts.workers) ++size_[worker.cgroup];
     if (!scenario.checks().isolation()) return;
     if (auto topology = Topology::FromProto(scenario.topology()); topology.ok()) {
@@ -88,14 +90,16 @@ class WorkerChecks {
   }
 
   std::string Name(size_t worker) const {
-    return absl::StrCat("worker ", worker, " (", base::ToAbsl(facts_.workers[worker].work_type), ")");
+    return absl::StrCat("worker ", worker, " (", base::ToAbsl(facts_.workers[worker].work_type),
+                        ")");
   }
 
   void CheckLoss(size_t worker, const Seen<v1::WorkerLost>& lost) {
     Hit hit;
     hit.order = lost.order;
     if (lost->silent()) {
-      // The loops of the workers look for the stop signal all the time: one that lives and says nothing did not run.
+      // The loops of the workers look for the stop signal all the time: one that lives and says
+      // nothing did not run.
       const uint32_t timeout_ms = ReportTimeoutMs(scenario_);
       hit.message = absl::StrCat("stuck ", timeout_ms, "ms: ", Name(worker),
                                  " lives, but did not run after the stop signal (threshold ",
@@ -121,7 +125,8 @@ class WorkerChecks {
     if (starved && check_starved) {
       Hit hit;
       hit.order = report.order;
-      hit.message = absl::StrCat(Name(worker), " did no work in ", report->wall_time_ns() / kNsPerMs, "ms");
+      hit.message =
+          absl::StrCat(Name(worker), " did no work in ", report->wall_time_ns() / kNsPerMs, "ms");
       hit.observed = "0";
       hit.threshold = "1";
       Add("STARVED", worker, std::move(hit));
@@ -143,7 +148,8 @@ class WorkerChecks {
     hit.observed = absl::StrCat(gap_ms, "ms");
     hit.threshold = absl::StrCat(threshold_ms, "ms");
     hit.severity = gap_ms;
-    // A pause that began before the scheduler was gone has the same root as its end, and is no consequence of it.
+    // A pause that began before the scheduler was gone has the same root as its end, and is no
+    // consequence of it.
     const uint64_t end_ns = report->max_gap_at_ns();
     const uint64_t begin_ns = end_ns > report->max_gap_ns() ? end_ns - report->max_gap_ns() : 0;
     hit.may_follow = !facts_.death || begin_ns >= facts_.death->scenario_time_ns();
@@ -202,9 +208,9 @@ class WorkerChecks {
       const int digits = std::round(percent) > threshold ? 0 : 1;
       candidate.finding.set_kind("UNFAIR");
       candidate.finding.set_message(absl::StrFormat(
-          "unfair cgroup: spread=%.*f%% (%.*f-%.*f%%) %d workers on %d cpus (threshold %g%%)", digits,
-          percent, digits, spread.low, digits, spread.high, spread.workers, spread.cpus.size(),
-          threshold));
+          "unfair cgroup: spread=%.*f%% (%.*f-%.*f%%) %d workers on %d cpus (threshold %g%%)",
+          digits, percent, digits, spread.low, digits, spread.high, spread.workers,
+          spread.cpus.size(), threshold));
       candidate.finding.set_where(absl::StrCat("cgroup ", cgroup));
       candidate.finding.set_observed(absl::StrFormat("%.*f%%", digits, percent));
       candidate.finding.set_threshold(absl::StrFormat("%g%%", threshold));

@@ -1,0 +1,649 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every kind of finding, provoked and not provoked, with its words; and that no gap in the
+// observations gives PASS.
+
+#include "scenario/evaluate.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "google/protobuf/text_format.h"
+#include "gtest/gtest.h"
+
+namespace ktstr::scenario {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+using v1::Observation;
+
+constexpr char kScheduled[] = R"(
+  name: "x" scheduler { name: "build/scx_mine" }
+  step { cgroup { name: "left" work { spin_wait {} workers: 2 } } }
+  step { cgroup { name: "right" cpuset { exact { cpus: "0-1" } } work { bursty {} workers: 2 } } })";
+
+v1::Scenario MakeScenario(const std::string& text = kScheduled) {
+  v1::Scenario scenario;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &scenario)) << text;
+  return scenario;
+}
+
+Observation Make(const std::string& text) {
+  Observation observation;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &observation)) << text;
+  return observation;
+}
+
+std::string Report(int index, const std::string& more = "") {
+  return absl::StrCat("worker_report { index: ", index, " work_units: 1000 iterations: 10",
+                      " wall_time_ns: 2000000000 cpu_time_ns: 1900000000 off_cpu_ns: 100000000",
+                      " cpus_used: [0, 1] ", more, " }");
+}
+
+const char kEnabled[] = "scheduler_state { state: 'enabled' ops: 'mine' }";
+const char kStopped[] = "scheduler_exit { cause: STOPPED was_enabled: true }";
+const char kDone[] = "vm_end { cause: DONE last_stage: DONE }";
+const char kBegin0[] = "step_mark { step: 0 edge: BEGIN }";
+const char kEnd0[] = "step_mark { step: 0 edge: END }";
+const char kBegin1[] = "step_mark { step: 1 edge: BEGIN }";
+const char kEnd1[] = "step_mark { step: 1 edge: END }";
+
+// A run in which all is well.
+std::vector<std::string> GoodRun() {
+  return {"stage { stage: READY }",
+          "guest_info { has_sched_ext: true }",
+          kEnabled,
+          kBegin0,
+          kEnd0,
+          kBegin1,
+          kEnd1,
+          Report(0),
+          Report(1),
+          Report(2),
+          Report(3),
+          kStopped,
+          "stage { stage: DONE }",
+          "channel_stats { frames: 9 }",
+          kDone};
+}
+
+v1::Judgement Judge(const std::vector<std::string>& run,
+                    const v1::Scenario& scenario = MakeScenario()) {
+  std::vector<Observation> observations;
+  for (const std::string& text : run) observations.push_back(Make(text));
+  return Evaluate(scenario, observations);
+}
+
+// "KIND where: message", with a "> " before what follows from an earlier finding.
+std::vector<std::string> Lines(const v1::Judgement& judgement) {
+  std::vector<std::string> lines;
+  for (const v1::Finding& finding : judgement.findings()) {
+    lines.push_back(absl::StrCat(finding.consequence() ? "> " : "", finding.kind(), " ",
+                                 finding.where(), ": ", finding.message()));
+  }
+  return lines;
+}
+
+// The good run with every entry that equals `from` replaced.
+std::vector<std::string> With(std::vector<std::string> run, const std::string& from,
+                              const std::string& to) {
+  for (std::string& entry : run) {
+    if (entry == from) entry = to;
+  }
+  return run;
+}
+
+TEST(Evaluate, GoodRunPasses) {
+  const v1::Judgement judgement = Judge(GoodRun());
+  EXPECT_EQ(judgement.verdict(), v1::PASS);
+  EXPECT_THAT(Lines(judgement), IsEmpty());
+}
+
+TEST(Evaluate, NothingSeenIsNoPass) {
+  const v1::Judgement judgement = Judge({});
+  EXPECT_EQ(judgement.verdict(), v1::ERROR);
+  EXPECT_THAT(Lines(judgement),
+              ElementsAre("HARNESS guest: the end of the virtual machine was not observed"));
+}
+
+// Whatever single fact that PASS rests on is missing, it is no PASS; nor is any cut-off run.
+TEST(Evaluate, EveryGapIsNoPass) {
+  const std::vector<std::string> good = GoodRun();
+  for (const std::string& needed :
+       {std::string(kEnabled), std::string(kEnd0), std::string(kEnd1), Report(0), Report(1),
+        Report(2), Report(3), std::string(kStopped), std::string(kDone)}) {
+    std::vector<std::string> run;
+    for (const std::string& entry : good) {
+      // STOPPED also says that it was enabled.
+      if (entry != needed) run.push_back(entry);
+    }
+    if (needed == kEnabled) run = With(run, kStopped, "scheduler_exit { cause: STOPPED }");
+    EXPECT_NE(Judge(run).verdict(), v1::PASS) << "without " << needed;
+  }
+  for (size_t length = 0; length < good.size(); ++length) {
+    const std::vector<std::string> run(good.begin(), good.begin() + length);
+    EXPECT_EQ(Judge(run).verdict(), v1::ERROR) << length;
+  }
+}
+
+TEST(Evaluate, MissingReportsStepsAndExitAreNamed) {
+  const v1::Judgement judgement =
+      Judge({kEnabled, kBegin0, kEnd0, kBegin1, Report(0), Report(3), kDone});
+  EXPECT_EQ(judgement.verdict(), v1::ERROR);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("HARNESS guest: how the scheduler ended was not observed",
+                  "HARNESS guest: only 1 of 2 steps were seen to end",
+                  "HARNESS guest: no report of 2 of 4 workers, the first is worker 1 in cgroup "
+                  "left"));
+}
+
+TEST(Evaluate, KernelSchedulerNeedsNoAttach) {
+  const v1::Scenario scenario = MakeScenario("name: 'x' step {}");
+  EXPECT_EQ(Judge({kBegin0, kEnd0, kDone}, scenario).verdict(), v1::PASS);
+  EXPECT_EQ(Judge({kBegin0, kDone}, scenario).verdict(), v1::ERROR);
+}
+
+TEST(Starved, WorkerWithoutWork) {
+  const auto starved = "worker_report { index: 1 wall_time_ns: 2000000000 max_gap_ns: 1999000000 }";
+  const auto run = With(GoodRun(), Report(1), starved);
+  const v1::Judgement judgement = Judge(run);
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(Lines(judgement),
+              ElementsAre("STARVED cgroup left: worker 1 (spin_wait) did no work in 2000ms"));
+  EXPECT_EQ(judgement.findings(0).observed(), "0");
+  EXPECT_EQ(Judge(run, MakeScenario(std::string(kScheduled) + " checks { not_starved: false }"))
+                .verdict(),
+            v1::PASS);
+}
+
+TEST(Starved, OneFindingPerCgroup) {
+  auto run = With(GoodRun(), Report(0), "worker_report { index: 0 wall_time_ns: 5000000 }");
+  run = With(run, Report(1), "worker_report { index: 1 wall_time_ns: 5000000 }");
+  EXPECT_THAT(
+      Lines(Judge(run)),
+      ElementsAre("STARVED cgroup left: worker 0 (spin_wait) did no work in 5ms; 2 of 2 workers"));
+}
+
+TEST(Stuck, PauseAboveTheThreshold) {
+  const std::string gap = "max_gap_ns: 4500999999 max_gap_cpu: 2 max_gap_at_ns: 3200000000";
+  const v1::Judgement judgement = Judge(With(GoodRun(), Report(0), Report(0, gap)));
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(Lines(judgement),
+              ElementsAre("STUCK cgroup left: stuck 4500ms on cpu2 at +3200ms (threshold 3000ms)"));
+  EXPECT_EQ(judgement.findings(0).observed(), "4500ms");
+  EXPECT_EQ(judgement.findings(0).threshold(), "3000ms");
+  EXPECT_EQ(judgement.findings(0).guest_time_ms(), 3200u);
+}
+
+TEST(Stuck, ThresholdItselfIsAllowed) {
+  EXPECT_EQ(Judge(With(GoodRun(), Report(0), Report(0, "max_gap_ns: 3000999999"))).verdict(),
+            v1::PASS);
+  EXPECT_EQ(Judge(With(GoodRun(), Report(0), Report(0, "max_gap_ns: 3001000000"))).verdict(),
+            v1::FAIL);
+  const auto strict = MakeScenario(std::string(kScheduled) + " checks { max_gap_ms: 100 }");
+  EXPECT_EQ(Judge(With(GoodRun(), Report(0), Report(0, "max_gap_ns: 101000000")), strict).verdict(),
+            v1::FAIL);
+}
+
+TEST(Stuck, WorstOfTheCgroupSpeaks) {
+  auto run = With(GoodRun(), Report(0), Report(0, "max_gap_ns: 4000000000"));
+  run = With(run, Report(1),
+             Report(1, "max_gap_ns: 5000000000 max_gap_cpu: 1 max_gap_at_ns: 6000000000"));
+  EXPECT_THAT(
+      Lines(Judge(run)),
+      ElementsAre(
+          "STUCK cgroup left: stuck 5000ms on cpu1 at +6000ms (threshold 3000ms); 2 of 2 workers"));
+}
+
+TEST(Stuck, WorkerThatLivesButSaysNothing) {
+  const v1::Judgement judgement =
+      Judge(With(GoodRun(), Report(2), "worker_lost { index: 2 silent: true }"));
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("STUCK cgroup right: stuck 5000ms: worker 2 (bursty) lives, but did not run "
+                  "after the stop signal (threshold 3000ms)"));
+}
+
+TEST(WorkerDied, BySignalAndByExit) {
+  auto run = With(GoodRun(), Report(0), "worker_lost { index: 0 signal: 9 }");
+  run = With(run, Report(2), "worker_lost { index: 2 exit_code: 3 }");
+  const v1::Judgement judgement = Judge(run);
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("WORKER_DIED cgroup left: worker 0 (spin_wait) died without a report: killed by "
+                  "signal 9 (Killed)",
+                  "WORKER_DIED cgroup right: worker 2 (bursty) died without a report: exited "
+                  "with 3"));
+}
+
+std::string Off(int index, int percent, const char* cpus) {
+  return absl::StrCat("worker_report { index: ", index, " work_units: 5 wall_time_ns: 1000000000",
+                      " off_cpu_ns: ", percent, "0000000 cpus_used: [", cpus, "] }");
+}
+
+TEST(Unfair, SpreadAboveTheThreshold) {
+  const v1::Scenario scenario =
+      MakeScenario("name: 'x' step { cgroup { name: 'left' work { spin_wait {} workers: 4 } } }");
+  const std::vector<std::string> run = {
+      kBegin0, kEnd0, Off(0, 8, "0"), Off(1, 20, "1"), Off(2, 50, "2, 3"), Off(3, 30, "3"), kDone};
+  const v1::Judgement judgement = Judge(run, scenario);
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre(
+          "UNFAIR cgroup left: unfair cgroup: spread=42% (8-50%) 4 workers on 4 cpus (threshold "
+          "35%)"));
+  EXPECT_EQ(judgement.findings(0).observed(), "42%");
+  EXPECT_EQ(judgement.findings(0).threshold(), "35%");
+  v1::Scenario tolerant = scenario;
+  tolerant.mutable_checks()->set_max_spread_pct(42);
+  EXPECT_EQ(Judge(run, tolerant).verdict(), v1::PASS);
+}
+
+TEST(Unfair, RoundingDoesNotHideTheReason) {
+  const v1::Scenario scenario =
+      MakeScenario("name: 'x' step { cgroup { name: 'a' work { spin_wait {} workers: 2 } } }");
+  const std::string off =
+      "worker_report { index: 1 work_units: 5 wall_time_ns: 1000 off_cpu_ns: 352 cpus_used: 1 }";
+  EXPECT_THAT(
+      Lines(Judge({kEnd0, Off(0, 0, "0"), off, kDone}, scenario)),
+      ElementsAre("UNFAIR cgroup a: unfair cgroup: spread=35.2% (0.0-35.2%) 2 workers on 2 cpus "
+                  "(threshold 35%)"));
+}
+
+TEST(Unfair, CgroupsAreNotComparedWithEachOther) {
+  const v1::Scenario scenario = MakeScenario(
+      "name: 'x' step { cgroup { name: 'a' work { spin_wait {} workers: 1 } } "
+      "cgroup { name: 'b' work { spin_wait {} workers: 1 } } }");
+  EXPECT_EQ(Judge({kEnd0, Off(0, 0, "0"), Off(1, 90, "1"), kDone}, scenario).verdict(), v1::PASS);
+}
+
+TEST(Isolation, OutsideTheCpuset) {
+  const auto isolated = MakeScenario(std::string(kScheduled) + " checks { isolation: true }");
+  EXPECT_EQ(Judge(GoodRun(), isolated).verdict(), v1::PASS);
+  const auto run = With(GoodRun(), Report(2), Report(2, "cpus_used: [2, 3]"));
+  EXPECT_EQ(Judge(run).verdict(), v1::PASS);  // Off by default.
+  const v1::Judgement judgement = Judge(run, isolated);
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(Lines(judgement),
+              ElementsAre("ISOLATION cgroup right: worker 2 (bursty) ran on cpu 2-3 "
+                          "outside its cpuset 0-1"));
+  // A cgroup without a cpuset may use all.
+  EXPECT_EQ(Judge(With(GoodRun(), Report(0), Report(0, "cpus_used: [3]")), isolated).verdict(),
+            v1::PASS);
+}
+
+TEST(Isolation, EnclosingCpusetCounts) {
+  const auto scenario = MakeScenario(
+      "name: 'x' checks { isolation: true } step { cgroup { name: 'a' cpuset { exact { cpus: '1' } "
+      "} } "
+      "cgroup { name: 'a/b' work { spin_wait {} workers: 1 } } }");
+  EXPECT_THAT(
+      Lines(Judge({kEnd0, Report(0), kDone}, scenario)),
+      ElementsAre("ISOLATION cgroup a/b: worker 0 (spin_wait) ran on cpu 0 outside its cpuset 1"));
+}
+
+std::string Exit(const std::string& fields) { return "scheduler_exit { " + fields + " }"; }
+
+// What the messages say of the time of a death.
+TEST(SchedulerDied, WordingSaysWhen) {
+  struct Case {
+    std::vector<std::string> before;
+    const char* exit;
+    const char* message;
+  };
+  const Case cases[] = {
+      {{}, "exit_code: 1", "scheduler process died unexpectedly while attaching: exited with 1"},
+      {{kEnabled},
+       "was_enabled: true signal: 11 steps_total: 2",
+       "scheduler process died unexpectedly after attaching, before the first step: killed by "
+       "signal 11 "
+       "(Segmentation fault)"},
+      {{kEnabled, kBegin0},
+       "was_enabled: true exit_code: 2 during_steps: true steps_total: 5 scenario_time_ns: "
+       "520000000",
+       "scheduler process died unexpectedly during the workload, in step 1 of 5 (0.5s into test): "
+       "exited "
+       "with 2"},
+      {{kEnabled, kBegin0, kEnd0},
+       "was_enabled: true exit_code: 2 during_steps: true steps_completed: 2 steps_total: 5 "
+       "scenario_time_ns: 12300000000",
+       "scheduler process died unexpectedly after completing step 2 of 5 (12.3s into test): exited "
+       "with "
+       "2"},
+      {{kEnabled, kBegin0, kEnd0, kBegin1},
+       "was_enabled: true signal: 9 during_steps: true steps_completed: 1 steps_total: 2 "
+       "scenario_time_ns: 1000000000",
+       "scheduler process died unexpectedly after completing step 1 of 2 (1.0s into test), during "
+       "the "
+       "workload of step 2: killed by signal 9 (Killed)"},
+      {{kEnabled, kBegin0, kEnd0, kBegin1, kEnd1},
+       "was_enabled: true steps_completed: 2 steps_total: 2 scenario_time_ns: 2000000000",
+       "scheduler process died unexpectedly after completing all 2 steps (2.0s into test): exited "
+       "with 0"},
+  };
+  for (const Case& c : cases) {
+    std::vector<std::string> run = c.before;
+    run.push_back(Exit(absl::StrCat("cause: PROCESS_EXITED ", c.exit)));
+    run.push_back(kDone);
+    const v1::Judgement judgement = Judge(run);
+    EXPECT_EQ(judgement.verdict(), v1::FAIL);
+    EXPECT_THAT(Lines(judgement),
+                ElementsAre(absl::StrCat("SCHEDULER_DIED scheduler: ", c.message)));
+  }
+}
+
+TEST(SchedulerDied, EjectedWithTheKernelsReason) {
+  const v1::Judgement judgement = Judge(
+      {kEnabled, kBegin0,
+       Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 scenario_time_ns: "
+            "5500000000 detail: 'runnable task stall (worker[77] failed to run for 5.024s)'"),
+       Report(0, "max_gap_ns: 5010000000 max_gap_cpu: 3 max_gap_at_ns: 5511000000"),
+       "worker_report { index: 1 wall_time_ns: 5600000000 }",
+       Exit("cause: PROCESS_EXITED exit_code: 1"), kDone});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  // The pause began before the scheduler was thrown out: it has the same root and is no
+  // consequence.
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("SCHEDULER_DIED scheduler: scheduler was ejected by the kernel during the "
+                  "workload, in step 1 of 2 (5.5s into test): runnable task stall (worker[77] "
+                  "failed to run for 5.024s)",
+                  "STUCK cgroup left: stuck 5010ms on cpu3 at +5511ms (threshold 3000ms)",
+                  "> STARVED cgroup left: worker 1 (spin_wait) did no work in 5600ms"));
+  EXPECT_EQ(judgement.findings(0).guest_time_ms(), 5500u);
+}
+
+TEST(SchedulerDied, ReasonOutOfTheSchedulersOwnOutput) {
+  EXPECT_THAT(
+      Lines(
+          Judge({kEnabled, kBegin0, "scheduler_output { data: 'hello\\nEXIT: runtime err' }",
+                 "scheduler_output { data: 'or (bad dsq)\\nbye\\n' }",
+                 Exit("cause: PROCESS_EXITED was_enabled: true during_steps: true steps_total: 2"),
+                 kDone})),
+      ElementsAre(
+          "SCHEDULER_DIED scheduler: scheduler process died unexpectedly during the workload, in "
+          "step 1 of 2 (0.0s into test): exited with 0; kernel: EXIT: runtime error (bad dsq)"));
+}
+
+TEST(SchedulerDied, PauseAfterTheDeathFollowsFromIt) {
+  const auto lines = Lines(Judge({kEnabled, kBegin0,
+                                  Exit("cause: PROCESS_EXITED was_enabled: true during_steps: true "
+                                       "steps_total: 2 scenario_time_ns: "
+                                       "1000000000"),
+                                  Report(0, "max_gap_ns: 4000000000 max_gap_at_ns: 5500000000"),
+                                  "worker_lost { index: 1 signal: 9 }", kDone}));
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_THAT(lines[0], StartsWith("SCHEDULER_DIED"));
+  EXPECT_THAT(lines[1], StartsWith("> STUCK"));
+  EXPECT_THAT(lines[2], StartsWith("> WORKER_DIED"));
+}
+
+TEST(SchedulerDied, StoppedByTheAgentIsNoDeath) {
+  auto run =
+      With(GoodRun(), kStopped, "scheduler_exit { cause: STOPPED was_enabled: true signal: 9 }");
+  EXPECT_EQ(Judge(run).verdict(), v1::PASS);
+  // An exit that is seen again after the stop is the stop.
+  run.insert(run.end() - 1, Exit("cause: PROCESS_EXITED was_enabled: true"));
+  EXPECT_EQ(Judge(run).verdict(), v1::PASS);
+}
+
+TEST(SchedulerNotAttached, TimeOut) {
+  const v1::Judgement judgement = Judge(
+      {"scheduler_output { data: 'loading...\\n\\n' }", Exit("cause: ATTACH_TIMEOUT"), kDone});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: the kernel did not report scheduler scx_mine "
+                  "enabled within 10000ms; its last output: loading..."));
+  EXPECT_EQ(judgement.findings(0).threshold(), "10000ms");
+}
+
+TEST(SchedulerNotAttached, KernelWithoutSchedExt) {
+  EXPECT_THAT(
+      Lines(Judge({"guest_info {}", Exit("cause: ATTACH_TIMEOUT"), kDone})),
+      ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: the kernel did not report scheduler scx_mine "
+                  "enabled within 10000ms: the guest's kernel has no sched_ext"));
+}
+
+TEST(SchedulerNotAttached, CannotBeExecuted) {
+  EXPECT_THAT(
+      Lines(Judge({Exit("cause: EXEC_FAILED detail: 'bin/scx_mine: Exec format error'"), kDone})),
+      ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: scheduler scx_mine could not be executed: "
+                  "bin/scx_mine: Exec format error"));
+}
+
+TEST(SchedulerNotAttached, NeverEnabledInAnOtherwiseGoodRun) {
+  std::vector<std::string> run = With(GoodRun(), kEnabled, "stage { stage: SCHEDULER_STARTED }");
+  run = With(run, kStopped, "scheduler_exit { cause: STOPPED }");
+  const v1::Judgement judgement = Judge(run);
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(Lines(judgement),
+              ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: the kernel never reported "
+                          "scheduler scx_mine enabled"));
+}
+
+constexpr char kVerifierLog[] =
+    "scheduler_output { data: \"libbpf: prog 'mine_enqueue': BPF program load failed: Permission "
+    "denied\\n"
+    "libbpf: prog 'mine_enqueue': -- BEGIN PROG LOAD LOG --\\n"
+    "0: R1=ctx() R10=fp0\\n"
+    "; int x = *p;\\n"
+    "R1 invalid mem access 'scalar'\\n"
+    "processed 7 insns (limit 1000000) max_states_per_insn 0\\n"
+    "-- END PROG LOAD LOG --\\n"
+    "libbpf: failed to load object\\n\" }";
+
+TEST(VerifierRejected, NamesProgramAndReason) {
+  const v1::Judgement judgement =
+      Judge({kVerifierLog, Exit("cause: PROCESS_EXITED exit_code: 1"), kDone});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("VERIFIER_REJECTED scheduler: the kernel's verifier rejected program "
+                  "'mine_enqueue': R1 invalid mem access 'scalar'",
+                  "> SCHEDULER_DIED scheduler: scheduler process died unexpectedly while "
+                  "attaching: exited with 1; its last output: libbpf: failed to load object"));
+}
+
+TEST(VerifierRejected, CutLogAndHangingScheduler) {
+  const auto lines = Lines(
+      Judge({"scheduler_output { data: 'x -- BEGIN PROG LOAD LOG --\\nback-edge from 3 to 1' }",
+             Exit("cause: ATTACH_TIMEOUT"), kDone}));
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0],
+            "VERIFIER_REJECTED scheduler: the kernel's verifier rejected program (unnamed): "
+            "back-edge from 3 to 1");
+  EXPECT_THAT(lines[1], StartsWith("> SCHEDULER_NOT_ATTACHED"));
+}
+
+TEST(VerifierRejected, NotWhenItWasEnabled) {
+  const auto lines =
+      Lines(Judge({kVerifierLog, kEnabled,
+                   Exit("cause: PROCESS_EXITED was_enabled: true exit_code: 1"), kDone}));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], StartsWith("SCHEDULER_DIED"));
+}
+
+std::string End(const std::string& fields) { return "vm_end { " + fields + " }"; }
+
+TEST(KernelPanic, WithTheKernelsLine) {
+  const v1::Judgement judgement = Judge({kEnabled, kBegin0,
+                                         End("cause: PANIC last_stage: STEPS_RUNNING console_tail: "
+                                             "'[ 3.1] BUG: x\\n[ 3.2] Kernel panic - "
+                                             "not syncing: Fatal exception\\n[ 3.3] ---[ end'")});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(Lines(judgement),
+              ElementsAre("KERNEL_PANIC guest: the guest's kernel panicked at stage "
+                          "STEPS_RUNNING: Kernel panic - not syncing: Fatal exception"));
+}
+
+TEST(KernelPanic, DetailWithoutConsole) {
+  EXPECT_THAT(
+      Lines(Judge({End("cause: PANIC detail: 'guest panicked'")})),
+      ElementsAre("KERNEL_PANIC guest: the guest's kernel panicked before the agent started: guest "
+                  "panicked"));
+}
+
+TEST(KernelPanic, SeenOnTheConsoleOfATimeOut) {
+  const auto lines =
+      Lines(Judge({End("cause: TIMEOUT console_tail: 'Kernel panic - not syncing: hung_task'")}));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], StartsWith("KERNEL_PANIC"));
+}
+
+TEST(KernelPanic, AfterADeathItFollows) {
+  const auto lines =
+      Lines(Judge({kEnabled, Exit("cause: EJECTED was_enabled: true"), End("cause: PANIC")}));
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(lines[0], StartsWith("SCHEDULER_DIED"));
+  EXPECT_THAT(lines[1], StartsWith("> KERNEL_PANIC"));
+}
+
+TEST(KernelPanic, DeathOfTheAgentIsOurs) {
+  const v1::Judgement judgement =
+      Judge({End("cause: PANIC last_stage: READY console_tail: 'Kernel panic - not syncing: "
+                 "Attempted to kill init!'")});
+  EXPECT_EQ(judgement.verdict(), v1::ERROR);
+  EXPECT_THAT(Lines(judgement), ElementsAre("HARNESS guest: the guest agent died at stage READY"));
+}
+
+TEST(GuestTimeout, NamesTheStage) {
+  const v1::Judgement judgement =
+      Judge({kEnabled, End("cause: TIMEOUT last_stage: STEPS_RUNNING detail: '120s'")});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("GUEST_TIMEOUT guest: the guest did not finish within the host's time limit; it "
+                  "stood at stage STEPS_RUNNING: 120s"));
+}
+
+// Kind and verdict of each way in which the harness fails.
+TEST(Errors, KindsOfTheEnd) {
+  struct Case {
+    const char* cause;
+    const char* line;
+  };
+  const Case cases[] = {
+      {"ENGINE_FAILED", "ENGINE guest: the engine failed at stage READY: why"},
+      {"CANCELLED", "CANCELLED guest: the run was cancelled at stage READY: why"},
+      {"INTERRUPTED", "INTERRUPTED guest: the run was interrupted at stage READY: why"},
+      {"GUEST_MISBEHAVED",
+       "GUEST_CHANNEL guest: the guest broke the rules of the channel at stage READY: "
+       "why"},
+      {"EARLY_POWER_OFF",
+       "HARNESS guest: the virtual machine powered off or reset at stage READY: why"},
+      {"CAUSE_UNSPECIFIED", "HARNESS guest: how the virtual machine ended is not known"},
+  };
+  for (const Case& c : cases) {
+    const v1::Judgement judgement =
+        Judge({End(absl::StrCat("cause: ", c.cause, " last_stage: READY detail: 'why'"))});
+    EXPECT_EQ(judgement.verdict(), v1::ERROR) << c.cause;
+    EXPECT_THAT(Lines(judgement), ElementsAre(c.line));
+  }
+}
+
+TEST(Errors, GuestErrorExplainsWhatIsMissing) {
+  const v1::Judgement judgement =
+      Judge({"guest_error { message: 'mkdir /run/cg/a: Device or resource busy' }", kDone});
+  EXPECT_EQ(judgement.verdict(), v1::ERROR);
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre(
+          "HARNESS guest: the guest agent failed: mkdir /run/cg/a: Device or resource busy"));
+}
+
+TEST(Errors, GoodRunWithABadEndIsNoPass) {
+  for (const char* cause : {"PANIC", "TIMEOUT", "EARLY_POWER_OFF", "ENGINE_FAILED", "CANCELLED",
+                            "GUEST_MISBEHAVED", "INTERRUPTED", "CAUSE_UNSPECIFIED"}) {
+    EXPECT_NE(Judge(With(GoodRun(), kDone, End(absl::StrCat("cause: ", cause)))).verdict(),
+              v1::PASS)
+        << cause;
+  }
+}
+
+// A failure that was seen stays one, however the machine ends after it.
+TEST(Errors, FailureOutranksTheHarness) {
+  const v1::Judgement judgement = Judge({kEnabled, Exit("cause: EJECTED was_enabled: true"),
+                                         End("cause: CANCELLED last_stage: COLLECTING")});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_EQ(judgement.findings(0).kind(), "SCHEDULER_DIED");
+  EXPECT_EQ(judgement.findings(1).kind(), "CANCELLED");
+  EXPECT_FALSE(judgement.findings(1).consequence());
+}
+
+TEST(EmulationFault, VoidsEverythingElse) {
+  for (const char* oops :
+       {"[ 2.0] Oops: int3: 0000 [#1] SMP", "[ 2.0] int3: 0000 [#1] PREEMPT SMP"}) {
+    for (const char* cause : {"PANIC", "TIMEOUT", "DONE"}) {
+      const v1::Judgement judgement =
+          Judge({kEnabled, Exit("cause: EJECTED was_enabled: true"),
+                 End(absl::StrCat("cause: ", cause, " last_stage: COLLECTING console_tail: '", oops,
+                                  "'"))});
+      EXPECT_EQ(judgement.verdict(), v1::ERROR) << oops << cause;
+      ASSERT_EQ(judgement.findings_size(), 2);
+      EXPECT_EQ(judgement.findings(0).kind(), "ENGINE");
+      EXPECT_FALSE(judgement.findings(0).consequence());
+      EXPECT_EQ(judgement.findings(1).kind(), "SCHEDULER_DIED");
+      EXPECT_TRUE(judgement.findings(1).consequence());
+    }
+  }
+}
+
+TEST(EmulationFault, OtherOopsesAreTheKernels) {
+  EXPECT_EQ(Judge({End("cause: PANIC console_tail: 'Oops: 0002 [#1] SMP'")}).verdict(), v1::FAIL);
+}
+
+TEST(HostileGuest, ContradictionsAreNoPass) {
+  for (const std::string& lie :
+       {Report(4), std::string("worker_report { index: 4000000000 }"), Report(0),
+        std::string("worker_lost { index: 1 }"), std::string("step_mark { step: 2 edge: END }"),
+        std::string("worker_lost { index: 9 }")}) {
+    std::vector<std::string> run = GoodRun();
+    run.insert(run.end() - 1, lie);
+    const v1::Judgement judgement = Judge(run);
+    EXPECT_EQ(judgement.verdict(), v1::ERROR) << lie;
+    ASSERT_EQ(judgement.findings_size(), 1);
+    EXPECT_EQ(judgement.findings(0).kind(), "GUEST_CHANNEL");
+  }
+}
+
+TEST(HostileGuest, AStepThatEndsTwiceDoesNotStandForAnother) {
+  EXPECT_EQ(Judge(With(GoodRun(), kEnd1, kEnd0)).verdict(), v1::ERROR);
+}
+
+TEST(HostileGuest, TextIsOnePrintableLine) {
+  Observation error;
+  error.mutable_guest_error()->set_message("a\x1b[31mb\r\nc\t" + std::string(10000, 'x'));
+  const v1::Judgement judgement = Evaluate(MakeScenario(), {error});
+  const std::string& message = judgement.findings(0).message();
+  EXPECT_LT(message.size(), 400u);
+  for (char c : message) EXPECT_GE(c, ' ');
+}
+
+TEST(HostileGuest, ExtremeNumbersAreTaken) {
+  const std::string wild =
+      "max_gap_ns: 18446744073709551615 max_gap_cpu: 4294967295 max_gap_at_ns: "
+      "18446744073709551615 "
+      "cpus_used: [4294967295]";
+  const auto isolated = MakeScenario(std::string(kScheduled) + " checks { isolation: true }");
+  const v1::Judgement judgement = Judge(With(GoodRun(), Report(2), Report(2, wild)), isolated);
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  EXPECT_EQ(judgement.findings_size(), 2);
+}
+
+TEST(Evaluate, IsAFunctionOfItsInput) {
+  const auto run = With(GoodRun(), Report(0), "worker_lost { index: 0 silent: true }");
+  EXPECT_EQ(Judge(run).SerializeAsString(), Judge(run).SerializeAsString());
+}
+
+}  // namespace
+}  // namespace ktstr::scenario

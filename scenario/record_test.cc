@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "scenario/record.h"
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "google/protobuf/text_format.h"
+#include "gtest/gtest.h"
+#include "scenario/json.h"
+
+namespace ktstr::scenario {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <typename T>
+T Text(const std::string& text) {
+  T message;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &message)) << text;
+  return message;
+}
+
+v1::Scenario MakeScenario() {
+  return Text<v1::Scenario>(
+      "name: 'x' topology { preset: 'tiny-2llc' } scheduler { name: 'b/scx_mine' } "
+      "step { cgroup { name: 'a' work { bursty {} workers: 2 } } }");
+}
+
+v1::RunRecord Fill(const std::vector<std::string>& observations,
+                   const v1::Scenario& scenario = MakeScenario()) {
+  std::vector<v1::Observation> list;
+  for (const std::string& text : observations) list.push_back(Text<v1::Observation>(text));
+  v1::RunRecord record;
+  record.set_run_id("r-1");
+  record.mutable_timings()->set_queue_ms(7);
+  FillRecord(scenario, list, Text<v1::Judgement>("verdict: FAIL findings { kind: 'STUCK' }"),
+             &record);
+  return record;
+}
+
+TEST(Record, HoldsWhatWasSeen) {
+  const v1::RunRecord record =
+      Fill({"guest_info { kernel_release: '7.3.4' kernel_cmdline: 'quiet' }",
+            "scheduler_output { data: 'one\\n' }", "scheduler_output { data: 'tw\\377o' }",
+            "worker_report { index: 1 cgroup: 'lie' work_units: 5 iterations: 6 cpu_time_ns: 7 "
+            "wall_time_ns: 8 "
+            "off_cpu_ns: 9 migrations: 10 cpus_used: [1, 3] max_gap_ns: 12999999 }",
+            "stage { stage: COLLECTING }", "channel_stats { frames: 3 full_waits: 1 }",
+            "vm_end { cause: DONE last_stage: DONE console_tail: 'c\\n' guest_digest: 'ab' "
+            "engine_version: 'QEMU' "
+            "host_boot_ns: 2500000000 host_attach_ns: 1000000 host_scenario_ns: 2000000 "
+            "host_teardown_ns: "
+            "3000000 }"});
+  EXPECT_EQ(record.schema_version(), 1u);
+  EXPECT_EQ(record.run_id(), "r-1");
+  EXPECT_EQ(record.scenario(), "x");
+  EXPECT_EQ(record.variant().topology(), "1n2l2c1t");
+  EXPECT_EQ(record.variant().profile(), "default");
+  EXPECT_EQ(record.variant().work_type(), "bursty");
+  EXPECT_EQ(record.variant().seed(), 1u);
+  EXPECT_EQ(record.scheduler().name(), "scx_mine");
+  EXPECT_EQ(record.verdict(), v1::FAIL);
+  EXPECT_EQ(record.findings_size(), 1);
+  EXPECT_EQ(record.kernel_version(), "7.3.4");
+  EXPECT_EQ(record.kernel_cmdline(), "quiet");
+  EXPECT_EQ(record.scheduler_log(), "one\ntw\xEF\xBF\xBDo");
+  EXPECT_EQ(record.workers(0).ShortDebugString(),
+            Text<v1::WorkerSummary>("cgroup: 'a' work_type: 'bursty' work_units: 5 iterations: 6 "
+                                    "cpu_time_ns: 7 wall_time_ns: 8 off_cpu_ns: 9 migrations: 10 "
+                                    "cpus_used: [1, 3] max_gap_ms: 12")
+                .ShortDebugString());
+  EXPECT_EQ(record.stage_reached(), "DONE");
+  EXPECT_EQ(record.channel().full_waits(), 1u);
+  EXPECT_EQ(record.guest_digest(), "ab");
+  EXPECT_EQ(record.engine_version(), "QEMU");
+  EXPECT_THAT(record.console_tail(), HasSubstr("c"));
+  EXPECT_EQ(record.timings().queue_ms(), 7u);
+  EXPECT_EQ(record.timings().start_ms(), 2500u);
+  EXPECT_EQ(record.timings().teardown_ms(), 3u);
+  EXPECT_EQ(record.scenario_digest().size(), 64u);
+}
+
+TEST(Record, NamesInJsonAreTheContract) {
+  const auto json = ToJson(Fill({"worker_report { index: 0 }", "vm_end { cause: DONE }"}), false);
+  ASSERT_TRUE(json.ok()) << json.status();
+  for (const char* name :
+       {"schemaVersion", "runId",       "scenario",      "variant",     "topology",   "profile",
+        "kernel",        "workType",    "seed",          "engine",      "scheduler",  "digest",
+        "verdict",       "findings",    "kind",          "message",     "where",      "observed",
+        "threshold",     "guestTimeMs", "kernelVersion", "guestDigest", "workers",    "workUnits",
+        "iterations",    "cpuTimeNs",   "wallTimeNs",    "offCpuNs",    "migrations", "cpusUsed",
+        "maxGapMs",      "timings",     "queueMs",       "kernelMs",    "startMs",    "attachMs",
+        "scenarioMs",    "teardownMs",  "totalMs",       "reproduce"}) {
+    EXPECT_THAT(*json, HasSubstr(std::string("\"") + name + "\":")) << name;
+  }
+  EXPECT_THAT(*json, HasSubstr("\"verdict\":\"FAIL\""));
+}
+
+TEST(Record, StageSurvivesALostVmProcess) {
+  EXPECT_EQ(Fill({"stage { stage: READY }", "vm_end { cause: INTERRUPTED }"}).stage_reached(),
+            "READY");
+  EXPECT_EQ(Fill({}).stage_reached(), "STAGE_UNSPECIFIED");
+}
+
+TEST(Record, LogIsBoundedAndSaysWhatIsMissing) {
+  v1::Observation output;
+  // Each bad byte becomes three.
+  output.mutable_scheduler_output()->set_data(std::string(size_t{1} << 20, '\xff'));
+  output.mutable_scheduler_output()->set_dropped_bytes(77);
+  v1::RunRecord record;
+  FillRecord(MakeScenario(), {output, output}, v1::Judgement(), &record);
+  EXPECT_LE(record.scheduler_log().size(), size_t{1} << 20);
+  EXPECT_THAT(record.scheduler_log(), ::testing::EndsWith("\n[77 bytes of output not kept]\n"));
+  EXPECT_TRUE(ToJson(record, false).ok());
+}
+
+TEST(Record, HostileReportsDoNotGrowIt) {
+  std::vector<std::string> many(100, "worker_report { index: 0 }");
+  many.push_back("worker_report { index: 4000000000 }");
+  EXPECT_EQ(Fill(many).workers_size(), 2);
+}
+
+TEST(Record, DigestDependsOnContentOnly) {
+  v1::Scenario other = MakeScenario();
+  EXPECT_EQ(ScenarioDigest(other), ScenarioDigest(MakeScenario()));
+  other.set_seed(2);
+  EXPECT_NE(ScenarioDigest(other), ScenarioDigest(MakeScenario()));
+}
+
+}  // namespace
+}  // namespace ktstr::scenario
