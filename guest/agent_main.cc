@@ -22,6 +22,7 @@
 #include "guest/mounts.h"
 #include "guest/plan_runner.h"
 #include "guest/quiet.h"
+#include "guest/random_pool.h"
 #include "guest/window.h"
 
 namespace ktstr::guest {
@@ -82,6 +83,7 @@ absl::Status RunBundle(const Window& window, Channel* channel) {
   KTSTR_ASSIGN_OR_RETURN(const std::string_view archive, window.Bundle());
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan, LoadBundle(archive, kBundleRoot, kLoader));
   channel->ReportStage(v1::BUNDLE_UNPACKED);
+  KTSTR_RETURN_IF_ERROR(SeedRandomPool("/dev/random", plan.seed()));
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<PlanRunner> runner, PlanRunner::Make(plan, RunnerPaths{}, channel));
   runner->Run();
   return absl::OkStatus();
@@ -92,7 +94,9 @@ absl::Status GetReady(const std::string& cmdline, Channel* channel) {
   KTSTR_RETURN_IF_ERROR(ReportGuestInfo(cmdline, channel));
   channel->ReportStage(v1::READY);
   WaitUntilQuiet("/proc/stat");
-  return channel->Doorbell(window::kDoorbellReady);
+  KTSTR_RETURN_IF_ERROR(channel->Doorbell(window::kDoorbellReady));
+  SpinAlone();
+  return absl::OkStatus();
 }
 
 absl::Status Serve() {

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/plan_runner.h"
 
-#include <fcntl.h>
-#include <linux/random.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstddef>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/file.h"
 #include "base/status_macros.h"
 #include "guest/time.h"
 
@@ -21,15 +15,6 @@ namespace {
 
 constexpr uint64_t kTickNs = 50 * kNsPerMs;
 constexpr uint64_t kNever = ~uint64_t{0};
-constexpr int kSeedWords = 8;  // 512 bits.
-
-// SplitMix64 (Steele, Lea, Flood 2014): turns a small seed into many unlike words.
-uint64_t SplitMix64(uint64_t* state) {
-  uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-  return z ^ z >> 31;
-}
 
 void SleepUntilSignal(int fd, uint64_t ns) {
   pollfd poll_fd = {.fd = fd, .events = POLLIN};
@@ -48,23 +33,6 @@ uint32_t CountWorkers(const v1::GuestPlan& plan) {
 }
 
 }  // namespace
-
-absl::Status SeedRandomPool(const std::string& path, uint64_t seed) {
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, base::Open(path, O_WRONLY));
-  struct {  // rand_pool_info with its buffer; that type ends with a flexible array.
-    int entropy_count;
-    int buf_size;
-    uint64_t words[kSeedWords];
-  } entropy;
-  static_assert(offsetof(rand_pool_info, buf) == 2 * sizeof(int));
-  entropy.entropy_count = sizeof(entropy.words) * 8;
-  entropy.buf_size = sizeof(entropy.words);
-  for (uint64_t& word : entropy.words) word = SplitMix64(&seed);
-  if (ioctl(fd.get(), RNDADDENTROPY, &entropy) != 0) return base::ErrnoStatus(errno, absl::StrCat("RNDADDENTROPY on ", path));
-  // Without it the pool would use the seed only at a later time of its own choice.
-  if (ioctl(fd.get(), RNDRESEEDCRNG) != 0) return base::ErrnoStatus(errno, absl::StrCat("RNDRESEEDCRNG on ", path));
-  return absl::OkStatus();
-}
 
 absl::StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Make(const v1::GuestPlan& plan, const RunnerPaths& paths,
                                                              Reporter* reporter) {
@@ -104,7 +72,6 @@ void PlanRunner::Run() {
 }
 
 absl::Status PlanRunner::RunUntilCollecting() {
-  KTSTR_RETURN_IF_ERROR(SeedRandomPool(paths_.random, plan_.seed()));
   KTSTR_ASSIGN_OR_RETURN(CgroupTree cgroups, CgroupTree::Make(paths_.cgroup_mount));
   cgroups_.emplace(std::move(cgroups));
   reporter_->ReportStage(v1::CGROUPS_READY);

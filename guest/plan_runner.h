@@ -25,7 +25,6 @@ namespace ktstr::guest {
 struct RunnerPaths {
   SupervisorPaths supervisor;
   std::string cgroup_mount = "/sys/fs/cgroup";
-  std::string random = "/dev/random";
 };
 
 class PlanRunner {
@@ -62,9 +61,6 @@ class PlanRunner {
   uint64_t deadline_ns_ = 0;
   bool overrun_ = false;
 };
-
-// Feeds the guest's random pool from the seed alone, so that a run repeats. `path`: /dev/random.
-absl::Status SeedRandomPool(const std::string& path, uint64_t seed);
 
 }  // namespace ktstr::guest
 

@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint64_t kStepNs = 10 * kNsPerMs;
 constexpr int kMaxSteps = 100;
+// About 20 ms of host time.
+constexpr int kSpins = 8'000'000;
 // No multiple of a tick: the timers of other CPUs are not due at this moment.
 constexpr uint64_t kLastNs = 1'370'000;
 
@@ -42,6 +44,10 @@ bool WaitUntilQuiet(const std::string& proc_stat) {
   }
   SleepNs(kLastNs);
   return quiet;
+}
+
+void SpinAlone() {
+  for (int i = 0; i < kSpins; ++i) asm volatile("" : "+r"(i));
 }
 
 }  // namespace ktstr::guest

@@ -19,6 +19,11 @@ int RunningTasks(std::string_view proc_stat);
 // millisecond, so that the caller goes on just after a wake-up. False when others still ran.
 bool WaitUntilQuiet(const std::string& proc_stat);
 
+// Computes for a while, alone. After a doorbell the host's resume command is still being answered by the emulator's main
+// thread, which may then deliver a timer's interrupt earlier than the CPU thread would. With one busy CPU the order of CPUs
+// cannot change by that.
+void SpinAlone();
+
 }  // namespace ktstr::guest
 
 #endif  // KTSTR_GUEST_QUIET_H_

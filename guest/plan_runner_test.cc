@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest/plan_runner.h"
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "guest/fake_cgroups.h"
+#include "guest/fake_reporter.h"
+#include "guest/time.h"
+
+namespace ktstr::guest {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class PlanRunnerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto dir = base::TempDir::Make("runner");
+    ASSERT_TRUE(dir.ok());
+    dir_ = std::make_unique<base::TempDir>(std::move(*dir));
+    auto fake = FakeCgroups::Make({"g"});
+    ASSERT_TRUE(fake.ok());
+    cgroups_ = std::make_unique<FakeCgroups>(std::move(*fake));
+    paths_ = {.supervisor = {.bundle = dir_->path(), .sched_ext = base::JoinPath(dir_->path(), "sx"), .kmsg = "/dev/null"},
+              .cgroup_mount = cgroups_->mount()};
+    ASSERT_TRUE(base::MakeDirs(base::JoinPath(dir_->path(), "sx/root")).ok());
+    ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "sx/state"), "enabled\n").ok());
+    ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "sx/root/ops"), "x\n").ok());
+    plan_.set_report_timeout_ms(20'000);
+    plan_.set_overrun_ms(60'000);
+  }
+  void AddScheduler(const std::string& script) {
+    ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "s"), absl::StrCat("#!/bin/sh\n", script, "\n"), 0755).ok());
+    plan_.mutable_scheduler()->set_path("s");
+    plan_.mutable_scheduler()->set_attach_timeout_ms(20'000);
+    plan_.mutable_scheduler()->set_stop_timeout_ms(20'000);
+  }
+  v1::GuestStep* AddStep(uint64_t hold_ns, const std::string& cgroup = "") {
+    v1::GuestStep* step = plan_.add_step();
+    step->set_hold_ns(hold_ns);
+    if (cgroup.empty()) return step;
+    step->add_cgroup()->set_name(cgroup);
+    v1::GuestWork* work = step->mutable_cgroup(0)->add_work();
+    work->set_type("spin_wait");
+    work->set_workers(1);
+    return step;
+  }
+  void Run() {
+    auto runner = PlanRunner::Make(plan_, paths_, &reporter_);
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    (*runner)->Run();
+  }
+  std::string Marks() const {
+    std::string marks;
+    for (const v1::Observation& o : reporter_.Of(v1::Observation::kStepMark)) {
+      absl::StrAppend(&marks, o.step_mark().step(), o.step_mark().edge() == v1::StepMark::BEGIN ? "<" : ">");
+    }
+    return marks;
+  }
+
+  std::unique_ptr<base::TempDir> dir_;
+  std::unique_ptr<FakeCgroups> cgroups_;
+  RunnerPaths paths_;
+  v1::GuestPlan plan_;
+  FakeReporter reporter_;
+};
+
+TEST_F(PlanRunnerTest, StepsHoldAndWorkersReport) {
+  AddStep(30 * kNsPerMs, "g");
+  AddStep(30 * kNsPerMs);
+  Run();
+  EXPECT_EQ(Marks(), "0<0>1<1>");
+  EXPECT_THAT(reporter_.Stages(), ElementsAre(v1::CGROUPS_READY, v1::STEPS_RUNNING, v1::COLLECTING));
+  auto reports = reporter_.Of(v1::Observation::kWorkerReport);
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_GE(reports[0].worker_report().wall_time_ns(), 60 * kNsPerMs);
+  EXPECT_TRUE(reporter_.Of(v1::Observation::kGuestError).empty());
+}
+
+TEST_F(PlanRunnerTest, SchedulerIsEnabledBeforeAndStoppedAfterTheSteps) {
+  AddScheduler("exec sleep 3600");
+  AddStep(30 * kNsPerMs, "g");
+  Run();
+  EXPECT_THAT(reporter_.Stages(), ElementsAre(v1::CGROUPS_READY, v1::SCHEDULER_STARTED, v1::SCHEDULER_ENABLED,
+                                              v1::STEPS_RUNNING, v1::COLLECTING));
+  auto exits = reporter_.Of(v1::Observation::kSchedulerExit);
+  ASSERT_EQ(exits.size(), 1u);
+  EXPECT_EQ(exits[0].scheduler_exit().cause(), v1::SchedulerExit::STOPPED);
+  EXPECT_EQ(exits[0].scheduler_exit().steps_completed(), 1u);
+}
+
+TEST_F(PlanRunnerTest, SchedulerThatDiesEndsTheStepsAndReportsStillCome) {
+  AddScheduler("sleep 0.3; exit 7");
+  AddStep(3600 * kNsPerSecond, "g");
+  AddStep(kNsPerMs);
+  Run();
+  EXPECT_EQ(Marks(), "0<");
+  auto exits = reporter_.Of(v1::Observation::kSchedulerExit);
+  ASSERT_EQ(exits.size(), 1u);
+  EXPECT_EQ(exits[0].scheduler_exit().cause(), v1::SchedulerExit::PROCESS_EXITED);
+  EXPECT_EQ(exits[0].scheduler_exit().exit_code(), 7);
+  EXPECT_TRUE(exits[0].scheduler_exit().during_steps());
+  EXPECT_EQ(exits[0].scheduler_exit().steps_total(), 2u);
+  EXPECT_EQ(reporter_.Of(v1::Observation::kWorkerReport).size(), 1u);
+}
+
+TEST_F(PlanRunnerTest, NoStepsWithoutTheScheduler) {
+  plan_.mutable_scheduler()->set_path("missing");
+  AddStep(kNsPerMs, "g");
+  Run();
+  EXPECT_EQ(Marks(), "");
+  EXPECT_EQ(reporter_.Of(v1::Observation::kSchedulerExit).size(), 1u);
+  EXPECT_TRUE(reporter_.Of(v1::Observation::kWorkerReport).empty());
+}
+
+TEST_F(PlanRunnerTest, OverrunIsTheAgentsOwnError) {
+  plan_.set_overrun_ms(80);
+  AddStep(3600 * kNsPerSecond, "g");
+  Run();
+  auto errors = reporter_.Of(v1::Observation::kGuestError);
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("80 ms"));
+  EXPECT_EQ(Marks(), "0<");
+  EXPECT_EQ(reporter_.Of(v1::Observation::kWorkerReport).size(), 1u);
+}
+
+TEST_F(PlanRunnerTest, CgroupErrorEndsTheRunWithItsPath) {
+  AddStep(kNsPerMs, "unknown");
+  AddStep(kNsPerMs);
+  Run();
+  auto errors = reporter_.Of(v1::Observation::kGuestError);
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("unknown/cgroup.procs"));
+  EXPECT_EQ(Marks(), "0<");
+}
+
+}  // namespace
+}  // namespace ktstr::guest
