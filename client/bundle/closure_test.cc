@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/bundle/closure.h"
+
+#include <elf.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <set>
+
+#include "base/file.h"
+#include "base/sha256.h"
+#include "base/subprocess.h"
+
+namespace ktstr::client {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Why(const std::string& path) {
+  return std::string(ProgramClosure(path, HostLibraryPlaces()).status().message());
+}
+
+class ClosureTest : public ::testing::Test {
+ protected:
+  ClosureTest() : dir_(*base::TempDir::Make("closure")) {}
+  std::string Write(const std::string& name, const std::string& data) {
+    const std::string path = base::JoinPath(dir_.path(), name);
+    EXPECT_TRUE(base::WriteFileAtomic(path, data, 0755).ok());
+    return path;
+  }
+  // Compiles with the C compiler of the machine.
+  bool Compile(const std::string& script) {
+    base::SpawnOptions options;
+    options.argv = {"sh", "-ec", script};
+    options.cwd = dir_.path();
+    const absl::StatusOr<base::RunResult> result = base::RunCommand(options, absl::Seconds(60));
+    return result.ok() && result->status.Success();
+  }
+  base::TempDir dir_;
+};
+
+TEST_F(ClosureTest, RealProgram) {
+  const auto files = ProgramClosure("/bin/ls", HostLibraryPlaces());
+  ASSERT_TRUE(files.ok()) << files.status();
+  std::set<std::string> paths;
+  for (const BundleFile& file : *files) {
+    EXPECT_TRUE(paths.insert(file.ref.guest_path()).second) << file.ref.guest_path();
+    EXPECT_TRUE(base::IsSha256Hex(file.ref.sha256()));
+    EXPECT_GT(file.ref.size(), 0u);
+  }
+  EXPECT_EQ(files->front().ref.guest_path(), "bin/ls");
+  EXPECT_TRUE(paths.count("lib/ld-linux-x86-64.so.2"));
+  EXPECT_TRUE(paths.count("lib/libc.so.6"));
+}
+
+TEST_F(ClosureTest, OriginInRunpathAndLibraryOfALibrary) {
+  ASSERT_TRUE(
+      Compile("mkdir lib; echo 'int b(void){return 1;}' >b.c; echo 'int b(void); int "
+              "a(void){return b();}' >a.c;"
+              "echo 'int a(void); int main(void){return a();}' >m.c;"
+              "cc -shared -fPIC -o lib/libkb.so b.c;"
+              "cc -shared -fPIC -o lib/libka.so a.c -Llib -lkb -Wl,-rpath,'$ORIGIN';"
+              "cc -o prog m.c -Llib -lka -Wl,-rpath,'$ORIGIN/lib' -Wl,-rpath-link,lib"));
+  const auto files = ProgramClosure(base::JoinPath(dir_.path(), "prog"), HostLibraryPlaces());
+  ASSERT_TRUE(files.ok()) << files.status();
+  std::set<std::string> paths;
+  for (const BundleFile& file : *files) paths.insert(file.ref.guest_path());
+  EXPECT_TRUE(paths.count("lib/libka.so"));
+  EXPECT_TRUE(paths.count("lib/libkb.so"));
+  // Without the library: named, with who needs it.
+  ASSERT_TRUE(Compile("rm lib/libkb.so"));
+  EXPECT_THAT(Why(base::JoinPath(dir_.path(), "prog")),
+              HasSubstr("shared library libkb.so, needed by "));
+}
+
+TEST_F(ClosureTest, StaticProgramIsAlone) {
+  ASSERT_TRUE(Compile("echo 'int main(void){return 0;}' >m.c; cc -static -o prog m.c"));
+  const auto files = ProgramClosure(base::JoinPath(dir_.path(), "prog"), LibraryPlaces());
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(files->size(), 1u);
+}
+
+TEST_F(ClosureTest, WhatIsNoProgram) {
+  EXPECT_THAT(Why(Write("script", "#!/usr/bin/env python3\nprint()\n")),
+              HasSubstr("is a script (#!/usr/bin/env python3)"));
+  EXPECT_THAT(Why(Write("empty", "")), HasSubstr("is empty"));
+  EXPECT_THAT(Why(Write("text", "hello")), HasSubstr("is not an ELF program"));
+  EXPECT_THAT(Why(Write("short",
+                        "\x7f"
+                        "ELF\2\1\1")),
+              HasSubstr("short"));
+  EXPECT_THAT(Why(dir_.path()), HasSubstr("is not a regular file"));
+  EXPECT_THAT(Why(dir_.path() + "/none"), HasSubstr("none"));
+}
+
+TEST_F(ClosureTest, OtherArchitectureAndObjectFile) {
+  std::string ls = *base::ReadFile("/bin/ls");
+  Elf64_Ehdr header;
+  memcpy(&header, ls.data(), sizeof(header));
+  header.e_machine = EM_AARCH64;
+  memcpy(ls.data(), &header, sizeof(header));
+  EXPECT_THAT(Why(Write("arm", ls)), HasSubstr("another architecture"));
+  header.e_machine = EM_X86_64;
+  header.e_type = ET_REL;
+  memcpy(ls.data(), &header, sizeof(header));
+  EXPECT_THAT(Why(Write("obj", ls)), HasSubstr("no program"));
+}
+
+// Whatever is cut off or overwritten: an answer, never a crash.
+TEST_F(ClosureTest, DamagedFiles) {
+  const std::string ls = *base::ReadFile("/bin/ls");
+  const LibraryPlaces places = HostLibraryPlaces();
+  for (size_t size : {16, 63, 64, 100, 400, 1000, 5000, 30000}) {
+    ProgramClosure(Write("cut", ls.substr(0, size)), places).ok();
+  }
+  for (size_t at = 16; at < 64 + 13 * 56; at += 4) {
+    std::string bad = ls;
+    memset(bad.data() + at, 0xff, 8);
+    ProgramClosure(Write("bad", bad), places).ok();
+  }
+}
+
+TEST(Ldconfig, TakesTheFirstOfTheArchitecture) {
+  const auto cache = ParseLdconfig(
+      "3 libs found in cache `/etc/ld.so.cache'\n"
+      "\tlibz.so.1 (libc6) => /lib/i386/libz.so.1\n"
+      "\tlibz.so.1 (libc6,x86-64) => /lib/x86_64-linux-gnu/libz.so.1\n"
+      "\tlibz.so.1 (libc6,x86-64) => /opt/libz.so.1\n");
+  ASSERT_EQ(cache.size(), 1u);
+  EXPECT_EQ(cache.at("libz.so.1"), "/lib/x86_64-linux-gnu/libz.so.1");
+}
+
+}  // namespace
+}  // namespace ktstr::client
