@@ -313,9 +313,7 @@ std::string Bytes(uint64_t bytes) {
 std::string EventText(const v1::RunEvent& event) {
   if (event.has_progress()) {
     const v1::RunProgress& progress = event.progress();
-    if (progress.steps_total() == 0) return OneLine(progress.text());
-    return absl::StrCat(OneLine(progress.text()), " (step ", progress.step(), " of ",
-                        progress.steps_total(), ")");
+    return OneLine(progress.text());
   }
   if (!event.has_phase()) return "";
   const std::string name = v1::RunPhase::Phase_Name(event.phase().phase());

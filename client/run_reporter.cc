@@ -101,7 +101,10 @@ void RunReporter::Tick() {
 
 ExitCode RunReporter::Finish() {
   base::MutexLock lock(&mutex_);
-  terminal_->Result(SummaryLine(counts_, base::RealClock()->Monotonic() - start_));
+  // Where nothing ran, the problem that was told is all there is to say.
+  if (!records_.empty() || first_problem_.ok()) {
+    terminal_->Result(SummaryLine(counts_, base::RealClock()->Monotonic() - start_));
+  }
   if (!options_.junit_file.empty()) {
     const absl::Status status = base::WriteFileAtomic(options_.junit_file, JunitXml(records_));
     if (!status.ok()) Problem(status);
