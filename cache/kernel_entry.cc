@@ -187,8 +187,8 @@ void CheckContent(const std::string& dir, EntryCheck* check) {
   for (const v1::KernelFile& file : files) {
     std::string path = base::JoinPath(dir, file.name());
     absl::StatusOr<base::UniqueFd> fd = base::Open(path, O_RDONLY | O_NOFOLLOW);
-    absl::StatusOr<std::string> found = fd.status();
-    if (fd.ok()) found = base::Sha256HexOfFd(fd->get(), path);
+    absl::StatusOr<std::string> found =
+        fd.ok() ? base::Sha256HexOfFd(fd->get(), path) : fd.status();
     if (!found.ok()) {
       Fail(check, "unreadable", std::string(found.status().message()));
     } else if (*found != file.sha256()) {
