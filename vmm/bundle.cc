@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/bundle.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+
+namespace ktstr::vmm {
+namespace {
+
+constexpr uint64_t kMaxFile = 0xffffffffULL;  // Eight hex digits.
+constexpr char kName[] = "bundle";
+
+bool ValidPath(const std::string& path) {
+  if (path.empty() || path.size() > 1000 || path.find('\0') != std::string::npos) return false;
+  for (absl::string_view part : absl::StrSplit(path, '/')) {
+    if (part.empty() || part == "." || part == "..") return false;
+  }
+  return true;
+}
+
+std::string Padding(uint64_t size) { return std::string((4 - size % 4) % 4, '\0'); }
+
+std::string Header(const std::string& path, uint32_t inode, uint32_t mode, uint64_t size) {
+  // magic, ino, mode, uid, gid, nlink, mtime, filesize, four device numbers, namesize, check
+  std::string header = absl::StrFormat(
+      "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", inode, mode, 0, 0, 1, 0, size,
+      0, 0, 0, 0, path.size() + 1, 0);
+  header += path;
+  header.push_back('\0');
+  return header + Padding(header.size());
+}
+
+absl::Status CopyFile(int from, uint64_t size, const std::string& path, int to) {
+  std::vector<char> buffer(size_t{1} << 20);
+  uint64_t done = 0;
+  while (done < size) {
+    const ssize_t got = pread(from, buffer.data(), std::min<uint64_t>(buffer.size(), size - done),
+                              static_cast<off_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("bundle: read ", path));
+    if (got == 0) {
+      return absl::DataLossError(
+          absl::StrCat("bundle: ", path, " ends after ", done, " of ", size, " bytes"));
+    }
+    KTSTR_RETURN_IF_ERROR(base::WriteAll(to, {buffer.data(), static_cast<size_t>(got)}, kName));
+    done += static_cast<uint64_t>(got);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void BundleBuilder::Add(std::string path, Entry entry) {
+  if (!error_.ok()) return;
+  if (!ValidPath(path)) {
+    error_ = absl::InvalidArgumentError(
+        absl::StrCat("bundle: path \"", path, "\" is not a plain relative path"));
+    return;
+  }
+  if (entry.size > kMaxFile) {
+    error_ = absl::InvalidArgumentError(absl::StrCat("bundle: ", path, " has 4 GiB or more"));
+    return;
+  }
+  auto [at, added] = entries_.emplace(std::move(path), std::move(entry));
+  if (!added) {
+    error_ = absl::InvalidArgumentError(absl::StrCat("bundle: path ", at->first, " comes twice"));
+  }
+}
+
+void BundleBuilder::AddData(std::string path, std::string data, int mode) {
+  Entry entry;
+  entry.mode = S_IFREG | static_cast<uint32_t>(mode);
+  entry.size = data.size();
+  entry.data = std::move(data);
+  Add(std::move(path), std::move(entry));
+}
+
+void BundleBuilder::AddDirectory(std::string path, int mode) {
+  Entry entry;
+  entry.mode = S_IFDIR | static_cast<uint32_t>(mode);
+  Add(std::move(path), std::move(entry));
+}
+
+absl::Status BundleBuilder::AddFd(std::string path, int fd, int mode) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, absl::StrCat("bundle: ", path));
+  if (!S_ISREG(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat("bundle: ", path, " is not a regular file"));
+  }
+  Entry entry;
+  entry.mode = S_IFREG | static_cast<uint32_t>(mode);
+  entry.size = static_cast<uint64_t>(info.st_size);
+  entry.fd.Reset(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!entry.fd.valid()) return base::ErrnoStatus(errno, absl::StrCat("bundle: ", path));
+  Add(std::move(path), std::move(entry));
+  return error_;
+}
+
+absl::Status BundleBuilder::AddParents() {
+  std::vector<std::string> paths;
+  for (const auto& [path, entry] : entries_) paths.push_back(path);
+  for (const std::string& path : paths) {
+    for (size_t slash = path.find('/'); slash != std::string::npos;
+         slash = path.find('/', slash + 1)) {
+      auto [at, added] = entries_.try_emplace(path.substr(0, slash));
+      if (added) at->second.mode = S_IFDIR | 0755;
+      if (!S_ISDIR(at->second.mode)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("bundle: ", at->first, " is a file, but ", path, " is below it"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<base::UniqueFd> BundleBuilder::Finish() {
+  KTSTR_RETURN_IF_ERROR(error_);
+  KTSTR_RETURN_IF_ERROR(AddParents());
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd memfd, base::MakeMemfd("ktstr-bundle", 0));
+  uint32_t inode = 0;
+  // A directory sorts before what is below it.
+  for (const auto& [path, entry] : entries_) {
+    KTSTR_RETURN_IF_ERROR(base::WriteAll(
+        memfd.get(), Header(path, ++inode, entry.mode, entry.size), kName));
+    if (entry.fd.valid()) {
+      KTSTR_RETURN_IF_ERROR(CopyFile(entry.fd.get(), entry.size, path, memfd.get()));
+    } else {
+      KTSTR_RETURN_IF_ERROR(base::WriteAll(memfd.get(), entry.data, kName));
+    }
+    KTSTR_RETURN_IF_ERROR(base::WriteAll(memfd.get(), Padding(entry.size), kName));
+  }
+  KTSTR_RETURN_IF_ERROR(base::WriteAll(memfd.get(), Header("TRAILER!!!", 0, 0, 0), kName));
+  return memfd;
+}
+
+}  // namespace ktstr::vmm

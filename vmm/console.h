@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the guest wrote to its serial port. The engine writes it into a memfd, so a slow host never
+// makes the guest wait (a pipe would, and host load would reach the guest). Bounded twice: the
+// owner ends the run when OverCap(), and the engine gets kHardLimit as its RLIMIT_FSIZE, in case it
+// is faster than the owner's look.
+//
+// The engine's own stdout and stderr are captured by a second object of the same kind.
+//
+// One thread.
+
+#ifndef KTSTR_VMM_CONSOLE_H_
+#define KTSTR_VMM_CONSOLE_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "base/fd.h"
+#include "ktstr/v1/observation.pb.h"
+
+namespace ktstr::vmm {
+
+class Console {
+ public:
+  static constexpr uint64_t kCap = uint64_t{4} << 20;
+  static constexpr uint64_t kHardLimit = uint64_t{16} << 20;
+
+  static absl::StatusOr<Console> Create();
+
+  int fd() const { return memfd_.get(); }  // For the engine to write to.
+  uint64_t size() const;
+  bool OverCap() const { return size() > kCap; }
+  // As it is; of a console over its cap the first kCap and the last 64 KiB.
+  absl::StatusOr<std::string> Text() const;
+
+ private:
+  explicit Console(base::UniqueFd memfd) : memfd_(std::move(memfd)) {}
+  base::UniqueFd memfd_;
+};
+
+// Why the kernel gave up, in its own words: the last "Kernel panic" line, with the first "BUG:",
+// "Oops:" or "general protection fault" line behind it; without time stamps, empty when there is
+// neither.
+std::string PanicLine(std::string_view console);
+
+// What the agent had to say when it could not use the window: its last "ktstr-agent: error: TEXT".
+std::string AgentError(std::string_view console);
+// The last "ktstr-agent: stage NAME" with a known name.
+v1::Stage AgentStage(std::string_view console);
+
+// The kernel died of an int3 in just-patched text: a defect of software emulation (known with
+// several TCG threads), never of the guest.
+bool IsEmulationFault(std::string_view console);
+
+}  // namespace ktstr::vmm
+
+#endif  // KTSTR_VMM_CONSOLE_H_

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/launch_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "vmm/window.h"
+
+namespace ktstr::vmm {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kMaxMemoryMb = 16384;
+constexpr uint64_t kGuestBundleLimit = 1024 * kMiB;  // Keeps the window below 2 GiB.
+
+// RAM that the kernel itself takes beside its image (page structures, per-CPU data, caches) and the
+// agent with some workers: measured at 110 MiB for 4 CPUs, with a reserve.
+constexpr uint64_t kBaseNeed = 128 * kMiB;
+constexpr uint64_t kNeedPerCpu = 4 * kMiB;
+// The engine keeps ACPI tables at the top of low RAM, 128 KiB, and puts the initramfs below them.
+constexpr uint64_t kTopReserve = 2 * kMiB;
+constexpr uint64_t kLowRamEnd = uint64_t{2} << 30;
+
+uint64_t AlignUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
+
+std::vector<uint64_t> SplitMemory(uint64_t total, int nodes) {
+  const uint64_t share = total / static_cast<uint64_t>(nodes) / (2 * kMiB) * (2 * kMiB);
+  std::vector<uint64_t> sizes(static_cast<size_t>(nodes), share);
+  sizes.back() = total - share * static_cast<uint64_t>(nodes - 1);
+  return sizes;
+}
+
+// Why each is there:
+//   quiet loglevel=4        The serial port is slow, also in virtual time; warnings still come.
+//   cryptomgr.notests       Self-tests of ciphers: 0.5 s of a cold boot.
+//   tsc=reliable no_timer_check  No calibration against other clocks; they all are virtual time.
+//   nokaslr                 Addresses are equal over runs: the memory digest needs it.
+//   mitigations=off         Nothing to protect in a guest of one user; the emulation pays for them.
+//   random.trust_cpu=on     No waiting for entropy: the pool is seeded by the plan.
+//   oops=panic panic=0      A broken kernel stops, at once and where it is: pvpanic sees it.
+//   init_on_alloc=0 lsm= audit= ipv6. rcu_expedited, initcall_blacklist=
+//                           Work that no scheduler test needs.
+constexpr char kFixedOptions[] =
+    "console=ttyS0 quiet loglevel=4 cryptomgr.notests tsc=reliable no_timer_check nokaslr "
+    "mitigations=off random.trust_cpu=on oops=panic panic=0 init_on_alloc=0 lsm=capability audit=0 "
+    "ipv6.disable=1 rcupdate.rcu_expedited=1 initcall_blacklist=load_system_certificate_list";
+
+}  // namespace
+
+uint64_t LaunchPlan::memory_bytes() const {
+  return std::accumulate(node_memory.begin(), node_memory.end(), uint64_t{0});
+}
+
+absl::StatusOr<LaunchPlan> MakeLaunchPlan(const LaunchRequest& request) {
+  LaunchPlan plan{request.topology};
+  const int cpus = plan.topology.num_cpus();
+  if (request.bundle_bytes > kGuestBundleLimit) {
+    return absl::InvalidArgumentError(absl::StrCat("bundle: ", request.bundle_bytes,
+                                                   " bytes, more than ", kGuestBundleLimit));
+  }
+  if (request.memory_mb > kMaxMemoryMb) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("memory_mb: ", request.memory_mb, " is more than ", kMaxMemoryMb));
+  }
+  plan.window_size = WindowSize(request.bundle_bytes);
+  // Initramfs and bundle are there twice while they are unpacked.
+  const uint64_t need = kBaseNeed + kNeedPerCpu * static_cast<uint64_t>(cpus) +
+                        request.kernel_bytes + 2 * request.boot_image_bytes + plan.window_size +
+                        request.bundle_bytes;
+  const uint64_t memory = AlignUp(std::max(request.memory_mb * kMiB, need), 2 * kMiB);
+  if (memory > kMaxMemoryMb * kMiB) {
+    return absl::InvalidArgumentError(absl::StrCat("kernel, boot image and bundle need ",
+                                                   need / kMiB, " MiB of guest memory, more than ",
+                                                   kMaxMemoryMb));
+  }
+  plan.node_memory = SplitMemory(memory, plan.topology.numa_nodes());
+
+  const uint64_t low_end = std::min(memory, kLowRamEnd);
+  const uint64_t above = plan.window_size + request.boot_image_bytes + kTopReserve;
+  if (above > low_end) {
+    return absl::InvalidArgumentError(absl::StrCat("boot image: ", request.boot_image_bytes,
+                                                   " bytes do not fit below 2 GiB"));
+  }
+  plan.window_address = (low_end - above) / window::kAlignment * window::kAlignment;
+  plan.command_line = absl::StrFormat("%s memmap=%dK$%#x %s%#x,%#x", kFixedOptions,
+                                      plan.window_size / 1024, plan.window_address,
+                                      window::kCommandLineKey, plan.window_address,
+                                      plan.window_size);
+  plan.icount_shift = std::max(0, 5 - static_cast<int>(std::lround(std::log2(cpus))));
+  return plan;
+}
+
+}  // namespace ktstr::vmm

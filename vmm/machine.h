@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One virtual machine, whatever runs it: the interface between ktstr-vm and an engine. An engine is
+// a folder with a class that implements this and a factory that boots a LaunchPlan: qemu/ is the
+// one there is. Everything above this interface is the same for all engines.
+//
+// Life cycle: the factory makes the machine and lets the guest run. At a doorbell and at a panic
+// the guest stands still (kStopped) until Resume(). The destructor kills what is left.
+//
+// One thread, which multiplexes: it polls PollFds() beside its own descriptors, and calls NextEvent()
+// until there is none.
+
+#ifndef KTSTR_VMM_MACHINE_H_
+#define KTSTR_VMM_MACHINE_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "vmm/console.h"
+#include "vmm/guest_memory.h"
+
+namespace ktstr::vmm {
+
+struct MachineEvent {
+  enum class Kind {
+    kStopped,   // The guest wrote to the panic port and stands still at that instruction.
+    kShutdown,  // The guest powered off or reset; it will not run again.
+    kEnded,     // The engine's process is gone.
+  };
+  Kind kind;
+  std::string detail;  // The engine's own words.
+};
+
+class Machine {
+ public:
+  virtual ~Machine() = default;
+
+  // Readable when NextEvent() may have something.
+  virtual std::vector<int> PollFds() const = 0;
+  // Never blocks. An error: the engine broke its protocol; the machine is of no use any more.
+  virtual absl::StatusOr<std::optional<MachineEvent>> NextEvent() = 0;
+  // After kStopped.
+  virtual absl::Status Resume() = 0;
+  // Ends the engine: asks it, then kills it when it still runs after `patience`. Returns when it is
+  // gone. Any state, any number of times.
+  virtual void Stop(absl::Duration patience) = 0;
+
+  virtual GuestMemory& Memory() = 0;
+  virtual const Console& GuestConsole() const = 0;
+  // What the engine itself printed (its errors): the last 8 KiB, printable.
+  virtual std::string EngineOutput() = 0;
+  // "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
+  virtual const std::string& EngineVersion() const = 0;
+};
+
+}  // namespace ktstr::vmm
+
+#endif  // KTSTR_VMM_MACHINE_H_

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/qemu/argv.h"
+
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "base/string_view.h"
+
+namespace ktstr::vmm::qemu {
+namespace {
+
+std::string FdPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
+
+// NUMA node = socket, LLC = die: what the guest kernel turns into its scheduling domains.
+void AddTopology(const LaunchPlan& plan, std::vector<std::string>* args) {
+  const scenario::Topology& topology = plan.topology;
+  const int nodes = topology.numa_nodes();
+  args->push_back("-smp");
+  args->push_back(absl::StrCat(topology.num_cpus(), ",sockets=", nodes,
+                               ",dies=", topology.llcs() / nodes,
+                               ",cores=", topology.cores_per_llc(),
+                               ",threads=", topology.threads_per_core()));
+  args->push_back("-m");
+  args->push_back(absl::StrCat(plan.memory_bytes() >> 20, "M"));
+  const bool numa = nodes > 1;
+  for (int node = 0; node < nodes; ++node) {
+    args->push_back("-object");
+    args->push_back(absl::StrCat("memory-backend-file,id=ram", node,
+                                 ",size=", plan.node_memory[static_cast<size_t>(node)],
+                                 ",mem-path=", FdPath(kFirstMemoryFd + node), ",share=on"));
+    if (numa) {
+      args->push_back("-numa");
+      args->push_back(absl::StrCat("node,nodeid=", node, ",memdev=ram", node));
+    }
+  }
+  for (int node = 0; numa && node < nodes; ++node) {
+    args->push_back("-numa");
+    args->push_back(absl::StrCat("cpu,node-id=", node, ",socket-id=", node));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Version> ParseVersion(std::string_view output) {
+  absl::string_view line = base::ToAbsl(output.substr(0, output.find('\n')));
+  Version version;
+  if (!absl::ConsumePrefix(&line, "QEMU emulator version ") ||
+      std::sscanf(std::string(line).c_str(), "%d.%d", &version.major, &version.minor) != 2) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("-version does not answer as QEMU does: \"", line.substr(0, 100), "\""));
+  }
+  version.text = absl::StrCat("QEMU ", line.substr(0, 100));
+  if (std::make_pair(version.major, version.minor) < std::make_pair(7, 2)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(version.text, " is too old: 7.2 or newer is needed"));
+  }
+  return version;
+}
+
+std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version) {
+  // Only an Intel guest sees dies as LLCs. From version 10 on QEMU aborts with several dies when the
+  // highest CPUID leaf is not named.
+  std::string cpu = "max,vendor=GenuineIntel,-rdrand,-rdseed";
+  if (version.major >= 10) cpu += ",level=0x1b";
+  std::vector<std::string> args = {
+      "-nodefaults",
+      "-no-user-config",
+      "-display", "none",
+      "-accel", "tcg,thread=single",
+      "-icount", absl::StrCat("shift=", plan.icount_shift, ",sleep=off"),
+      "-rtc", "base=2026-01-01,clock=vm",
+      "-cpu", cpu,
+      "-machine", plan.topology.numa_nodes() > 1 ? "q35" : "q35,memory-backend=ram0",
+  };
+  AddTopology(plan, &args);
+  const std::vector<std::string> rest = {
+      "-kernel", FdPath(kKernelFd),
+      "-initrd", FdPath(kBootImageFd),
+      "-append", plan.command_line,
+      "-device", "pvpanic",
+      "-action", "panic=pause",
+      "-no-reboot",
+      "-chardev", absl::StrCat("file,id=console,path=", FdPath(kConsoleFd)),
+      "-serial", "chardev:console",
+      "-chardev", absl::StrCat("socket,id=qmp,fd=", kQmpFd),
+      "-mon", "chardev=qmp,mode=control",
+      "-S",
+  };
+  args.insert(args.end(), rest.begin(), rest.end());
+  return args;
+}
+
+}  // namespace ktstr::vmm::qemu

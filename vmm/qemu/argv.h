@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The QEMU command line of a launch: a pure function of the plan and of the program's version, so a
+// unit test compares it and two runs have the same one. Files are inherited descriptors with fixed
+// numbers; no name of the host's file system but the program's is in it.
+
+#ifndef KTSTR_VMM_QEMU_ARGV_H_
+#define KTSTR_VMM_QEMU_ARGV_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "vmm/launch_plan.h"
+
+namespace ktstr::vmm::qemu {
+
+// Descriptors of the QEMU process.
+inline constexpr int kQmpFd = 3;
+inline constexpr int kKernelFd = 4;
+inline constexpr int kBootImageFd = 5;
+inline constexpr int kConsoleFd = 6;
+inline constexpr int kProgramFd = 7;
+inline constexpr int kFirstMemoryFd = 8;  // One per NUMA node.
+
+struct Version {
+  int major = 0;
+  int minor = 0;
+  std::string text;  // "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
+};
+
+// From the first line of `qemu-system-x86_64 -version`. FailedPrecondition when it is not QEMU's, or
+// older than 7.2.
+absl::StatusOr<Version> ParseVersion(std::string_view output);
+
+// Arguments after argv[0]. The guest does not run before QMP `cont`: a QMP command that arrives
+// while it boots is an event of the host in the guest's time, and runs would differ.
+std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version);
+
+}  // namespace ktstr::vmm::qemu
+
+#endif  // KTSTR_VMM_QEMU_ARGV_H_

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/qemu/qmp.h"
+
+#include <fcntl.h>
+#include <google/protobuf/struct.pb.h>
+#include <google/protobuf/util/json_util.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "base/string_view.h"
+
+namespace ktstr::vmm::qemu {
+namespace {
+
+constexpr size_t kMaxLine = size_t{1} << 20;
+
+}  // namespace
+
+absl::StatusOr<QmpMessage> ParseQmp(std::string_view line) {
+  google::protobuf::Struct object;
+  auto parsed = google::protobuf::util::JsonStringToMessage(std::string(line), &object);
+  const auto& fields = object.fields();
+  if (parsed.ok()) {
+    if (fields.count("QMP") != 0) return QmpMessage{QmpMessage::Kind::kGreeting, {}};
+    if (fields.count("return") != 0) return QmpMessage{QmpMessage::Kind::kReturn, {}};
+    if (auto event = fields.find("event"); event != fields.end()) {
+      return QmpMessage{QmpMessage::Kind::kEvent, event->second.string_value()};
+    }
+    if (auto error = fields.find("error"); error != fields.end()) {
+      const auto& inner = error->second.struct_value().fields();
+      auto text = inner.find("desc");
+      return QmpMessage{QmpMessage::Kind::kError,
+                        text == inner.end() ? "" : text->second.string_value()};
+    }
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("QMP: not a message: \"", base::ToAbsl(line.substr(0, 100)), "\""));
+}
+
+absl::StatusOr<QmpClient> QmpClient::Create(base::UniqueFd socket) {
+  const int flags = fcntl(socket.get(), F_GETFL);
+  if (flags < 0 || fcntl(socket.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
+    return base::ErrnoStatus(errno, "QMP socket");
+  }
+  return QmpClient(std::move(socket));
+}
+
+absl::StatusOr<std::optional<QmpMessage>> QmpClient::Next() {
+  while (true) {
+    if (size_t end = buffer_.find('\n'); end != std::string::npos) {
+      const std::string line = buffer_.substr(0, end);
+      buffer_.erase(0, end + 1);
+      KTSTR_ASSIGN_OR_RETURN(QmpMessage message, ParseQmp(line));
+      return std::optional<QmpMessage>(std::move(message));
+    }
+    if (buffer_.size() > kMaxLine) return absl::InvalidArgumentError("QMP: line above 1 MiB");
+    char piece[4096];
+    const ssize_t got = read(socket_.get(), piece, sizeof(piece));
+    if (got > 0) {
+      buffer_.append(piece, static_cast<size_t>(got));
+    } else if (got == 0 || errno == ECONNRESET) {
+      return absl::OutOfRangeError("QMP: the engine closed the connection");
+    } else if (errno == EAGAIN) {
+      return std::optional<QmpMessage>();
+    } else if (errno != EINTR) {
+      return base::ErrnoStatus(errno, "QMP: read");
+    }
+  }
+}
+
+absl::StatusOr<QmpMessage> QmpClient::Await(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (true) {
+    KTSTR_ASSIGN_OR_RETURN(std::optional<QmpMessage> message, Next());
+    if (message.has_value()) return *std::move(message);
+    const int64_t left = absl::ToInt64Milliseconds(deadline - absl::Now());
+    if (left <= 0) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("QMP: no answer within ", absl::FormatDuration(timeout)));
+    }
+    pollfd ready = {socket_.get(), POLLIN, 0};
+    poll(&ready, 1, static_cast<int>(left));
+  }
+}
+
+absl::Status QmpClient::Send(std::string_view command) {
+  const std::string line = absl::StrCat("{\"execute\":\"", base::ToAbsl(command), "\"}\n");
+  // A command is far smaller than the socket's buffer: a short write means a dead engine.
+  const ssize_t put = send(socket_.get(), line.data(), line.size(), MSG_NOSIGNAL);
+  if (put == static_cast<ssize_t>(line.size())) return absl::OkStatus();
+  return base::ErrnoStatus(put < 0 ? errno : EIO,
+                           absl::StrCat("QMP: sending ", base::ToAbsl(command)));
+}
+
+}  // namespace ktstr::vmm::qemu

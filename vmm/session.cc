@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "base/string_view.h"
+#include "base/utf8.h"
+#include "vmm/digest.h"
+#include "vmm/process.h"
+
+namespace ktstr::vmm {
+namespace {
+
+// A machine that stands still answers at once; the kill after it is certain.
+constexpr absl::Duration kStopPatience = absl::Seconds(2);
+constexpr size_t kTailLines = 20;
+constexpr size_t kMaxTailBytes = 16 << 10;
+constexpr size_t kMaxDetailBytes = 8 << 10;
+
+std::string Printable(std::string text, size_t max_bytes, size_t max_lines) {
+  if (text.size() > max_bytes) text.erase(0, text.size() - max_bytes);
+  return base::PrintableTail(text, max_lines);
+}
+
+int64_t Nanoseconds(absl::Duration duration) {
+  return std::max<int64_t>(0, absl::ToInt64Nanoseconds(duration));
+}
+
+}  // namespace
+
+Session::Session(Machine* machine, Window window, absl::Duration started, Options options)
+    : machine_(machine),
+      window_(std::move(window)),
+      options_(std::move(options)),
+      started_(started),
+      deadline_(started + options_.timeout) {}
+
+absl::Duration Session::TimeLeft() const { return deadline_ - options_.clock->Monotonic(); }
+
+absl::StatusOr<bool> Session::Step() {
+  while (!end_.has_value()) {
+    absl::StatusOr<std::optional<MachineEvent>> event = machine_->NextEvent();
+    if (!event.ok()) {
+      EngineLost(base::ToStd(event.status().message()));
+      break;
+    }
+    if (!event->has_value()) break;
+    KTSTR_RETURN_IF_ERROR(HandleEvent(**event));
+  }
+  if (!end_.has_value()) KTSTR_RETURN_IF_ERROR(DrainRing());
+  if (!end_.has_value()) CheckLimits();
+  return end_.has_value();
+}
+
+absl::Status Session::HandleEvent(const MachineEvent& event) {
+  switch (event.kind) {
+    case MachineEvent::Kind::kStopped:
+      return HandleStop();
+    case MachineEvent::Kind::kShutdown:
+      KTSTR_RETURN_IF_ERROR(DrainRing());
+      if (!end_.has_value()) {
+        Finish(v1::VmEnd::EARLY_POWER_OFF, "the guest powered off or reset before it was done");
+      }
+      return absl::OkStatus();
+    case MachineEvent::Kind::kEnded:
+      KTSTR_RETURN_IF_ERROR(DrainRing());
+      if (!end_.has_value()) EngineLost(absl::StrCat("the engine ", event.detail));
+      return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+// Everything that happens here happens at a definite instruction of the guest.
+absl::Status Session::HandleStop() {
+  KTSTR_RETURN_IF_ERROR(DrainRing());
+  if (end_.has_value()) return absl::OkStatus();
+  const uint32_t doorbell = window_.doorbell();
+  switch (doorbell) {
+    case window::kDoorbellNone:
+      Finish(v1::VmEnd::PANIC, {});
+      return absl::OkStatus();
+    case window::kDoorbellReady:
+      if (ready_.has_value()) {
+        Misbehaved("it said twice that it is ready");
+        return absl::OkStatus();
+      }
+      ready_ = options_.clock->Monotonic();
+      options_.progress(absl::StrFormat("guest ready after %.1f s",
+                                        absl::ToDoubleSeconds(*ready_ - started_)));
+      break;
+    case window::kDoorbellRingFull:
+      break;
+    case window::kDoorbellDone: {
+      if (options_.take_digest) {
+        absl::StatusOr<std::string> digest = DigestOf(machine_->Memory());
+        if (!digest.ok()) {
+          EngineLost(base::ToStd(digest.status().message()));
+          return absl::OkStatus();
+        }
+        digest_ = *std::move(digest);
+      }
+      Finish(v1::VmEnd::DONE, {});
+      return absl::OkStatus();
+    }
+    default:
+      Misbehaved(absl::StrCat("unknown doorbell ", doorbell));
+      return absl::OkStatus();
+  }
+  window_.AnswerDoorbell();
+  if (absl::Status resumed = machine_->Resume(); !resumed.ok()) {
+    EngineLost(base::ToStd(resumed.message()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Session::DrainRing() {
+  while (true) {
+    absl::StatusOr<std::optional<WindowFrame>> frame = window_.Next();
+    if (!frame.ok()) {
+      Misbehaved(base::ToStd(frame.status().message()));
+      return absl::OkStatus();
+    }
+    if (!frame->has_value()) return absl::OkStatus();
+    if (window_.bytes_read() > kMaxRingBytes) {
+      Misbehaved(absl::StrCat("ring flood: more than ", kMaxRingBytes >> 20, " MiB of frames"));
+      return absl::OkStatus();
+    }
+    v1::Observation observation;
+    if (!observation.ParseFromString((*frame)->payload)) {
+      Misbehaved(absl::StrCat("frame ", (*frame)->sequence, " holds no valid observation"));
+      return absl::OkStatus();
+    }
+    if (observation.fact_case() == v1::Observation::kVmEnd) {
+      Misbehaved(absl::StrCat("frame ", (*frame)->sequence, " pretends to come from the host"));
+      return absl::OkStatus();
+    }
+    observation.set_guest_time_ns((*frame)->guest_time_ns);
+    NoteTimes(observation);
+    KTSTR_RETURN_IF_ERROR(options_.observe(std::move(observation)));
+  }
+}
+
+void Session::NoteTimes(const v1::Observation& observation) {
+  if (observation.has_stage() && v1::Stage_IsValid(observation.stage().stage())) {
+    last_stage_ = std::max(last_stage_, observation.stage().stage());
+  }
+  if (!observation.has_step_mark()) return;
+  const absl::Duration now = options_.clock->Monotonic();
+  if (observation.step_mark().edge() == v1::StepMark::BEGIN && !first_step_.has_value()) {
+    first_step_ = now;
+  }
+  if (observation.step_mark().edge() == v1::StepMark::END) last_step_end_ = now;
+}
+
+void Session::CheckLimits() {
+  if (machine_->GuestConsole().OverCap()) {
+    Misbehaved(absl::StrCat("console flood: more than ", Console::kCap >> 20, " MiB"));
+  } else if (TimeLeft() <= absl::ZeroDuration()) {
+    Finish(v1::VmEnd::TIMEOUT,
+           absl::StrCat("the host's time limit of ", absl::FormatDuration(options_.timeout),
+                        " was reached"));
+  }
+}
+
+void Session::Cancel(const std::string& reason) {
+  if (!end_.has_value()) Finish(v1::VmEnd::CANCELLED, reason);
+}
+
+void Session::Misbehaved(std::string_view what) {
+  Finish(v1::VmEnd::GUEST_MISBEHAVED, absl::StrCat("guest broke the rules: ", base::ToAbsl(what)));
+}
+
+// An engine that hits its file size limit dies of the guest's flood, not of itself.
+void Session::EngineLost(std::string_view what) {
+  if (machine_->GuestConsole().OverCap()) {
+    Misbehaved(absl::StrCat("console flood: more than ", Console::kCap >> 20, " MiB"));
+    return;
+  }
+  const std::string said = machine_->EngineOutput();
+  Finish(v1::VmEnd::ENGINE_FAILED,
+         said.empty() ? std::string(what) : absl::StrCat(base::ToAbsl(what), ": ", said));
+}
+
+void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
+  v1::VmEnd& end = end_.emplace();
+  machine_->Stop(kStopPatience);
+  const std::string console = machine_->GuestConsole().Text().value_or("");
+  const int claimed = static_cast<int>(window_.stage());
+  last_stage_ = std::max(last_stage_, AgentStage(console));
+  if (v1::Stage_IsValid(claimed)) {
+    last_stage_ = std::max(last_stage_, static_cast<v1::Stage>(claimed));
+  }
+  if (cause == v1::VmEnd::PANIC) {
+    detail = PanicLine(console);
+    if (detail.empty()) detail = "the guest stopped at its panic port and gave no reason";
+    if (IsEmulationFault(console)) {
+      cause = v1::VmEnd::ENGINE_FAILED;
+      detail = absl::StrCat("software emulation corrupted kernel text, run it again: ", detail);
+    }
+  }
+  const std::string agent_error = AgentError(console);
+  if (cause != v1::VmEnd::DONE && !agent_error.empty()) {
+    detail = absl::StrCat(detail, "; the agent said: ", agent_error);
+  }
+  end.set_cause(cause);
+  end.set_detail(Printable(std::move(detail), kMaxDetailBytes, 60));
+  end.set_last_stage(last_stage_);
+  end.set_console_tail(Printable(console, kMaxTailBytes, kTailLines));
+  end.set_guest_digest(digest_);
+  end.set_console_truncated(machine_->GuestConsole().OverCap());
+  end.set_engine_version(machine_->EngineVersion());
+  FillTimes(&end);
+}
+
+void Session::FillTimes(v1::VmEnd* end) const {
+  const absl::Duration now = options_.clock->Monotonic();
+  const absl::Duration ready = ready_.value_or(now);
+  const absl::Duration first_step = std::max(ready, first_step_.value_or(now));
+  const absl::Duration last_end = std::max(first_step, last_step_end_.value_or(now));
+  end->set_host_boot_ns(static_cast<uint64_t>(Nanoseconds(ready - started_)));
+  end->set_host_attach_ns(static_cast<uint64_t>(Nanoseconds(first_step - ready)));
+  end->set_host_scenario_ns(static_cast<uint64_t>(Nanoseconds(last_end - first_step)));
+  end->set_host_teardown_ns(static_cast<uint64_t>(Nanoseconds(now - last_end)));
+}
+
+}  // namespace ktstr::vmm

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The course of one VM, apart from sockets: what a stop, a frame, a flood or a time-out means. It
+// takes a running Machine with its Window and makes observations and one VmEnd out of it.
+//
+// One thread. The machine must outlive the object.
+
+#ifndef KTSTR_VMM_SESSION_H_
+#define KTSTR_VMM_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "ktstr/v1/observation.pb.h"
+#include "vmm/machine.h"
+#include "vmm/window.h"
+
+namespace ktstr::vmm {
+
+class Session {
+ public:
+  struct Options {
+    absl::Duration timeout;        // Of the host, from now.
+    bool take_digest = false;
+    // A checked observation. An error means that nobody listens any more.
+    std::function<absl::Status(v1::Observation)> observe;
+    std::function<void(std::string)> progress;
+    const base::Clock* clock = base::RealClock();
+  };
+  // `started`: clock->Monotonic() when the engine was started.
+  Session(Machine* machine, Window window, absl::Duration started, Options options);
+
+  // One look at everything: events of the machine, ring, console, time limit. True: the machine has
+  // been stopped, and end() is valid. An error is the one of `observe`.
+  absl::StatusOr<bool> Step();
+  // Ends the run from outside.
+  void Cancel(const std::string& reason);
+  // Host time until the time limit.
+  absl::Duration TimeLeft() const;
+  const v1::VmEnd& end() const { return *end_; }
+
+ private:
+  absl::Status HandleEvent(const MachineEvent& event);
+  absl::Status HandleStop();
+  absl::Status DrainRing();
+  void NoteTimes(const v1::Observation& observation);
+  void CheckLimits();
+  void Misbehaved(std::string_view what);
+  void EngineLost(std::string_view what);
+  void Finish(v1::VmEnd::Cause cause, std::string detail);
+  void FillTimes(v1::VmEnd* end) const;
+
+  Machine* machine_;
+  Window window_;
+  Options options_;
+  absl::Duration started_;
+  absl::Duration deadline_;
+  std::optional<absl::Duration> ready_;
+  std::optional<absl::Duration> first_step_;
+  std::optional<absl::Duration> last_step_end_;
+  v1::Stage last_stage_ = v1::STAGE_UNSPECIFIED;
+  std::string digest_;
+  std::optional<v1::VmEnd> end_;
+};
+
+}  // namespace ktstr::vmm
+
+#endif  // KTSTR_VMM_SESSION_H_

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The host's side of the window (layout and rules: vmm/window_abi.h): fills header and bundle
+// before the guest starts, then reads the ring. The guest may write anything at any time; whatever
+// does not obey the rules is an error, found in bounded time, and never a crash: a frame is copied
+// out of the ring first, and the copy is checked.
+//
+// One thread. The memory must outlive the object.
+
+#ifndef KTSTR_VMM_WINDOW_H_
+#define KTSTR_VMM_WINDOW_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "vmm/window_abi.h"
+
+namespace ktstr::vmm {
+
+// Bytes of a window with room for a bundle of this size: a multiple of window::kAlignment.
+uint64_t WindowSize(uint64_t bundle_size);
+
+// A checked frame of the ring.
+struct WindowFrame {
+  uint32_t type = 0;
+  uint64_t sequence = 0;
+  uint64_t guest_time_ns = 0;
+  std::string payload;
+};
+
+class Window {
+ public:
+  // Writes the header for a bundle of `bundle_size` bytes. `memory` is the whole window.
+  // InvalidArgument when the bundle has no room in it.
+  static absl::StatusOr<Window> Create(absl::Span<uint8_t> memory, uint64_t bundle_size);
+
+  // Copies the bundle, the whole file, into its place. Before the guest starts.
+  absl::Status WriteBundle(int fd);
+
+  // The next frame, nullopt when the ring holds none. InvalidArgument when the guest broke a rule,
+  // with the rule and the values; the ring is not readable any more then, and the error repeats.
+  absl::StatusOr<std::optional<WindowFrame>> Next();
+  // Bytes of ring read so far.
+  uint64_t bytes_read() const { return position_; }
+
+  // Valid while the guest stands still. One of window::kDoorbell*, or anything.
+  uint32_t doorbell() const;
+  // What the guest claims to have reached: a number that may be no v1::Stage.
+  uint32_t stage() const;
+  // Gives the bytes that were read back to the guest, and clears the doorbell. Only while the guest
+  // stands still at a doorbell: a definite instruction.
+  void AnswerDoorbell();
+
+ private:
+  Window(absl::Span<uint8_t> memory, uint64_t bundle_offset, uint64_t bundle_size)
+      : memory_(memory), bundle_offset_(bundle_offset), bundle_size_(bundle_size) {}
+
+  absl::StatusOr<std::optional<WindowFrame>> ReadFrame();
+  void CopyFromRing(uint64_t position, void* to, uint64_t size) const;
+
+  absl::Span<uint8_t> memory_;
+  uint64_t bundle_offset_;
+  uint64_t bundle_size_;
+  uint64_t position_ = 0;       // Next byte to read; the guest cannot reach it.
+  uint64_t last_head_ = 0;      // Highest head seen.
+  uint64_t next_sequence_ = 0;
+  absl::Status broken_;         // First rule that the guest broke.
+};
+
+}  // namespace ktstr::vmm
+
+#endif  // KTSTR_VMM_WINDOW_H_
