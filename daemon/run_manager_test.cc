@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/run_manager.h"
+
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "daemon/testing/fake_executor.h"
+
+namespace ktstr::daemon {
+namespace {
+
+const Caller kAnna = {.uid = 1001, .user = "anna"};
+const Caller kBert = {.uid = 1002, .user = "bert"};
+const Caller kRoot = {.uid = 0, .user = "root", .admin = true};
+
+v1::RunSpec Spec(bool cancel_when_unwatched = false) {
+  v1::RunSpec spec;
+  spec.mutable_scenario()->set_name("steady");
+  spec.set_cancel_when_unwatched(cancel_when_unwatched);
+  return spec;
+}
+
+class RunManagerTest : public testing::Test {
+ protected:
+  RunManagerTest()
+      : dir_(*base::TempDir::Make("run-manager")),
+        store_(*RunStore::Open(dir_.path() + "/runs.db")) {
+    options_.unwatched_grace = absl::Milliseconds(50);
+  }
+  void Start() { manager_ = *RunManager::Create(options_, store_.get(), &executor_); }
+
+  // Reads to the last event.
+  std::vector<v1::RunEvent> ReadAll(const Caller& caller, const std::string& id,
+                                    uint64_t cursor = 0) {
+    auto watch = manager_->OpenWatch(caller, id, cursor);
+    EXPECT_TRUE(watch.ok()) << watch.status();
+    std::vector<v1::RunEvent> all;
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (watch.ok() && !(*watch)->done() && absl::Now() < deadline) {
+      auto events = (*watch)->Next(absl::Seconds(1));
+      EXPECT_TRUE(events.ok()) << events.status();
+      if (!events.ok()) break;
+      all.insert(all.end(), events->begin(), events->end());
+    }
+    EXPECT_TRUE(!all.empty() && all.back().has_finished());
+    return all;
+  }
+  std::string KindOf(const std::vector<v1::RunEvent>& events) {
+    const v1::RunRecord& record = events.back().finished();
+    return record.findings().empty() ? "" : record.findings(0).kind();
+  }
+
+  base::TempDir dir_;
+  std::unique_ptr<RunStore> store_;
+  FakeExecutor executor_;
+  RunManagerOptions options_;
+  std::unique_ptr<RunManager> manager_;
+};
+
+TEST_F(RunManagerTest, RunsInOrderWithinItsSlots) {
+  options_.slots = 2;
+  Start();
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  std::vector<int64_t> started = executor_.WaitForStarts(2);
+  std::sort(started.begin(), started.end());
+  EXPECT_EQ(started, (std::vector<int64_t>{1, 2}));
+  EXPECT_EQ(executor_.starts(), 2u);
+  EXPECT_FALSE(manager_->Idle());
+  executor_.Release(4);
+  const auto events = ReadAll(kAnna, "r-0004");
+  EXPECT_EQ(events.back().finished().verdict(), v1::PASS);
+  for (size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].number(), i);
+  EXPECT_EQ(events[0].phase().phase(), v1::RunPhase::QUEUED);
+  EXPECT_NE(events[0].phase().detail().find("in the queue"), std::string::npos);
+  ReadAll(kAnna, "r-0003");
+  EXPECT_TRUE(manager_->Idle());
+}
+
+TEST_F(RunManagerTest, WatchResumesAtItsCursor) {
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.Release(1);
+  const auto all = ReadAll(kAnna, "r-0001");
+  ASSERT_EQ(all.size(), 3u);
+  const auto rest = ReadAll(kAnna, "r-0001", 2);
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_EQ(rest[0].number(), 2u);
+  auto beyond = manager_->OpenWatch(kAnna, "r-0001", 4);
+  EXPECT_EQ(beyond.status().code(), absl::StatusCode::kInvalidArgument);
+  auto at_end = manager_->OpenWatch(kAnna, "r-0001", 3);
+  ASSERT_TRUE(at_end.ok());
+  EXPECT_TRUE((*at_end)->Next(absl::Seconds(5))->empty());
+  EXPECT_TRUE((*at_end)->done());
+}
+
+TEST_F(RunManagerTest, OthersSeeNothing) {
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  EXPECT_EQ(manager_->Get(kBert, "r-0001").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Cancel(kBert, "r-0001", "").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->OpenWatch(kBert, "r-0001", 0).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_TRUE(manager_->List(kBert, 0)->empty());
+  EXPECT_EQ(manager_->List(kRoot, 0)->size(), 1u);
+  EXPECT_TRUE(manager_->Get(kRoot, "r-0001").ok());
+  EXPECT_EQ(manager_->Get(kAnna, "nonsense").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(manager_->List(kAnna, 10001).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(manager_->Cancel(kRoot, "r-0001", "by root").ok());
+  EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().findings(0).message(), "by root");
+}
+
+TEST_F(RunManagerTest, CancelEndsQueuedRunWhileEverySlotIsBusy) {
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.WaitForStarts(1);
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  ASSERT_TRUE(manager_->Cancel(kAnna, "r-0002", "").ok());
+  const auto events = ReadAll(kAnna, "r-0002");
+  EXPECT_EQ(KindOf(events), "CANCELLED");
+  EXPECT_EQ(events.back().finished().findings(0).message(), "cancelled by anna");
+  EXPECT_EQ(executor_.starts(), 1u);
+  ASSERT_TRUE(manager_->Cancel(kAnna, "r-0001", "enough").ok());
+  EXPECT_EQ(KindOf(ReadAll(kAnna, "r-0001")), "CANCELLED");
+  EXPECT_TRUE(manager_->Cancel(kAnna, "r-0001", "again").ok());
+}
+
+TEST_F(RunManagerTest, QueueLimitIsPerUser) {
+  options_.max_queued = 1;
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.WaitForStarts(1);
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(manager_->Submit(kBert, Spec()).ok());
+}
+
+TEST_F(RunManagerTest, LastWatcherGoneCancelsAfterGrace) {
+  Start();
+  manager_->SetConnections(kAnna.uid, 1);
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec(/*cancel_when_unwatched=*/true)).ok());
+  executor_.WaitForStarts(1);
+  { auto watch = *manager_->OpenWatch(kAnna, "r-0001", 0); }
+  // ReadAll would watch: root's look does not count less, so wait on the store.
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (!manager_->Idle() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+  const auto response = *manager_->Get(kAnna, "r-0001");
+  EXPECT_EQ(response.record().findings(0).kind(), "CANCELLED");
+  EXPECT_EQ(response.record().findings(0).message(), "client gone");
+}
+
+TEST_F(RunManagerTest, NeverWatchedRunLivesAsLongAsTheConnection) {
+  Start();
+  manager_->SetConnections(kAnna.uid, 1);
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec(true)).ok());
+  executor_.WaitForStarts(1);
+  absl::SleepFor(absl::Milliseconds(200));
+  EXPECT_FALSE(manager_->Idle());
+  manager_->SetConnections(kAnna.uid, 0);
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (!manager_->Idle() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_EQ(manager_->Get(kAnna, "r-0001")->record().findings(0).kind(), "CANCELLED");
+}
+
+TEST_F(RunManagerTest, DetachedRunGoesOn) {
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec(false)).ok());
+  { auto watch = *manager_->OpenWatch(kAnna, "r-0001", 0); }
+  absl::SleepFor(absl::Milliseconds(200));
+  executor_.Release(1);
+  EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().verdict(), v1::PASS);
+}
+
+TEST_F(RunManagerTest, StopInterruptsRunningAndKeepsQueued) {
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.WaitForStarts(1);
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  auto running = *manager_->OpenWatch(kAnna, "r-0001", 2);
+  auto queued = *manager_->OpenWatch(kAnna, "r-0002", 1);
+  manager_->Stop();
+  const auto last = running->Next(absl::Seconds(5));
+  ASSERT_TRUE(last.ok()) << last.status();
+  EXPECT_EQ(last->back().finished().findings(0).kind(), "INTERRUPTED");
+  EXPECT_EQ(queued->Next(absl::Seconds(5)).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(store_->Get(2)->state, RunState::kQueued);
+  running.reset();
+  queued.reset();
+
+  Start();
+  executor_.Release(1);
+  EXPECT_EQ(ReadAll(kAnna, "r-0002").back().finished().verdict(), v1::PASS);
+}
+
+TEST_F(RunManagerTest, RestartAfterKillInterruptsWhatWasRunning) {
+  v1::RunEvent queued;
+  queued.mutable_phase()->set_phase(v1::RunPhase::QUEUED);
+  ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), queued).ok());
+  ASSERT_TRUE(store_->SetRunning(1).ok());
+  Start();
+  const auto events = ReadAll(kAnna, "r-0001");
+  EXPECT_EQ(KindOf(events), "INTERRUPTED");
+  EXPECT_EQ(executor_.starts(), 0u);
+}
+
+TEST_F(RunManagerTest, KeepsOnlyTheNewestFinishedRuns) {
+  options_.max_kept = 2;
+  Start();
+  executor_.Release(4);
+  for (int i = 1; i <= 4; ++i) {
+    const std::string id = *manager_->Submit(kAnna, Spec());
+    ReadAll(kAnna, id);
+  }
+  manager_->Stop();
+  EXPECT_EQ(manager_->List(kAnna, 0)->size(), 2u);
+  EXPECT_EQ(manager_->Get(kAnna, "r-0001").status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace ktstr::daemon

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The whole daemon on a real socket with a real client; only the VM process is fake (testing/fake_vm.cc).
+#include "daemon/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/sha256.h"
+#include "base/subprocess.h"
+#include "daemon/testing/test_server.h"
+#include "scenario/json.h"
+
+namespace ktstr::daemon {
+namespace {
+
+using testing::HasSubstr;
+
+class ServerTest : public testing::Test {
+ protected:
+  void Start() {
+    const absl::Status started = server_.Start();
+    ASSERT_TRUE(started.ok()) << started;
+  }
+  v1::RunRecord RunOf(const std::string& mode) {
+    TestClient client = server_.Connect();
+    std::string id;
+    const grpc::Status status = client.Submit(FakeSpec(mode), &id);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return client.Finish(id);
+  }
+  static std::string KindOf(const v1::RunRecord& record) {
+    return record.findings().empty() ? "" : record.findings(0).kind();
+  }
+  TestServer server_;
+};
+
+TEST_F(ServerTest, SubmitWatchPass) {
+  Start();
+  TestClient client = server_.Connect();
+  std::string id;
+  ASSERT_TRUE(client.Submit(FakeSpec("pass"), &id).ok());
+  EXPECT_EQ(id, "r-0001");
+  std::vector<v1::RunEvent> events;
+  ASSERT_TRUE(client.Watch(id, 0, &events).ok());
+  std::vector<v1::RunPhase::Phase> phases;
+  for (const auto& event : events) {
+    if (event.has_phase()) phases.push_back(event.phase().phase());
+  }
+  EXPECT_EQ(phases, (std::vector<v1::RunPhase::Phase>{
+                        v1::RunPhase::QUEUED, v1::RunPhase::KERNEL, v1::RunPhase::STARTING,
+                        v1::RunPhase::RUNNING, v1::RunPhase::COLLECTING}));
+  ASSERT_TRUE(events.back().has_finished());
+  const v1::RunRecord& record = events.back().finished();
+  EXPECT_EQ(record.verdict(), v1::PASS) << record.DebugString();
+  EXPECT_EQ(record.run_id(), id);
+  EXPECT_EQ(record.variant().kernel(), "image-fake-x86_64");
+  EXPECT_EQ(record.variant().engine(), "tcg");
+  EXPECT_EQ(record.variant().topology(), "1n1l1c1t");
+  EXPECT_EQ(record.reproduce(), "ktstrctl run fake");
+  EXPECT_EQ(record.project_commit(), "0123abc");
+  EXPECT_EQ(record.engine_version(), "fake 1");
+  EXPECT_EQ(record.timings().start(), v1::Timings::BOOT);
+  EXPECT_EQ(record.guest_digest(), std::string(64, 'd'));
+
+  v1::RunRecord sidecar;
+  const std::string path = server_.dir() + "/cache/runs/" + UserName(getuid()) +
+                           "/7.3.4-fake-0123abc/fake-1n1l1c1t-tcg-s1.ktstr.json";
+  const auto json = base::ReadFile(path);
+  ASSERT_TRUE(json.ok()) << json.status();
+  ASSERT_TRUE(scenario::FromJson(*json, &sidecar).ok());
+  EXPECT_EQ(sidecar.SerializeAsString(), record.SerializeAsString());
+}
+
+TEST_F(ServerTest, ResumeFromCursorAndAfterTheEnd) {
+  Start();
+  TestClient client = server_.Connect();
+  std::string id;
+  ASSERT_TRUE(client.Submit(FakeSpec("pass"), &id).ok());
+  std::vector<v1::RunEvent> first;
+  client.Watch(id, 0, &first, [](const v1::RunEvent& event) { return event.number() == 2; });
+  std::vector<v1::RunEvent> rest;
+  ASSERT_TRUE(server_.Connect().Watch(id, 3, &rest).ok());
+  EXPECT_EQ(rest.front().number(), 3u);
+  EXPECT_TRUE(rest.back().has_finished());
+  std::vector<v1::RunEvent> again;
+  ASSERT_TRUE(client.Watch(id, rest.back().number(), &again).ok());
+  EXPECT_EQ(again.size(), 1u);
+}
+
+TEST_F(ServerTest, SchedulerGoesThroughBlobs) {
+  Start();
+  TestClient client = server_.Connect();
+  v1::RunSpec spec = FakeSpec("pass");
+  AddScheduler("program", &spec);
+  std::string id;
+  grpc::Status status = client.Submit(spec, &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(status.error_message(), HasSubstr(base::Sha256Hex("program")));
+
+  grpc::ClientContext context;
+  v1::FindMissingBlobsRequest request;
+  request.add_sha256(base::Sha256Hex("program"));
+  v1::FindMissingBlobsResponse missing;
+  ASSERT_TRUE(client->FindMissingBlobs(&context, request, &missing).ok());
+  EXPECT_EQ(missing.missing_size(), 1);
+
+  status = client.Put(base::Sha256Hex("another"), "program");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  ASSERT_TRUE(client.Put(base::Sha256Hex("program"), "program").ok());
+  status = client.Submit(spec, &id);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  const v1::RunRecord record = client.Finish(id);
+  EXPECT_EQ(record.verdict(), v1::PASS) << record.DebugString();
+  EXPECT_EQ(record.scheduler().digest(), base::Sha256Hex("program"));
+}
+
+TEST_F(ServerTest, CancelStopsTheVm) {
+  Start();
+  TestClient client = server_.Connect();
+  std::string id;
+  ASSERT_TRUE(client.Submit(FakeSpec("hang"), &id).ok());
+  const int pid = client.VmPid(id);
+  ASSERT_GT(pid, 0);
+  grpc::ClientContext context;
+  v1::CancelRunRequest request;
+  request.set_run_id(id);
+  request.set_reason("Ctrl-C");
+  v1::CancelRunResponse response;
+  ASSERT_TRUE(client->CancelRun(&context, request, &response).ok());
+  const v1::RunRecord record = client.Finish(id);
+  EXPECT_EQ(record.verdict(), v1::ERROR);
+  EXPECT_EQ(KindOf(record), "CANCELLED");
+  EXPECT_THAT(record.findings(0).message(), HasSubstr("Ctrl-C"));
+  EXPECT_TRUE(WaitGone(pid));
+}
+
+TEST_F(ServerTest, ClientGoneCancelsOnlyWhenAskedTo) {
+  server_.options().config.set_max_running_vms(2);
+  Start();
+  std::string attached;
+  std::string detached;
+  int pid = 0;
+  {
+    TestClient client = server_.Connect();
+    v1::RunSpec spec = FakeSpec("hang");
+    ASSERT_TRUE(client.Submit(spec, &detached).ok());
+    spec.set_cancel_when_unwatched(true);
+    ASSERT_TRUE(client.Submit(spec, &attached).ok());
+    pid = client.VmPid(attached);
+  }
+  EXPECT_TRUE(WaitGone(pid));
+  TestClient client = server_.Connect();
+  const v1::RunRecord record = client.Finish(attached);
+  EXPECT_EQ(KindOf(record), "CANCELLED");
+  EXPECT_THAT(record.findings(0).message(), HasSubstr("client gone"));
+  grpc::ClientContext context;
+  v1::GetRunRequest request;
+  request.set_run_id(detached);
+  v1::GetRunResponse response;
+  ASSERT_TRUE(client->GetRun(&context, request, &response).ok());
+  EXPECT_EQ(response.summary().state(), "running");
+}
+
+TEST_F(ServerTest, SubmittingClientThatDiesBeforeWatchingCancels) {
+  Start();
+  std::string id;
+  {
+    TestClient client = server_.Connect();
+    v1::RunSpec spec = FakeSpec("hang");
+    spec.set_cancel_when_unwatched(true);
+    ASSERT_TRUE(client.Submit(spec, &id).ok());
+  }
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  v1::GetRunResponse response;
+  TestClient client = server_.Connect();
+  while (response.summary().state() != "finished" && absl::Now() < deadline) {
+    grpc::ClientContext context;
+    v1::GetRunRequest request;
+    request.set_run_id(id);
+    client->GetRun(&context, request, &response);
+    poll(nullptr, 0, 20);
+  }
+  EXPECT_EQ(KindOf(response.record()), "CANCELLED");
+}
+
+TEST_F(ServerTest, KilledVmIsInterrupted) {
+  Start();
+  TestClient client = server_.Connect();
+  std::string id;
+  ASSERT_TRUE(client.Submit(FakeSpec("hang"), &id).ok());
+  ASSERT_EQ(kill(client.VmPid(id), SIGKILL), 0);
+  const v1::RunRecord record = client.Finish(id);
+  EXPECT_EQ(record.verdict(), v1::ERROR);
+  EXPECT_EQ(KindOf(record), "INTERRUPTED");
+  EXPECT_THAT(record.findings(0).message(), HasSubstr("signal 9"));
+  EXPECT_EQ(record.stage_reached(), "STEPS_RUNNING");
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+}
+
+TEST_F(ServerTest, BadVmProcessesEndTheirRunOnly) {
+  Start();
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"die", "INTERRUPTED"}, {"leave", "ENGINE"}, {"garbage", "ENGINE"}, {"flood", "GUEST_CHANNEL"}};
+  for (const auto& [mode, kind] : cases) {
+    const v1::RunRecord record = RunOf(mode);
+    EXPECT_EQ(record.verdict(), v1::ERROR) << mode;
+    EXPECT_EQ(KindOf(record), kind) << mode << ": " << record.DebugString().substr(0, 2000);
+  }
+  const v1::RunRecord panic = RunOf("panic");
+  EXPECT_EQ(panic.verdict(), v1::FAIL);
+  EXPECT_EQ(KindOf(panic), "KERNEL_PANIC");
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+}
+
+TEST_F(ServerTest, MissingVmProgramIsAnErrorOfTheRun) {
+  server_.options().vm_program = "/nonexistent/ktstr-vm";
+  Start();
+  const v1::RunRecord record = RunOf("pass");
+  EXPECT_EQ(record.verdict(), v1::ERROR);
+  EXPECT_THAT(record.findings(0).message(), HasSubstr("/nonexistent/ktstr-vm"));
+}
+
+TEST_F(ServerTest, NoQemuIsSaidAtSubmit) {
+  server_.options().config.set_qemu_path("qemu-system-nowhere");
+  Start();
+  std::string id;
+  const grpc::Status status = server_.Connect().Submit(FakeSpec("pass"), &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("apt install qemu-system-x86"));
+}
+
+TEST_F(ServerTest, KvmByNameIsRefused) {
+  Start();
+  v1::RunSpec spec = FakeSpec("pass");
+  spec.set_engine(v1::KVM);
+  std::string id;
+  const grpc::Status status = server_.Connect().Submit(spec, &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("kvm"));
+}
+
+TEST_F(ServerTest, UnknownKernelAndBadSpecAreRefused) {
+  Start();
+  TestClient client = server_.Connect();
+  v1::RunSpec spec = FakeSpec("pass");
+  spec.set_kernel("9.9");
+  std::string id;
+  EXPECT_EQ(client.Submit(spec, &id).error_code(), grpc::StatusCode::NOT_FOUND);
+  spec = FakeSpec("pass");
+  spec.mutable_scenario()->clear_step();
+  EXPECT_EQ(client.Submit(spec, &id).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  spec = FakeSpec("pass");
+  spec.set_reproduce(std::string(5 << 20, 'x'));
+  EXPECT_EQ(client.Submit(spec, &id).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(ServerTest, Handshake) {
+  Start();
+  TestClient client = server_.Connect();
+  v1::HandshakeRequest request;
+  request.set_protocol_version(1);
+  request.set_client_version("test 1");
+  v1::HandshakeResponse response;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(client->Handshake(&context, request, &response).ok());
+  }
+  EXPECT_EQ(response.uid(), getuid());
+  EXPECT_EQ(response.daemon_pid(), getpid());
+  EXPECT_TRUE(response.private_daemon());
+  request.set_protocol_version(2);
+  grpc::ClientContext context;
+  const grpc::Status status = client->Handshake(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("protocol version 2"));
+}
+
+TEST_F(ServerTest, TwoClientsAtOnce) {
+  server_.options().config.set_max_running_vms(2);
+  Start();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([this] { EXPECT_EQ(RunOf("pass").verdict(), v1::PASS); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  grpc::ClientContext context;
+  v1::ListRunsResponse runs;
+  TestClient client = server_.Connect();
+  ASSERT_TRUE(client->ListRuns(&context, v1::ListRunsRequest(), &runs).ok());
+  EXPECT_EQ(runs.runs_size(), 2);
+}
+
+// Returns once the daemon has closed the connection; false after 10 s.
+bool SendAndWaitForClose(const std::string& path, const std::string& bytes) {
+  base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {.sun_family = AF_UNIX};
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) return false;
+  if (send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0) return true;
+  pollfd wait = {fd.get(), POLLRDHUP, 0};
+  return poll(&wait, 1, 10'000) == 1;
+}
+
+TEST_F(ServerTest, GarbageIsCutOff) {
+  Start();
+  const std::string preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+  for (const std::string& bytes :
+       {std::string("GET / HTTP/1.1\r\n\r\n"), std::string(100'000, '\xff'), std::string("PRI"),
+        preface + std::string(100'000, '\xff')}) {
+    EXPECT_TRUE(SendAndWaitForClose(server_.options().socket, bytes)) << bytes.substr(0, 20);
+  }
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+}
+
+TEST_F(ServerTest, IdleDaemonEndsAndRemovesItsSocket) {
+  server_.options().config.set_idle_exit_seconds(1);
+  Start();
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+  EXPECT_TRUE(server_.WaitEnded());
+  EXPECT_FALSE(base::Exists(server_.options().socket));
+}
+
+TEST_F(ServerTest, SecondDaemonIsTold) {
+  Start();
+  EXPECT_EQ(Server::Start(server_.options()).status().code(), absl::StatusCode::kAlreadyExists);
+  ServerOptions other = server_.options();
+  other.socket = server_.dir() + "/other.sock";
+  const auto second = Server::Start(other);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("another ktstrd uses the cache"));
+  EXPECT_FALSE(base::Exists(other.socket));
+}
+
+TEST_F(ServerTest, StaleSocketIsReplacedAndPrivate) {
+  ASSERT_TRUE(base::WriteFileAtomic(server_.options().socket, "left over").ok());
+  Start();
+  struct stat info;
+  ASSERT_EQ(stat(server_.options().socket.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISSOCK(info.st_mode));
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+}
+
+TEST_F(ServerTest, TooLongSocketPathIsRefused) {
+  server_.options().socket = server_.dir() + "/" + std::string(120, 's');
+  const absl::Status started = server_.Start();
+  EXPECT_EQ(started.code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ServerTest, StopInterruptsAndQueuedRunsGoOnNextTime) {
+  Start();
+  std::string running;
+  std::string queued;
+  int pid = 0;
+  {
+    TestClient client = server_.Connect();
+    ASSERT_TRUE(client.Submit(FakeSpec("deaf"), &running).ok());
+    ASSERT_TRUE(client.Submit(FakeSpec("pass"), &queued).ok());
+    pid = client.VmPid(running);
+  }
+  server_.Stop();
+  EXPECT_FALSE(base::Exists(server_.options().socket));
+  EXPECT_TRUE(WaitGone(pid));
+  Start();
+  TestClient client = server_.Connect();
+  EXPECT_EQ(KindOf(client.Finish(running)), "INTERRUPTED");
+  EXPECT_EQ(client.Finish(queued).verdict(), v1::PASS);
+}
+
+TEST_F(ServerTest, KilledDaemonTakesItsVmAlongAndTheNextOneGoesOn) {
+  auto start_daemon = [this]() -> absl::StatusOr<base::Child> {
+    int ready[2];
+    if (pipe(ready) != 0) return absl::InternalError("pipe");
+    base::SpawnOptions spawn;
+    spawn.argv = {KTSTR_TEST_DAEMON, server_.options().socket, server_.options().cache_dir,
+                  KTSTR_FAKE_VM};
+    spawn.fds = {{2, 2}, {3, ready[1]}};
+    auto child = base::Spawn(spawn);
+    close(ready[1]);
+    char line[6];
+    const bool is_ready = read(ready[0], line, sizeof(line)) == sizeof(line);
+    close(ready[0]);
+    if (child.ok() && !is_ready) return absl::InternalError("the daemon did not get ready");
+    return child;
+  };
+  auto daemon = start_daemon();
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  std::string running;
+  std::string queued;
+  int pid = 0;
+  {
+    TestClient client = server_.Connect();
+    ASSERT_TRUE(client.Submit(FakeSpec("deaf"), &running).ok());
+    ASSERT_TRUE(client.Submit(FakeSpec("pass"), &queued).ok());
+    pid = client.VmPid(running);
+  }
+  daemon->Kill(SIGKILL);
+  ASSERT_TRUE(daemon->Wait(absl::Seconds(20)).has_value());
+  EXPECT_TRUE(WaitGone(pid));
+  Start();
+  TestClient client = server_.Connect();
+  const v1::RunRecord record = client.Finish(running);
+  EXPECT_EQ(record.verdict(), v1::ERROR);
+  EXPECT_EQ(KindOf(record), "INTERRUPTED");
+  EXPECT_EQ(client.Finish(queued).verdict(), v1::PASS);
+}
+
+TEST_F(ServerTest, KernelImportChecksWhatComes) {
+  Start();
+  TestClient client = server_.Connect();
+  struct Case {
+    std::string name;
+    uint64_t size;
+    std::string data;
+  };
+  for (const Case& bad : {Case{"", 3, "abc"}, Case{"a/b", 3, "abc"}, Case{"x", 0, ""},
+                          Case{"x", 4, "abc"}, Case{"x", 2, "abc"}, Case{"x", 3, "abc"},
+                          Case{"x", 2ull << 30, "abc"}}) {
+    grpc::ClientContext context;
+    v1::ImportKernelResponse response;
+    auto writer = client->ImportKernel(&context, &response);
+    v1::ImportKernelRequest piece;
+    piece.mutable_header()->set_file_name(bad.name);
+    piece.mutable_header()->set_size(bad.size);
+    piece.set_data(bad.data);
+    writer->Write(piece);
+    writer->WritesDone();
+    EXPECT_EQ(writer->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT) << bad.name;
+  }
+  for (const char* source : {"", "deb:", "deb:../x", "http://x", "deb:A B"}) {
+    grpc::ClientContext context;
+    v1::FetchKernelRequest request;
+    request.set_source(source);
+    auto reader = client->FetchKernel(&context, request);
+    v1::FetchKernelResponse step;
+    EXPECT_FALSE(reader->Read(&step));
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT) << source;
+  }
+  grpc::ClientContext context;
+  v1::ListKernelsResponse kernels;
+  ASSERT_TRUE(client->ListKernels(&context, v1::ListKernelsRequest(), &kernels).ok());
+  ASSERT_EQ(kernels.kernels_size(), 1);
+  EXPECT_EQ(kernels.kernels(0).metadata().key(), "image-fake-x86_64");
+}
+
+}  // namespace
+}  // namespace ktstr::daemon

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/spec_check.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+namespace ktstr::daemon {
+namespace {
+
+v1::RunSpec GoodSpec() {
+  v1::RunSpec spec;
+  const std::string text =
+      "scenario { name: 'steady' scheduler { name: 'scx_mine' }"
+      "  step { cgroup { name: 'a' work { workers: 1 spin_wait {} } } } }"
+      "files { guest_path: 'bin/scx_mine' sha256: '" + std::string(64, 'a') +
+      "' size: 10 executable: true } scheduler_path: 'bin/scx_mine' project_commit: '0123abc-dirty'"
+      " run_source: 'ci'";
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec));
+  return spec;
+}
+
+TEST(SpecCheckTest, AcceptsGood) {
+  EXPECT_EQ(CheckRunSpec(GoodSpec()), absl::OkStatus());
+  EXPECT_EQ(TimeoutMs(GoodSpec()), 160'000u);
+}
+
+struct BadSpec {
+  const char* field;
+  std::function<void(v1::RunSpec*)> change;
+};
+
+class BadSpecTest : public testing::TestWithParam<BadSpec> {};
+
+TEST_P(BadSpecTest, IsRefusedByField) {
+  v1::RunSpec spec = GoodSpec();
+  GetParam().change(&spec);
+  const absl::Status status = CheckRunSpec(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr(GetParam().field));
+}
+
+std::function<void(v1::RunSpec*)> Path(std::string path) {
+  return [path](v1::RunSpec* s) {
+    *s->add_files() = s->files(0);
+    s->mutable_files(1)->set_guest_path(path);
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadSpecTest,
+    testing::Values(
+        BadSpec{"name", [](v1::RunSpec* s) { s->mutable_scenario()->clear_name(); }},
+        BadSpec{"engine", [](v1::RunSpec* s) { s->set_engine(static_cast<v1::Engine>(9)); }},
+        BadSpec{"kernel", [](v1::RunSpec* s) { s->set_kernel(std::string(300, 'k')); }},
+        BadSpec{"files[1].guest_path", Path("")}, BadSpec{"files[1].guest_path", Path("/bin/sh")},
+        BadSpec{"files[1].guest_path", Path("lib/../../etc/passwd")},
+        BadSpec{"files[1].guest_path", Path("lib//x")}, BadSpec{"files[1].guest_path", Path("./x")},
+        BadSpec{"files[1].guest_path", Path("bin/scx_mine")},
+        BadSpec{"files[1].guest_path", Path("plan.pb")}, BadSpec{"files: ", Path("bin/scx_mine/x")},
+        BadSpec{"files[1].guest_path", Path(std::string("a\0b", 3))},
+        BadSpec{"files[0].sha256", [](v1::RunSpec* s) { s->mutable_files(0)->set_sha256("A"); }},
+        BadSpec{"files[0].size", [](v1::RunSpec* s) { s->mutable_files(0)->set_size(1ull << 40); }},
+        BadSpec{"files: 1025", [](v1::RunSpec* s) {
+                  while (s->files_size() < 1025) s->add_files();
+                }},
+        BadSpec{"scheduler_path", [](v1::RunSpec* s) { s->set_scheduler_path("bin/other"); }},
+        BadSpec{"scheduler_path", [](v1::RunSpec* s) { s->mutable_files(0)->set_executable(false); }},
+        BadSpec{"scheduler_path", [](v1::RunSpec* s) { s->mutable_scenario()->clear_scheduler(); }},
+        BadSpec{"timeout_ms", [](v1::RunSpec* s) { s->set_timeout_ms(UINT32_MAX); }},
+        BadSpec{"reproduce", [](v1::RunSpec* s) { s->set_reproduce(std::string(70000, 'x')); }},
+        BadSpec{"project_commit", [](v1::RunSpec* s) { s->set_project_commit("../../x"); }},
+        BadSpec{"project_commit", [](v1::RunSpec* s) { s->set_project_commit("abc"); }},
+        BadSpec{"run_source", [](v1::RunSpec* s) { s->set_run_source("moon"); }}));
+
+}  // namespace
+}  // namespace ktstr::daemon

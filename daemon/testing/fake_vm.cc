@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A stand-in for ktstr-vm that speaks vm.proto and runs nothing. What it does is named in the plan: a cgroup "fake-MODE".
+//   pass     one step, one worker, a good end        hang     runs until VmStop, then ends as it should
+//   deaf     runs and ignores VmStop                 die      kills itself with SIGKILL
+//   leave    exits without a VmEnd                   flood    sends observations without end
+//   garbage  sends what is no VmEvent                panic    ends with a kernel panic
+// It refuses to run when it got more than it may have: an environment, descriptors beyond 0 to 3 and the four of VmStart.
+#include <dirent.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/seqpacket.h"
+#include "ktstr/v1/vm.pb.h"
+
+namespace ktstr::daemon {
+namespace {
+
+constexpr int kSocket = 3;
+
+void Send(const v1::VmEvent& event) {
+  if (!base::SendPacket(kSocket, event.SerializeAsString()).ok()) _exit(3);
+}
+
+void Observe(const v1::Observation& observation) {
+  v1::VmEvent event;
+  *event.mutable_observation() = observation;
+  Send(event);
+}
+
+void Say(const std::string& text) {
+  v1::VmEvent event;
+  event.mutable_progress()->set_text(text);
+  Send(event);
+}
+
+void Reach(v1::Stage stage) {
+  v1::Observation observation;
+  observation.mutable_stage()->set_stage(stage);
+  Observe(observation);
+}
+
+void Mark(v1::StepMark::Edge edge) {
+  v1::Observation observation;
+  observation.mutable_step_mark()->set_edge(edge);
+  Observe(observation);
+}
+
+void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage) {
+  v1::Observation observation;
+  v1::VmEnd* end = observation.mutable_vm_end();
+  end->set_cause(cause);
+  end->set_detail(detail);
+  end->set_last_stage(stage);
+  end->set_engine_version("fake 1");
+  if (cause == v1::VmEnd::DONE) end->set_guest_digest(std::string(64, 'd'));
+  if (cause == v1::VmEnd::PANIC) {
+    end->set_console_tail("Kernel panic - not syncing: fake\n");
+  }
+  Observe(observation);
+}
+
+std::string CheckSurroundings(size_t fds) {
+  if (environ != nullptr && environ[0] != nullptr) {
+    return absl::StrCat("environment: ", environ[0]);
+  }
+  if (fds != 4) return absl::StrCat(fds, " descriptors came with VmStart");
+  auto names = base::ListDir("/proc/self/fd");
+  // 0 to 3, the four received, and the directory itself.
+  if (!names.ok() || names->size() != 9) return absl::StrCat(names->size(), " open descriptors");
+  return "";
+}
+
+std::string ModeOf(int bundle) {
+  const auto bytes = base::ReadFd(bundle, "bundle", 16 << 20);
+  if (!bytes.ok()) return "";
+  const size_t at = bytes->find("fake-");
+  if (at == std::string::npos) return "";
+  std::string mode;
+  for (size_t i = at + 5; i < bytes->size() && (*bytes)[i] >= 'a' && (*bytes)[i] <= 'z'; ++i) {
+    mode += (*bytes)[i];
+  }
+  return mode;
+}
+
+void BeginRun(bool with_scheduler) {
+  Reach(v1::INIT_STARTED);
+  Reach(v1::READY);
+  v1::Observation info;
+  info.mutable_guest_info()->set_kernel_release("7.3.4-fake");
+  info.mutable_guest_info()->set_online_cpus(1);
+  info.mutable_guest_info()->set_has_sched_ext(true);
+  Observe(info);
+  if (with_scheduler) {
+    v1::Observation state;
+    state.mutable_scheduler_state()->set_state("enabled");
+    state.mutable_scheduler_state()->set_ops("fake");
+    Observe(state);
+    Reach(v1::SCHEDULER_ENABLED);
+  }
+  Reach(v1::STEPS_RUNNING);
+  Mark(v1::StepMark::BEGIN);
+}
+
+void Pass(bool with_scheduler) {
+  BeginRun(with_scheduler);
+  Mark(v1::StepMark::END);
+  Reach(v1::COLLECTING);
+  v1::Observation report;
+  v1::WorkerReport* worker = report.mutable_worker_report();
+  worker->set_cgroup("fake-pass");
+  worker->set_work_type("spin_wait");
+  worker->set_work_units(1000);
+  worker->set_iterations(10);
+  worker->set_cpu_time_ns(2'000'000'000);
+  worker->set_wall_time_ns(2'000'000'000);
+  worker->add_cpus_used(0);
+  Observe(report);
+  if (with_scheduler) {
+    v1::Observation exit;
+    exit.mutable_scheduler_exit()->set_cause(v1::SchedulerExit::STOPPED);
+    exit.mutable_scheduler_exit()->set_was_enabled(true);
+    exit.mutable_scheduler_exit()->set_steps_completed(1);
+    exit.mutable_scheduler_exit()->set_steps_total(1);
+    Observe(exit);
+  }
+  Reach(v1::DONE);
+  End(v1::VmEnd::DONE, "", v1::DONE);
+}
+
+void Hang(bool deaf) {
+  BeginRun(false);
+  while (true) {
+    auto packet = base::ReceivePacket(kSocket, absl::InfiniteDuration());
+    if (!packet.ok()) _exit(1);
+    v1::VmRequest request;
+    if (deaf || !request.ParseFromString(packet->data) || !request.has_stop()) continue;
+    End(v1::VmEnd::CANCELLED, request.stop().reason(), v1::STEPS_RUNNING);
+    return;
+  }
+}
+
+int Run() {
+  auto packet = base::ReceivePacket(kSocket, absl::Seconds(30));
+  v1::VmRequest request;
+  if (!packet.ok() || !request.ParseFromString(packet->data) || !request.has_start()) return 2;
+  const std::string problem = CheckSurroundings(packet->fds.size());
+  if (!problem.empty()) {
+    End(v1::VmEnd::ENGINE_FAILED, problem, v1::STAGE_UNSPECIFIED);
+    return 0;
+  }
+  Say(absl::StrCat("fake vm pid ", getpid()));
+  const auto bundle = base::ReadFd(packet->fds[2].get(), "bundle", 16 << 20);
+  if (lseek(packet->fds[2].get(), 0, SEEK_SET) != 0) return 2;
+  const std::string mode = ModeOf(packet->fds[2].get());
+  const bool with_scheduler = bundle.ok() && bundle->find("bin/scx_fake") != std::string::npos;
+  if (mode == "pass") Pass(with_scheduler);
+  if (mode == "hang" || mode == "deaf") Hang(mode == "deaf");
+  if (mode == "die") {
+    BeginRun(false);
+    kill(getpid(), SIGKILL);
+  }
+  if (mode == "leave") BeginRun(false);
+  if (mode == "panic") {
+    BeginRun(false);
+    End(v1::VmEnd::PANIC, "", v1::STEPS_RUNNING);
+  }
+  if (mode == "garbage" && !base::SendPacket(kSocket, "\xff\xff\xff").ok()) return 3;
+  while (mode == "flood") Reach(v1::STEPS_RUNNING);
+  return 0;
+}
+
+}  // namespace
+}  // namespace ktstr::daemon
+
+int main() { return ktstr::daemon::Run(); }
