@@ -174,18 +174,16 @@ class Lz4LegacySource : public ByteSource {
     if (Left() < 4) return End(Left() == 0);
     uint32_t size;
     memcpy(&size, buffer_.data() + at_, 4);
-    if (size == total_) {
-      KTSTR_RETURN_IF_ERROR(Fill(5));
-      if (Left() == 4) return End(true);
-    }
+    // The appended size looks like a block's size: it is one when a sound block follows.
+    const bool may_end = size == total_ && total_ > 0;
     if (size == 0 || size > static_cast<uint32_t>(LZ4_COMPRESSBOUND(kLz4Block))) {
-      return Damaged("lz4", absl::StrCat("block of ", size, " bytes"));
+      return may_end ? End(true) : Damaged("lz4", absl::StrCat("block of ", size, " bytes"));
     }
     KTSTR_RETURN_IF_ERROR(Fill(size_t{4} + size));
-    if (Left() < size_t{4} + size) return Damaged("lz4", "unexpected end");
+    if (Left() < size_t{4} + size) return may_end ? End(true) : Damaged("lz4", "unexpected end");
     int made = LZ4_decompress_safe(buffer_.data() + at_ + 4, output_.data(), static_cast<int>(size),
                                    static_cast<int>(output_.size()));
-    if (made <= 0) return Damaged("lz4", "bad block");
+    if (made <= 0) return may_end ? End(true) : Damaged("lz4", "bad block");
     Consume(size_t{4} + size);
     total_ += static_cast<uint32_t>(made);
     return std::string_view(output_.data(), static_cast<size_t>(made));
