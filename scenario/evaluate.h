@@ -16,7 +16,7 @@
 namespace ktstr::scenario {
 
 // `observations` in the order in which they came, of any content: the guest may lie, and the list
-// may end anywhere.
+// may end anywhere. Judged in the order of guest time.
 //
 // FAIL when a check failed or the scheduler, a worker or the guest broke; else ERROR when the
 // harness could not do its work; else PASS. PASS needs proof: the scheduler was enabled and lived

@@ -387,6 +387,18 @@ TEST(SchedulerDied, PauseAfterTheDeathFollowsFromIt) {
   EXPECT_THAT(lines[2], StartsWith("> WORKER_DIED"));
 }
 
+// The agent tells of an ejection when the process is gone, with the time at which it began.
+TEST(SchedulerDied, ComesBeforeWhatItBrokeThoughToldLater) {
+  const v1::Judgement judgement =
+      Judge({kEnabled, "guest_time_ns: 900 guest_error { message: 'cannot start a worker' }",
+             "guest_time_ns: 800 scheduler_exit { cause: EJECTED was_enabled: true }", kDone});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  ASSERT_EQ(judgement.findings_size(), 2);
+  EXPECT_EQ(judgement.findings(0).kind(), "SCHEDULER_DIED");
+  EXPECT_EQ(judgement.findings(1).kind(), "HARNESS");
+  EXPECT_TRUE(judgement.findings(1).consequence());
+}
+
 TEST(SchedulerDied, StoppedByTheAgentIsNoDeath) {
   auto run =
       With(GoodRun(), kStopped, "scheduler_exit { cause: STOPPED was_enabled: true signal: 9 }");

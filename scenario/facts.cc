@@ -2,6 +2,7 @@
 
 #include "scenario/facts.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -122,8 +123,19 @@ class Collector {
 }  // namespace
 
 Facts CollectFacts(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations) {
+  // By guest time: the agent tells of an end only when it is complete, but stamps it with its
+  // beginning. Facts of the host carry no guest time; they keep their place.
+  std::vector<std::pair<uint64_t, const v1::Observation*>> in_time;
+  uint64_t latest = 0;
+  for (const v1::Observation& observation : observations) {
+    const uint64_t time = observation.guest_time_ns();
+    latest = std::max(latest, time);
+    in_time.emplace_back(time != 0 ? time : latest, &observation);
+  }
+  std::stable_sort(in_time.begin(), in_time.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   Collector collector(scenario);
-  for (size_t i = 0; i < observations.size(); ++i) collector.Add(observations[i], i);
+  for (size_t i = 0; i < in_time.size(); ++i) collector.Add(*in_time[i].second, i);
   return collector.Take();
 }
 
