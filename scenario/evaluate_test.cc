@@ -25,7 +25,9 @@ using v1::Observation;
 constexpr char kScheduled[] = R"(
   name: "x" scheduler { name: "build/scx_mine" }
   step { cgroup { name: "left" work { spin_wait {} workers: 2 } } }
-  step { cgroup { name: "right" cpuset { exact { cpus: "0-1" } } work { bursty {} workers: 2 } } })";
+  step {
+    cgroup { name: "right" cpuset { exact { cpus: "0-1" } } work { bursty {} workers: 2 } }
+  })";
 
 v1::Scenario MakeScenario(const std::string& text = kScheduled) {
   v1::Scenario scenario;
