@@ -72,7 +72,7 @@ TEST_F(RunManagerTest, RunsInOrderWithinItsSlots) {
   for (size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].number(), i);
   EXPECT_EQ(events[0].phase().phase(), v1::RunPhase::QUEUED);
   EXPECT_NE(events[0].phase().detail().find("in the queue"), std::string::npos);
-  ReadAll(kAnna, "r-0003");
+  for (const char* id : {"r-0001", "r-0002", "r-0003"}) ReadAll(kAnna, id);
   EXPECT_TRUE(manager_->Idle());
 }
 

@@ -85,7 +85,8 @@ void VmCourse::HandleStop() {
   if (absl::Status sent = base::SendPacket(socket_.get(), request.SerializeAsString()); !sent.ok()) {
     KTSTR_LOG(INFO) << launch_.start.run_id() << ": VmStop: " << sent;
   }
-  deadline_ = std::min(deadline_, Now() + launch_.stop_patience);
+  deadline_ = std::min(deadline_, Now() + (stop_->interrupted ? launch_.interrupt_patience
+                                                              : launch_.cancel_patience));
 }
 
 void VmCourse::Lost() {

@@ -24,8 +24,10 @@ struct VmLaunch {
   // Of one run: more is a flood.
   uint64_t max_observations = 200'000;
   uint64_t max_bytes = uint64_t{80} << 20;
-  absl::Duration stop_patience = absl::Seconds(10);      // After VmStop, before SIGKILL.
-  absl::Duration timeout_patience = absl::Seconds(30);   // Beyond start.timeout_ms.
+  // After VmStop, before SIGKILL: when somebody cancels, and when the daemon ends.
+  absl::Duration cancel_patience = absl::Seconds(10);
+  absl::Duration interrupt_patience = absl::Seconds(2);
+  absl::Duration timeout_patience = absl::Seconds(30);  // Beyond start.timeout_ms.
 };
 
 struct VmListener {

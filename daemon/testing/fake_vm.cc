@@ -75,14 +75,12 @@ std::string CheckSurroundings(size_t fds) {
   return "";
 }
 
-std::string ModeOf(int bundle) {
-  const auto bytes = base::ReadFd(bundle, "bundle", 16 << 20);
-  if (!bytes.ok()) return "";
-  const size_t at = bytes->find("fake-");
+std::string ModeOf(const std::string& bundle) {
+  const size_t at = bundle.find("fake-");
   if (at == std::string::npos) return "";
   std::string mode;
-  for (size_t i = at + 5; i < bytes->size() && (*bytes)[i] >= 'a' && (*bytes)[i] <= 'z'; ++i) {
-    mode += (*bytes)[i];
+  for (size_t i = at + 5; i < bundle.size() && bundle[i] >= 'a' && bundle[i] <= 'z'; ++i) {
+    mode += bundle[i];
   }
   return mode;
 }
@@ -154,10 +152,11 @@ int Run() {
     return 0;
   }
   Say(absl::StrCat("fake vm pid ", getpid()));
-  const auto bundle = base::ReadFd(packet->fds[2].get(), "bundle", 16 << 20);
   if (lseek(packet->fds[2].get(), 0, SEEK_SET) != 0) return 2;
-  const std::string mode = ModeOf(packet->fds[2].get());
-  const bool with_scheduler = bundle.ok() && bundle->find("bin/scx_fake") != std::string::npos;
+  const auto bundle = base::ReadFd(packet->fds[2].get(), "bundle", 16 << 20);
+  if (!bundle.ok()) return 2;
+  const std::string mode = ModeOf(*bundle);
+  const bool with_scheduler = bundle->find("bin/scx_fake") != std::string::npos;
   if (mode == "pass") Pass(with_scheduler);
   if (mode == "hang" || mode == "deaf") Hang(mode == "deaf");
   if (mode == "die") {

@@ -76,7 +76,8 @@ int TestClient::VmPid(const std::string& id) {
   int pid = 0;
   Watch(id, 0, &events, [&pid](const v1::RunEvent& event) {
     absl::string_view text = event.progress().text();
-    return absl::ConsumePrefix(&text, "fake vm pid ") && absl::SimpleAtoi(text, &pid);
+    if (absl::ConsumePrefix(&text, "fake vm pid ") && !absl::SimpleAtoi(text, &pid)) pid = 0;
+    return event.phase().phase() == v1::RunPhase::RUNNING;
   });
   return pid;
 }

@@ -28,7 +28,7 @@ class TestClient {
                      const std::function<bool(const v1::RunEvent&)>& stop = nullptr);
   // Watches to the end; the record is empty when there was none.
   v1::RunRecord Finish(const std::string& id);
-  // Watches until the fake VM runs; its pid.
+  // Watches until the fake VM is in its first step; its pid.
   int VmPid(const std::string& id);
   grpc::Status Put(const std::string& sha256, const std::string& content);
 
