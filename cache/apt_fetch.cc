@@ -89,7 +89,7 @@ class Fetch {
 
   const AptFetchOptions& options_;
   const std::string config_;
-  int last_percent_ = -1;
+  int last_percent_ = 100;  // Percentages above it are shown: none while lists are updated.
 };
 
 std::string Quote(const std::string& path) { return absl::StrCat("\"", path, "\""); }
@@ -185,7 +185,7 @@ void Fetch::TakeLine(std::string_view raw, Output* output) {
     double percent = 0;
     if (!absl::SimpleAtod(words[2], &percent)) return;
     int rounded = static_cast<int>(percent) / 10 * 10;
-    if (rounded > last_percent_ && rounded > 0) Progress(absl::StrCat(rounded, " %"));
+    if (rounded > last_percent_) Progress(absl::StrCat("downloading: ", rounded, " %"));
     last_percent_ = std::max(last_percent_, rounded);
     return;
   }
@@ -220,7 +220,6 @@ absl::StatusOr<Fetch::Output> Fetch::RunApt(std::vector<std::string> arguments,
   write_end.Reset();
   Output output;
   std::string pending;
-  last_percent_ = -1;
   for (bool cancelled = false;;) {
     pollfd ready = {read_end.get(), POLLIN, 0};
     int count = poll(&ready, 1, kCancelPollMs);
@@ -251,10 +250,10 @@ absl::StatusOr<Fetch::Output> Fetch::RunApt(std::vector<std::string> arguments,
 }
 
 absl::Status Fetch::AptError(const char* what, const Output& output) const {
-  std::vector<std::string> lines = output.errors;
-  // The "E:" lines say it best; the others serve where there are none.
-  std::stable_partition(lines.begin(), lines.end(),
-                        [](const std::string& line) { return absl::StartsWith(line, "E:"); });
+  std::vector<std::string> lines;
+  std::copy_if(output.errors.begin(), output.errors.end(), std::back_inserter(lines),
+               [](const std::string& line) { return absl::StartsWith(line, "E:"); });
+  if (lines.empty()) lines = output.errors;
   if (lines.size() > kMaxErrorLines) lines.resize(kMaxErrorLines);
   std::string all = absl::StrJoin(output.errors, "\n");
   std::string text = absl::StrCat(what, " ", output.status.ToString(), ": ", absl::StrJoin(lines, "\n  "));
@@ -365,6 +364,7 @@ absl::StatusOr<std::vector<std::string>> Fetch::Download(const std::vector<std::
   Progress(absl::StrCat("downloading ", absl::StrJoin(packages, " and ")));
   std::vector<std::string> arguments = {"download"};
   arguments.insert(arguments.end(), packages.begin(), packages.end());
+  last_percent_ = 0;
   absl::StatusOr<Output> output = RunApt(arguments, partial);
   absl::Status status = output.status();
   if (status.ok() && !output->status.Success()) status = AptError("apt-get download", *output);

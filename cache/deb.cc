@@ -23,10 +23,11 @@
 namespace ktstr::cache {
 namespace {
 
-constexpr uint64_t kMaxControlBytes = uint64_t{1} << 20;
+constexpr uint64_t kMaxControlBytes = uint64_t{4} << 20;
 constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20;
-// Of everything unpacked, the parts that are skipped too: a package that expands without end stops here.
-constexpr uint64_t kMaxUnpackedBytes = uint64_t{8} << 30;
+// Of everything unpacked, the parts that are skipped too, in units of the largest image (by default 8 GiB in all): a
+// package that expands without end stops here.
+constexpr uint64_t kMaxUnpackedImages = 32;
 constexpr int kMaxEntries = 200'000;
 
 struct FreeArchive {
@@ -60,7 +61,7 @@ class EntrySource : public ByteSource {
   archive* const archive_;
 };
 
-// Gives `first`, then what `rest` has; refuses more than `max_bytes`.
+// Gives `first`, then what `rest` has.
 class JoinedSource : public ByteSource {
  public:
   JoinedSource(std::string first, ByteSource* rest) : first_(std::move(first)), rest_(rest) {}
@@ -77,6 +78,7 @@ class JoinedSource : public ByteSource {
 
 struct TarInput {
   ByteSource* source;
+  uint64_t max_bytes;
   absl::Status status;
   uint64_t total = 0;
 };
@@ -86,9 +88,9 @@ la_ssize_t ReadTarInput(archive* a, void* opaque, const void** buffer) {
   absl::StatusOr<std::string_view> piece = input->source->Next();
   if (piece.ok()) {
     input->total += piece->size();
-    if (input->total > kMaxUnpackedBytes) {
+    if (input->total > input->max_bytes) {
       piece = absl::ResourceExhaustedError(
-          absl::StrCat("the package unpacks to more than ", kMaxUnpackedBytes >> 30, " GiB"));
+          absl::StrCat("the package unpacks to more than ", input->max_bytes, " bytes"));
     }
   }
   if (!piece.ok()) {
@@ -120,12 +122,12 @@ absl::StatusOr<std::string> SafePath(const char* raw) {
 using OnFile = std::function<absl::Status(const std::string& path, ByteSource* data)>;
 
 // Calls `on_file` for each regular file of a (compressed) tar.
-absl::Status ReadTar(ByteSource* packed, const OnFile& on_file) {
+absl::Status ReadTar(ByteSource* packed, uint64_t max_bytes, const OnFile& on_file) {
   KTSTR_ASSIGN_OR_RETURN(std::string_view piece, packed->Next());
   JoinedSource joined{std::string(piece), packed};
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> plain,
                          Decompress(CompressionOf(piece), &joined));
-  TarInput input{plain.get(), absl::OkStatus()};
+  TarInput input{plain.get(), max_bytes, absl::OkStatus()};
   Archive tar(archive_read_new());
   archive_read_support_format_tar(tar.get());
   archive_read_support_format_empty(tar.get());
@@ -163,7 +165,7 @@ std::string Field(const std::string& control, absl::string_view field) {
 }
 
 absl::Status ReadControl(ByteSource* packed, DebKernel* deb) {
-  return ReadTar(packed, [deb](const std::string& path, ByteSource* data) -> absl::Status {
+  return ReadTar(packed, kMaxControlBytes, [deb](const std::string& path, ByteSource* data) -> absl::Status {
     if (path != "control") return absl::OkStatus();
     KTSTR_ASSIGN_OR_RETURN(std::string control, ReadAll(data, kMaxControlBytes));
     deb->package = Field(control, "Package");
@@ -187,7 +189,8 @@ std::string ReleaseOf(const std::string& path, absl::string_view boot, absl::str
 }
 
 absl::Status ReadData(ByteSource* packed, uint64_t max_image, DebKernel* deb) {
-  return ReadTar(packed, [=](const std::string& path, ByteSource* data) -> absl::Status {
+  const uint64_t max_bytes = kMaxUnpackedImages * max_image;
+  return ReadTar(packed, max_bytes, [=](const std::string& path, ByteSource* data) -> absl::Status {
     if (!ReleaseOf(path, "boot/vmlinuz-", "/vmlinuz").empty()) {
       if (!deb->image_path.empty()) {
         return absl::InvalidArgumentError(
