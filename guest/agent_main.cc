@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ktstr-agent: PID 1 of the guest. It mounts, opens the channel, says ready, runs the plan of the bundle, says done and powers
-// the machine off. It never ends by itself: the kernel would panic, and that would look like the scheduler's doing.
+// ktstr-agent: PID 1 of the guest. It mounts, opens the channel, says ready, runs the plan of the
+// bundle, says done and powers the machine off. It never ends by itself: the kernel would panic,
+// and that would look like the scheduler's doing.
 #include <sched.h>
 #include <signal.h>
 #include <sys/reboot.h>
@@ -48,14 +49,14 @@ void OnFatalSignal(int signal) {
 }
 
 void HandleSignals() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = OnFatalSignal;
   for (int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigaction(signal, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 }
 
-// The agent must run when the scheduler under test runs nothing: real-time tasks are out of sched_ext's reach. Its children
-// start as ordinary tasks.
+// The agent must run when the scheduler under test runs nothing: real-time tasks are out of
+// sched_ext's reach. Its children start as ordinary tasks.
 absl::Status BecomeRealTime() {
   sched_param param{};
   param.sched_priority = kAgentPriority;
@@ -72,7 +73,8 @@ absl::Status ReportGuestInfo(const std::string& cmdline, Reporter* reporter) {
   v1::GuestInfo* info = observation.mutable_guest_info();
   info->set_kernel_release(base::SanitizeUtf8(name.release));
   info->set_kernel_version(base::SanitizeUtf8(name.version));
-  info->set_kernel_cmdline(base::SanitizeUtf8(std::string_view(cmdline).substr(0, cmdline.find('\n'))));
+  info->set_kernel_cmdline(
+      base::SanitizeUtf8(std::string_view(cmdline).substr(0, cmdline.find('\n'))));
   info->set_online_cpus(static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_ONLN)));
   info->set_has_sched_ext(base::Exists("/sys/kernel/sched_ext"));
   reporter->Report(std::move(observation));
@@ -84,19 +86,19 @@ absl::Status RunBundle(const Window& window, Channel* channel) {
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan, LoadBundle(archive, kBundleRoot, kLoader));
   channel->ReportStage(v1::BUNDLE_UNPACKED);
   KTSTR_RETURN_IF_ERROR(SeedRandomPool("/dev/random", plan.seed()));
-  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<PlanRunner> runner, PlanRunner::Make(plan, RunnerPaths{}, channel));
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<PlanRunner> runner,
+                         PlanRunner::Make(plan, RunnerPaths{}, channel));
   runner->Run();
   return absl::OkStatus();
 }
 
-absl::Status GetReady(const std::string& cmdline, Channel* channel) {
+absl::Status GetReady(const std::string& cmdline, bool stop, Channel* channel) {
   KTSTR_RETURN_IF_ERROR(BecomeRealTime());
   KTSTR_RETURN_IF_ERROR(ReportGuestInfo(cmdline, channel));
   channel->ReportStage(v1::READY);
+  if (!stop) return absl::OkStatus();
   WaitUntilQuiet("/proc/stat");
-  KTSTR_RETURN_IF_ERROR(channel->Doorbell(window::kDoorbellReady));
-  SpinAlone();
-  return absl::OkStatus();
+  return channel->Doorbell(window::kDoorbellReady);
 }
 
 absl::Status Serve() {
@@ -108,7 +110,7 @@ absl::Status Serve() {
   KTSTR_ASSIGN_OR_RETURN(Window window, Window::Map("/dev/mem", range));
   Channel channel(&window, RingPvpanic);
   channel.ReportStage(v1::WINDOW_MAPPED);
-  absl::Status status = GetReady(cmdline, &channel);
+  absl::Status status = GetReady(cmdline, window.stop_at_ready(), &channel);
   if (status.ok()) status = RunBundle(window, &channel);
   if (!status.ok()) channel.ReportError(std::string(status.message()));
   v1::Observation stats;
@@ -125,7 +127,10 @@ absl::Status Serve() {
 
 int main() {
   if (getpid() != 1) {
-    fputs("ktstr-agent is the init process of a ktstr guest: ktstr-vm boots it, it is not run by hand\n", stderr);
+    fputs(
+        "ktstr-agent is the init process of a ktstr guest: ktstr-vm boots it, it is not run by "
+        "hand\n",
+        stderr);
     return ktstr::guest::kExitUsage;
   }
   ktstr::guest::HandleSignals();

@@ -17,7 +17,8 @@ constexpr const char* kLoaderInBundle = "lib/ld-linux-x86-64.so.2";
 
 }  // namespace
 
-absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root, const std::string& loader) {
+absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root,
+                                         const std::string& loader) {
   KTSTR_RETURN_IF_ERROR(UnpackCpio(archive, root));
   const std::string brought = base::JoinPath(root, kLoaderInBundle);
   if (base::Exists(brought)) {
@@ -30,7 +31,8 @@ absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::st
   KTSTR_ASSIGN_OR_RETURN(const std::string bytes, base::ReadFile(plan_path));
   v1::GuestPlan plan;
   if (!plan.ParseFromString(bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(plan_path, ": not a serialized ktstr.v1.GuestPlan"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(plan_path, ": not a serialized ktstr.v1.GuestPlan"));
   }
   return plan;
 }

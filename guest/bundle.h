@@ -13,9 +13,10 @@
 
 namespace ktstr::guest {
 
-// Unpacks `archive` to `root` and reads its plan.pb. When it brings lib/ld-linux-x86-64.so.2, `loader` (/lib64/…, where
-// programs name it) becomes a link to that.
-absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root, const std::string& loader);
+// Unpacks `archive` to `root` and reads its plan.pb. When it brings lib/ld-linux-x86-64.so.2,
+// `loader` (/lib64/…, where programs name it) becomes a link to that.
+absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root,
+                                         const std::string& loader);
 
 }  // namespace ktstr::guest
 

@@ -13,7 +13,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!entries.ok()) return 0;
   for (const ktstr::guest::CpioEntry& entry : *entries) {
     if (entry.name.empty() || entry.name.front() == '/' || entry.permissions > 0777) abort();
-    if (entry.data.data() < archive.data() || entry.data.data() + entry.data.size() > archive.data() + size) abort();
+    if (entry.data.data() < archive.data() ||
+        entry.data.data() + entry.data.size() > archive.data() + size)
+      abort();
   }
   return 0;
 }

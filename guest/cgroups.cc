@@ -12,11 +12,12 @@ constexpr const char* kRunRoot = "ktstr";
 
 absl::Status EnableControllers(const std::string& directory) {
   for (const char* controller : {"cpu", "cpuset"}) {
-    absl::Status written =
-        base::WriteExisting(base::JoinPath(directory, "cgroup.subtree_control"), absl::StrCat("+", controller));
+    absl::Status written = base::WriteExisting(base::JoinPath(directory, "cgroup.subtree_control"),
+                                               absl::StrCat("+", controller));
     if (!written.ok()) {
-      return base::Annotate(written, absl::StrCat("cgroup controller ", controller,
-                                                  " (the kernel needs CONFIG_CGROUP_SCHED and CONFIG_CPUSETS)"));
+      return base::Annotate(
+          written, absl::StrCat("cgroup controller ", controller,
+                                " (the kernel needs CONFIG_CGROUP_SCHED and CONFIG_CPUSETS)"));
     }
   }
   return absl::OkStatus();
@@ -51,7 +52,8 @@ std::string CgroupTree::PathOf(std::string_view name) const { return base::JoinP
 absl::Status CgroupTree::Create(const v1::GuestCgroup& cgroup) const {
   if (!IsSafeName(cgroup.name())) {
     return absl::InvalidArgumentError(
-        absl::StrCat("cgroup '", cgroup.name(), "': a name is components joined by '/', without empty ones, '.' and '..'"));
+        absl::StrCat("cgroup '", cgroup.name(),
+                     "': a name is components joined by '/', without empty ones, '.' and '..'"));
   }
   std::string parent = root_;
   for (size_t slash = 0; slash != std::string::npos;) {
@@ -63,15 +65,18 @@ absl::Status CgroupTree::Create(const v1::GuestCgroup& cgroup) const {
   const std::string path = PathOf(cgroup.name());
   KTSTR_RETURN_IF_ERROR(WriteUnlessEmpty(base::JoinPath(path, "cpuset.cpus"), cgroup.cpus()));
   KTSTR_RETURN_IF_ERROR(WriteUnlessEmpty(base::JoinPath(path, "cpuset.mems"), cgroup.mems()));
-  return WriteUnlessEmpty(base::JoinPath(path, "cpu.weight"), cgroup.weight() == 0 ? "" : absl::StrCat(cgroup.weight()));
+  return WriteUnlessEmpty(base::JoinPath(path, "cpu.weight"),
+                          cgroup.weight() == 0 ? "" : absl::StrCat(cgroup.weight()));
 }
 
 absl::Status CgroupTree::Place(std::string_view name, pid_t pid) const {
   const std::string file = base::JoinPath(PathOf(name), "cgroup.procs");
   absl::Status written = base::WriteExisting(file, absl::StrCat(pid));
   if (written.ok()) return written;
-  return base::Annotate(written, "place a worker (cgroup v2 keeps processes out of a cgroup that has children with processes: "
-                                 "give workers to its leaves only)");
+  return base::Annotate(
+      written,
+      "place a worker (cgroup v2 keeps processes out of a cgroup that has children with processes: "
+      "give workers to its leaves only)");
 }
 
 }  // namespace ktstr::guest

@@ -35,7 +35,8 @@ T LoadAcquire(T& word) {
 
 absl::Status RingPvpanic() {
   if (ioperm(window::kPvpanicPort, 1, 1) != 0) {
-    return base::ErrnoStatus(errno, absl::StrCat("ioperm of the pvpanic port 0x", absl::Hex(window::kPvpanicPort)));
+    return base::ErrnoStatus(
+        errno, absl::StrCat("ioperm of the pvpanic port 0x", absl::Hex(window::kPvpanicPort)));
   }
   outb(window::kPvpanicPanicked, window::kPvpanicPort);
   ioperm(window::kPvpanicPort, 1, 0);
@@ -55,12 +56,14 @@ absl::Status Channel::MakeRoom(uint64_t span) {
   for (int wait = 0;; ++wait) {
     const uint64_t tail = LoadAcquire(window_->header().tail);
     if (tail > head_) {
-      return absl::InternalError(absl::StrCat("ring: the host's tail ", tail, " is past the head ", head_));
+      return absl::InternalError(
+          absl::StrCat("ring: the host's tail ", tail, " is past the head ", head_));
     }
     if (head_ + span - tail <= ring_size) return absl::OkStatus();
     if (wait == kMaxFullWaits) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("ring: still full (head ", head_, ", tail ", tail, ") after ", wait, " stops at the doorbell"));
+      return absl::DeadlineExceededError(absl::StrCat("ring: still full (head ", head_, ", tail ",
+                                                      tail, ") after ", wait,
+                                                      " stops at the doorbell"));
     }
     ++full_waits_;
     StoreRelease(window_->header().full_waits, full_waits_);
@@ -83,8 +86,9 @@ void Channel::Copy(const void* data, size_t size) {
 
 absl::Status Channel::Send(const std::string& payload, uint64_t guest_time_ns) {
   if (payload.empty() || payload.size() > window::kMaxFramePayload) {
-    return absl::InternalError(
-        absl::StrCat("observation of ", payload.size(), " bytes does not fit a frame of ", window::kMaxFramePayload));
+    return absl::InternalError(absl::StrCat("observation of ", payload.size(),
+                                            " bytes does not fit a frame of ",
+                                            window::kMaxFramePayload));
   }
   const uint64_t span = window::FrameSpan(payload.size());
   KTSTR_RETURN_IF_ERROR(MakeRoom(span));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest's end of the window's ring (vmm/window_abi.h): observations become frames. The agent's one thread is the only
-// producer; that is the producer lock. Workers and schedulers never write here.
+// The guest's end of the window's ring (vmm/window_abi.h): observations become frames. The agent's
+// one thread is the only producer; that is the producer lock. Workers and schedulers never write
+// here.
 
 #ifndef KTSTR_GUEST_CHANNEL_H_
 #define KTSTR_GUEST_CHANNEL_H_
@@ -43,10 +44,12 @@ class Channel : public Reporter {
   uint64_t head_;
   uint64_t sequence_ = 0;
   uint64_t full_waits_ = 0;
-  bool broken_ = false;  // Said on the console; later frames are dropped, as a gap in the sequence would be refused.
+  bool broken_ = false;  // Said on the console; later frames are dropped, as a gap in the sequence
+                         // would be refused.
 };
 
-// The real doorbell: one byte to the pvpanic port. The port is opened for this instruction only, so that no child inherits it.
+// The real doorbell: one byte to the pvpanic port. The port is opened for this instruction only, so
+// that no child inherits it.
 absl::Status RingPvpanic();
 
 }  // namespace ktstr::guest

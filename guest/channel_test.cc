@@ -25,17 +25,21 @@ using ::testing::HasSubstr;
 constexpr uint64_t kWindowSize = 4 << 20;
 
 TEST(WindowRangeTest, FindsTheRangeAmongOtherWords) {
-  auto range = ParseWindowRange("quiet memmap=32M$0x1c000000 ktstr.window=0x1c000000,0x2000000 x=1\n");
+  auto range =
+      ParseWindowRange("quiet memmap=32M$0x1c000000 ktstr.window=0x1c000000,0x2000000 x=1\n");
   ASSERT_TRUE(range.ok()) << range.status();
   EXPECT_EQ(range->address, 0x1c000000u);
   EXPECT_EQ(range->size, 0x2000000u);
 }
 
 TEST(WindowRangeTest, RefusesWhatIsNoRange) {
-  EXPECT_EQ(ParseWindowRange("quiet xktstr.window=0x1000,0x1000").status().code(), absl::StatusCode::kNotFound);
-  for (const char* bad : {"ktstr.window=", "ktstr.window=0x1000", "ktstr.window=0x1000,", "ktstr.window=0x1000,zz",
-                          "ktstr.window=0x1001,0x1000", "ktstr.window=0x1000,0x0", "ktstr.window=0x1000,0x1000,0x1000",
-                          "ktstr.window=0xfffffffffffff000,0x2000", "ktstr.window=0x1ffffffffffffffff,0x1000"}) {
+  EXPECT_EQ(ParseWindowRange("quiet xktstr.window=0x1000,0x1000").status().code(),
+            absl::StatusCode::kNotFound);
+  for (const char* bad :
+       {"ktstr.window=", "ktstr.window=0x1000", "ktstr.window=0x1000,", "ktstr.window=0x1000,zz",
+        "ktstr.window=0x1001,0x1000", "ktstr.window=0x1000,0x0",
+        "ktstr.window=0x1000,0x1000,0x1000", "ktstr.window=0xfffffffffffff000,0x2000",
+        "ktstr.window=0x1ffffffffffffffff,0x1000"}) {
     auto range = ParseWindowRange(bad);
     EXPECT_EQ(range.status().code(), absl::StatusCode::kInvalidArgument) << bad;
     EXPECT_THAT(std::string(range.status().message()), HasSubstr(bad));
@@ -70,7 +74,8 @@ class ChannelTest : public testing::Test {
 
   std::string FromRing(uint64_t position, size_t size) {
     std::string bytes;
-    for (size_t i = 0; i < size; ++i) bytes += memory_[window::kRingOffset + (position + i) % header().ring_size];
+    for (size_t i = 0; i < size; ++i)
+      bytes += memory_[window::kRingOffset + (position + i) % header().ring_size];
     return bytes;
   }
   // Reads as the host does, checks each frame, and moves the tail.
@@ -84,7 +89,8 @@ class ChannelTest : public testing::Test {
       const std::string payload = FromRing(read_ + sizeof(frame), frame.length);
       const uint32_t crc = frame.crc32c;
       frame.crc32c = 0;
-      ASSERT_EQ(base::Crc32c(payload.data(), payload.size(), base::Crc32c(&frame, sizeof(frame))), crc);
+      ASSERT_EQ(base::Crc32c(payload.data(), payload.size(), base::Crc32c(&frame, sizeof(frame))),
+                crc);
       v1::Observation observation;
       ASSERT_TRUE(observation.ParseFromString(payload));
       received_.push_back(observation);
@@ -129,11 +135,13 @@ TEST_F(ChannelTest, FullRingWaitsAtTheDoorbellAndWraps) {
     Drain();
     return absl::OkStatus();
   });
-  for (int i = 0; i < 200; ++i) channel.Report(Output(static_cast<char>('a' + i % 26), 1 + i * 13 % 999));
+  for (int i = 0; i < 200; ++i)
+    channel.Report(Output(static_cast<char>('a' + i % 26), 1 + i * 13 % 999));
   Drain();
   ASSERT_EQ(received_.size(), 200u);
   for (int i = 0; i < 200; ++i) {
-    EXPECT_EQ(received_[i].scheduler_output().data(), std::string(1 + i * 13 % 999, static_cast<char>('a' + i % 26)));
+    EXPECT_EQ(received_[i].scheduler_output().data(),
+              std::string(1 + i * 13 % 999, static_cast<char>('a' + i % 26)));
   }
   EXPECT_GT(header().head, 5 * header().ring_size);
   EXPECT_EQ(channel.frames(), 200u);

@@ -20,7 +20,8 @@ void AttachConsole() {
   int fd = open("/dev/console", O_RDWR | O_NOCTTY);
   if (fd < 0) fd = open("/dev/null", O_RDWR);
   if (fd < 0) return;
-  // No descriptor below 3 may stay free: a file that is opened later would become somebody's stdout.
+  // No descriptor below 3 may stay free: a file that is opened later would become somebody's
+  // stdout.
   for (int target = 0; target <= 2; ++target) {
     if (fd != target && fcntl(target, F_GETFD) < 0) dup2(fd, target);
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The fallback that works without the window: few, short lines on the guest's console. "ktstr-agent: stage READY" marks progress,
-// "ktstr-agent: error: TEXT" is the reason when the window cannot carry it. Any process of the agent.
+// The fallback that works without the window: few, short lines on the guest's console.
+// "ktstr-agent: stage READY" marks progress, "ktstr-agent: error: TEXT" is the reason when the
+// window cannot carry it. Any process of the agent.
 
 #ifndef KTSTR_GUEST_CONSOLE_H_
 #define KTSTR_GUEST_CONSOLE_H_
@@ -10,11 +11,12 @@
 
 namespace ktstr::guest {
 
-// Makes descriptors 0, 1, 2 of this process the console when the kernel could not (an initramfs has no /dev/console before
-// devtmpfs is mounted). Without a console, lines are dropped.
+// Makes descriptors 0, 1, 2 of this process the console when the kernel could not (an initramfs has
+// no /dev/console before devtmpfs is mounted). Without a console, lines are dropped.
 void AttachConsole();
 
-// Writes "ktstr-agent: TEXT\n" to descriptor 2; TEXT is cut at 1000 bytes and its control characters become spaces.
+// Writes "ktstr-agent: TEXT\n" to descriptor 2; TEXT is cut at 1000 bytes and its control
+// characters become spaces.
 void ConsoleLine(std::string_view text);
 
 // The text of that line, apart for the test.

@@ -23,7 +23,8 @@ constexpr size_t kFileSizeField = 6;
 constexpr size_t kNameSizeField = 11;
 
 absl::Status Bad(size_t offset, std::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("bundle: entry at byte ", offset, ": ", absl::string_view(what.data(), what.size())));
+  return absl::InvalidArgumentError(absl::StrCat("bundle: entry at byte ", offset, ": ",
+                                                 absl::string_view(what.data(), what.size())));
 }
 
 // Exactly eight hexadecimal digits.
@@ -51,7 +52,8 @@ bool IsSafePath(std::string_view path) {
   while (true) {
     const size_t slash = path.find('/');
     const std::string_view component = path.substr(0, slash);
-    if (component.empty() || component == "." || component == ".." || component.find('\0') != std::string_view::npos) {
+    if (component.empty() || component == "." || component == ".." ||
+        component.find('\0') != std::string_view::npos) {
       return false;
     }
     if (slash == std::string_view::npos) return true;
@@ -68,7 +70,8 @@ struct RawEntry {
 
 absl::StatusOr<RawEntry> ParseOne(std::string_view archive, size_t offset) {
   const std::string_view header = archive.substr(offset, kHeaderSize);
-  if (header.size() < kHeaderSize) return Bad(offset, "the archive ends within the header, no trailer was seen");
+  if (header.size() < kHeaderSize)
+    return Bad(offset, "the archive ends within the header, no trailer was seen");
   if (header.substr(0, kMagic.size()) != kMagic) return Bad(offset, "no newc magic 070701");
   uint32_t field[13];
   for (size_t i = 0; i < 13; ++i) {
@@ -78,13 +81,16 @@ absl::StatusOr<RawEntry> ParseOne(std::string_view archive, size_t offset) {
   }
   const size_t name_size = field[kNameSizeField];
   const size_t data_size = field[kFileSizeField];
-  if (name_size < 2 || name_size > kMaxCpioName) return Bad(offset, absl::StrCat("name of ", name_size, " bytes"));
+  if (name_size < 2 || name_size > kMaxCpioName)
+    return Bad(offset, absl::StrCat("name of ", name_size, " bytes"));
   const size_t name_at = offset + kHeaderSize;
   const size_t data_at = Align4(name_at + name_size);
   if (data_at > archive.size() || data_size > archive.size() - data_at) {
-    return Bad(offset, absl::StrCat("name of ", name_size, " and data of ", data_size, " bytes reach past the archive's end"));
+    return Bad(offset, absl::StrCat("name of ", name_size, " and data of ", data_size,
+                                    " bytes reach past the archive's end"));
   }
-  if (archive[name_at + name_size - 1] != '\0') return Bad(offset, "the name does not end with a zero byte");
+  if (archive[name_at + name_size - 1] != '\0')
+    return Bad(offset, "the name does not end with a zero byte");
   RawEntry entry;
   entry.name = archive.substr(name_at, name_size - 1);
   entry.mode = field[kModeField];
@@ -102,11 +108,14 @@ absl::StatusOr<std::vector<CpioEntry>> ParseCpio(std::string_view archive) {
     if (offset > archive.size()) return Bad(offset, "the archive ends before its trailer");
     KTSTR_ASSIGN_OR_RETURN(const RawEntry raw, ParseOne(archive, offset));
     if (raw.name == kTrailer) return entries;
-    if (!IsSafePath(raw.name)) return Bad(offset, "the name is absolute or has an empty, '.' or '..' component");
+    if (!IsSafePath(raw.name))
+      return Bad(offset, "the name is absolute or has an empty, '.' or '..' component");
     if (!S_ISREG(raw.mode) && !S_ISDIR(raw.mode)) {
-      return Bad(offset, absl::StrCat("mode 0", absl::Hex(raw.mode), " (hex) is neither a regular file nor a directory"));
+      return Bad(offset, absl::StrCat("mode 0", absl::Hex(raw.mode),
+                                      " (hex) is neither a regular file nor a directory"));
     }
-    if (entries.size() == kMaxCpioEntries) return Bad(offset, absl::StrCat("more than ", kMaxCpioEntries, " entries"));
+    if (entries.size() == kMaxCpioEntries)
+      return Bad(offset, absl::StrCat("more than ", kMaxCpioEntries, " entries"));
     entries.push_back({.name = raw.name,
                        .directory = S_ISDIR(raw.mode),
                        .permissions = raw.mode & 0777,
@@ -125,9 +134,11 @@ absl::Status UnpackCpio(std::string_view archive, const std::string& root) {
       continue;
     }
     KTSTR_RETURN_IF_ERROR(base::MakeDirs(std::string(base::Dirname(path))));
-    KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, base::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd,
+                           base::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     KTSTR_RETURN_IF_ERROR(base::WriteAll(fd.get(), entry.data, path));
-    if (fchmod(fd.get(), entry.permissions) != 0) return base::ErrnoStatus(errno, absl::StrCat("chmod ", path));
+    if (fchmod(fd.get(), entry.permissions) != 0)
+      return base::ErrnoStatus(errno, absl::StrCat("chmod ", path));
   }
   return absl::OkStatus();
 }

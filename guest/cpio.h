@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bundle: a cpio archive in the "newc" format (kernel Documentation/driver-api/early-userspace/buffer-format.rst), read in
-// place and unpacked. Regular files and directories only; a path stays below its root. Any thread.
+// The bundle: a cpio archive in the "newc" format (kernel
+// Documentation/driver-api/early-userspace/buffer-format.rst), read in place and unpacked. Regular
+// files and directories only; a path stays below its root. Any thread.
 
 #ifndef KTSTR_GUEST_CPIO_H_
 #define KTSTR_GUEST_CPIO_H_
@@ -25,7 +26,8 @@ struct CpioEntry {
   std::string_view data;     // Points into the archive.
 };
 
-// Entries in archive order up to the trailer; what follows it is not read. InvalidArgument says at which offset, and why.
+// Entries in archive order up to the trailer; what follows it is not read. InvalidArgument says at
+// which offset, and why.
 absl::StatusOr<std::vector<CpioEntry>> ParseCpio(std::string_view archive);
 
 // Makes `root` and puts the entries below it. AlreadyExists when a file comes twice.

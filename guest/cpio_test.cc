@@ -21,8 +21,9 @@ using ::testing::HasSubstr;
 constexpr uint32_t kFile = 0100644;
 
 std::string Entry(const std::string& name, uint32_t mode, const std::string& data) {
-  std::string entry = absl::StrFormat("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 1, mode, 0, 0, 1, 0, data.size(), 0, 0,
-                                      0, 0, name.size() + 1, 0);
+  std::string entry =
+      absl::StrFormat("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 1, mode, 0, 0,
+                      1, 0, data.size(), 0, 0, 0, 0, name.size() + 1, 0);
   entry += name;
   entry += '\0';
   entry.resize((entry.size() + 3) & ~size_t{3});
@@ -37,7 +38,8 @@ TEST(CpioTest, UnpacksFilesAndDirectories) {
   ASSERT_TRUE(dir.ok());
   const std::string root = base::JoinPath(dir->path(), "run/bundle");
   const std::string archive =
-      absl::StrCat(Entry("bin", 0040755, ""), Entry("bin/s", 0100755, "#!x"), Entry("lib/deep/l.so", kFile, ""), Trailer(), "rest");
+      absl::StrCat(Entry("bin", 0040755, ""), Entry("bin/s", 0100755, "#!x"),
+                   Entry("lib/deep/l.so", kFile, ""), Trailer(), "rest");
   ASSERT_TRUE(UnpackCpio(archive, root).ok());
   EXPECT_EQ(*base::ReadFile(base::JoinPath(root, "bin/s")), "#!x");
   EXPECT_EQ(*base::ReadFile(base::JoinPath(root, "lib/deep/l.so")), "");
@@ -67,9 +69,11 @@ TEST(CpioTest, OtherKindsOfFileAreRefused) {
 }
 
 TEST(CpioTest, EveryCutIsRefusedAndNothingIsReadBeyondIt) {
-  const std::string archive = absl::StrCat(Entry("a", kFile, "12345"), Entry("b", kFile, "678"), Trailer());
+  const std::string archive =
+      absl::StrCat(Entry("a", kFile, "12345"), Entry("b", kFile, "678"), Trailer());
   for (size_t size = 0; size < archive.size() - 1; ++size) {
-    const std::string cut = archive.substr(0, size);  // Its own allocation: a sanitizer sees any read past it.
+    const std::string cut =
+        archive.substr(0, size);  // Its own allocation: a sanitizer sees any read past it.
     EXPECT_FALSE(ParseCpio(cut).ok()) << size;
   }
 }
@@ -78,7 +82,8 @@ TEST(CpioTest, SizesThatLieAreRefused) {
   std::string archive = absl::StrCat(Entry("a", kFile, "12345"), Trailer());
   for (size_t field : {6u, 11u}) {
     for (const char* value : {"ffffffff", "7fffffff", "00000000", "0000000g"}) {
-      if (field == 6 && std::string(value) == "00000000") continue;  // A smaller file: the next header is then wrong.
+      if (field == 6 && std::string(value) == "00000000")
+        continue;  // A smaller file: the next header is then wrong.
       std::string bad = archive;
       bad.replace(6 + field * 8, 8, value);
       auto entries = ParseCpio(bad);
@@ -98,7 +103,8 @@ TEST(CpioTest, TooManyEntriesAreRefused) {
 TEST(CpioTest, FileThatComesTwiceIsRefused) {
   auto dir = base::TempDir::Make("cpio");
   ASSERT_TRUE(dir.ok());
-  const std::string archive = absl::StrCat(Entry("a", kFile, "1"), Entry("a", kFile, "2"), Trailer());
+  const std::string archive =
+      absl::StrCat(Entry("a", kFile, "1"), Entry("a", kFile, "2"), Trailer());
   EXPECT_EQ(UnpackCpio(archive, dir->path()).code(), absl::StatusCode::kAlreadyExists);
 }
 
@@ -109,9 +115,10 @@ TEST(BundleTest, ReadsThePlanAndLinksTheLoader) {
   plan.set_seed(7);
   const std::string root = base::JoinPath(dir->path(), "bundle");
   const std::string loader = base::JoinPath(dir->path(), "lib64/ld-linux-x86-64.so.2");
-  auto loaded = LoadBundle(absl::StrCat(Entry("plan.pb", kFile, plan.SerializeAsString()),
-                                        Entry("lib/ld-linux-x86-64.so.2", 0100755, "loader"), Trailer()),
-                           root, loader);
+  auto loaded =
+      LoadBundle(absl::StrCat(Entry("plan.pb", kFile, plan.SerializeAsString()),
+                              Entry("lib/ld-linux-x86-64.so.2", 0100755, "loader"), Trailer()),
+                 root, loader);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->seed(), 7u);
   EXPECT_EQ(*base::ReadFile(loader), "loader");
@@ -120,10 +127,11 @@ TEST(BundleTest, ReadsThePlanAndLinksTheLoader) {
 TEST(BundleTest, MissingOrBrokenPlanIsNamed) {
   auto dir = base::TempDir::Make("bundle");
   ASSERT_TRUE(dir.ok());
-  auto missing = LoadBundle(Trailer(), base::JoinPath(dir->path(), "a"), base::JoinPath(dir->path(), "l"));
+  auto missing =
+      LoadBundle(Trailer(), base::JoinPath(dir->path(), "a"), base::JoinPath(dir->path(), "l"));
   EXPECT_THAT(std::string(missing.status().message()), HasSubstr("plan.pb"));
-  auto broken = LoadBundle(absl::StrCat(Entry("plan.pb", kFile, "\xff\xff\xff"), Trailer()), base::JoinPath(dir->path(), "b"),
-                           base::JoinPath(dir->path(), "l"));
+  auto broken = LoadBundle(absl::StrCat(Entry("plan.pb", kFile, "\xff\xff\xff"), Trailer()),
+                           base::JoinPath(dir->path(), "b"), base::JoinPath(dir->path(), "l"));
   EXPECT_THAT(std::string(broken.status().message()), HasSubstr("plan.pb"));
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A directory that looks like a mounted cgroup2 to CgroupTree, for tests: the files that the kernel would make are there.
+// A directory that looks like a mounted cgroup2 to CgroupTree, for tests: the files that the kernel
+// would make are there.
 
 #ifndef KTSTR_GUEST_FAKE_CGROUPS_H_
 #define KTSTR_GUEST_FAKE_CGROUPS_H_
@@ -21,7 +22,8 @@ class FakeCgroups {
   static absl::StatusOr<FakeCgroups> Make(const std::vector<std::string>& names) {
     KTSTR_ASSIGN_OR_RETURN(base::TempDir dir, base::TempDir::Make("cgroups"));
     FakeCgroups fake(std::move(dir));
-    KTSTR_RETURN_IF_ERROR(base::WriteFileAtomic(base::JoinPath(fake.mount(), "cgroup.subtree_control"), ""));
+    KTSTR_RETURN_IF_ERROR(
+        base::WriteFileAtomic(base::JoinPath(fake.mount(), "cgroup.subtree_control"), ""));
     KTSTR_RETURN_IF_ERROR(fake.Populate(""));
     for (const std::string& name : names) KTSTR_RETURN_IF_ERROR(fake.Populate(name));
     return fake;
@@ -30,7 +32,8 @@ class FakeCgroups {
   const std::string& mount() const { return dir_.path(); }
   // Last value written to `file` below the run's root.
   std::string Read(const std::string& file) const {
-    return base::ReadFile(base::JoinPath(base::JoinPath(mount(), "ktstr"), file)).value_or("(no file)");
+    return base::ReadFile(base::JoinPath(base::JoinPath(mount(), "ktstr"), file))
+        .value_or("(no file)");
   }
   // Empties `file`: writes to it do not truncate, as in the kernel's.
   absl::Status Clear(const std::string& file) const {
@@ -44,7 +47,8 @@ class FakeCgroups {
     std::string directory = base::JoinPath(mount(), "ktstr");
     if (!name.empty()) directory = base::JoinPath(directory, name);
     KTSTR_RETURN_IF_ERROR(base::MakeDirs(directory));
-    for (const char* file : {"cgroup.subtree_control", "cgroup.procs", "cpuset.cpus", "cpuset.mems", "cpu.weight"}) {
+    for (const char* file :
+         {"cgroup.subtree_control", "cgroup.procs", "cpuset.cpus", "cpuset.mems", "cpu.weight"}) {
       KTSTR_RETURN_IF_ERROR(base::WriteFileAtomic(base::JoinPath(directory, file), ""));
     }
     return absl::OkStatus();

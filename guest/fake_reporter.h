@@ -15,7 +15,9 @@ namespace ktstr::guest {
 
 class FakeReporter : public Reporter {
  public:
-  void Report(v1::Observation observation) override { observations.push_back(std::move(observation)); }
+  void Report(v1::Observation observation) override {
+    observations.push_back(std::move(observation));
+  }
   void ReportStage(v1::Stage stage) override {
     v1::Observation observation;
     observation.mutable_stage()->set_stage(stage);
@@ -37,12 +39,14 @@ class FakeReporter : public Reporter {
   }
   std::vector<v1::Stage> Stages() const {
     std::vector<v1::Stage> stages;
-    for (const v1::Observation& observation : Of(v1::Observation::kStage)) stages.push_back(observation.stage().stage());
+    for (const v1::Observation& observation : Of(v1::Observation::kStage))
+      stages.push_back(observation.stage().stage());
     return stages;
   }
   std::string SchedulerOutput() const {
     std::string text;
-    for (const v1::Observation& observation : Of(v1::Observation::kSchedulerOutput)) text += observation.scheduler_output().data();
+    for (const v1::Observation& observation : Of(v1::Observation::kSchedulerOutput))
+      text += observation.scheduler_output().data();
     return text;
   }
 

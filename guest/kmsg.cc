@@ -53,7 +53,8 @@ void DisableWatcher::Line(std::string_view text) {
   detail_ += base::SanitizeUtf8(text);
 }
 
-KmsgReader::KmsgReader(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
+KmsgReader::KmsgReader(const std::string& path)
+    : fd_(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
   if (fd_.valid()) lseek(fd_.get(), 0, SEEK_END);
 }
 

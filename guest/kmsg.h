@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernel's log through /dev/kmsg, for what the kernel says about the scheduler: why it disabled it. One thread.
+// The kernel's log through /dev/kmsg, for what the kernel says about the scheduler: why it disabled
+// it. One thread.
 
 #ifndef KTSTR_GUEST_KMSG_H_
 #define KTSTR_GUEST_KMSG_H_
@@ -44,7 +45,8 @@ class DisableWatcher {
 
 class KmsgReader {
  public:
-  // Starts at the log's end. Where the file cannot be opened nothing is ever read: the log only adds detail.
+  // Starts at the log's end. Where the file cannot be opened nothing is ever read: the log only
+  // adds detail.
   explicit KmsgReader(const std::string& path);
   // Hands what is new to `watcher`; never blocks. Stops at 4096 records a call.
   void Drain(DisableWatcher* watcher);

@@ -27,11 +27,13 @@ constexpr MountPoint kMountPoints[] = {
 absl::Status Mount(const MountPoint& point) {
   absl::Status made = base::MakeDirs(point.target);
   if (!made.ok()) return point.required ? made : absl::OkStatus();
-  if (mount(point.type, point.target, point.type, MS_NOSUID, point.options) == 0) return absl::OkStatus();
+  if (mount(point.type, point.target, point.type, MS_NOSUID, point.options) == 0)
+    return absl::OkStatus();
   const int error = errno;
   if (error == EBUSY || !point.required) return absl::OkStatus();
-  return base::ErrnoStatus(error, absl::StrCat("mount ", point.type, " on ", point.target,
-                                               " (the kernel needs support for this file system built in)"));
+  return base::ErrnoStatus(
+      error, absl::StrCat("mount ", point.type, " on ", point.target,
+                          " (the kernel needs support for this file system built in)"));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The file systems that schedulers expect of a real system. Called once, by PID 1, before anything else.
+// The file systems that schedulers expect of a real system. Called once, by PID 1, before anything
+// else.
 
 #ifndef KTSTR_GUEST_MOUNTS_H_
 #define KTSTR_GUEST_MOUNTS_H_

@@ -18,7 +18,8 @@ constexpr uint64_t kNever = ~uint64_t{0};
 
 void SleepUntilSignal(int fd, uint64_t ns) {
   pollfd poll_fd = {.fd = fd, .events = POLLIN};
-  const timespec length = {.tv_sec = static_cast<time_t>(ns / kNsPerSecond), .tv_nsec = static_cast<long>(ns % kNsPerSecond)};
+  const timespec length = {.tv_sec = static_cast<time_t>(ns / kNsPerSecond),
+                           .tv_nsec = static_cast<long>(ns % kNsPerSecond)};
   ppoll(&poll_fd, 1, &length, nullptr);
 }
 
@@ -34,14 +35,17 @@ uint32_t CountWorkers(const v1::GuestPlan& plan) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Make(const v1::GuestPlan& plan, const RunnerPaths& paths,
+absl::StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Make(const v1::GuestPlan& plan,
+                                                             const RunnerPaths& paths,
                                                              Reporter* reporter) {
   KTSTR_ASSIGN_OR_RETURN(Reaper reaper, Reaper::Make());
   std::unique_ptr<PlanRunner> runner(new PlanRunner(plan, paths, std::move(reaper), reporter));
-  KTSTR_ASSIGN_OR_RETURN(WorkerPool workers, WorkerPool::Make(CountWorkers(plan), &runner->reaper_, reporter));
+  KTSTR_ASSIGN_OR_RETURN(WorkerPool workers,
+                         WorkerPool::Make(CountWorkers(plan), &runner->reaper_, reporter));
   runner->workers_.emplace(std::move(workers));
   runner->progress_.steps_total = static_cast<uint32_t>(plan.step_size());
-  runner->deadline_ns_ = plan.overrun_ms() == 0 ? kNever : MonotonicNs() + plan.overrun_ms() * kNsPerMs;
+  runner->deadline_ns_ =
+      plan.overrun_ms() == 0 ? kNever : MonotonicNs() + plan.overrun_ms() * kNsPerMs;
   return runner;
 }
 
@@ -55,8 +59,9 @@ bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
     if (now >= until_ns) return false;
     if (now >= deadline_ns_) {
       if (!overrun_) {
-        reporter_->ReportError(absl::StrCat("the agent gave up: the run took more than its limit of ", plan_.overrun_ms(),
-                                            " ms of guest time"));
+        reporter_->ReportError(
+            absl::StrCat("the agent gave up: the run took more than its limit of ",
+                         plan_.overrun_ms(), " ms of guest time"));
       }
       overrun_ = true;
       return false;
@@ -82,14 +87,16 @@ absl::Status PlanRunner::RunUntilCollecting() {
   progress_.scenario_start_ns = MonotonicNs();
   progress_.during_steps = true;
   absl::Status status;
-  for (uint32_t i = 0; i < progress_.steps_total && status.ok() && !SchedulerFailed() && !overrun_; ++i) status = RunStep(i);
+  for (uint32_t i = 0; i < progress_.steps_total && status.ok() && !SchedulerFailed() && !overrun_;
+       ++i)
+    status = RunStep(i);
   progress_.during_steps = false;
   return status;
 }
 
 absl::Status PlanRunner::StartScheduler() {
-  KTSTR_ASSIGN_OR_RETURN(supervisor_,
-                         Supervisor::Start(plan_.scheduler(), paths_.supervisor, &progress_, &reaper_, reporter_));
+  KTSTR_ASSIGN_OR_RETURN(supervisor_, Supervisor::Start(plan_.scheduler(), paths_.supervisor,
+                                                        &progress_, &reaper_, reporter_));
   if (SchedulerFailed()) return absl::OkStatus();
   reporter_->ReportStage(v1::SCHEDULER_STARTED);
   // The supervisor keeps the attach time-out itself.
@@ -103,12 +110,15 @@ absl::Status PlanRunner::RunStep(uint32_t index) {
   mark.mutable_step_mark()->set_step(index);
   mark.mutable_step_mark()->set_edge(v1::StepMark::BEGIN);
   reporter_->Report(mark);
-  for (const v1::GuestCgroup& cgroup : step.cgroup()) KTSTR_RETURN_IF_ERROR(cgroups_->Create(cgroup));
+  for (const v1::GuestCgroup& cgroup : step.cgroup())
+    KTSTR_RETURN_IF_ERROR(cgroups_->Create(cgroup));
   for (const v1::GuestCgroup& cgroup : step.cgroup()) {
-    for (const v1::GuestWork& work : cgroup.work()) KTSTR_RETURN_IF_ERROR(workers_->Add(*cgroups_, cgroup.name(), work));
+    for (const v1::GuestWork& work : cgroup.work())
+      KTSTR_RETURN_IF_ERROR(workers_->Add(*cgroups_, cgroup.name(), work));
   }
   workers_->Release();
-  if (WaitUntil(MonotonicNs() + step.hold_ns(), [this] { return SchedulerFailed(); }) || overrun_) return absl::OkStatus();
+  if (WaitUntil(MonotonicNs() + step.hold_ns(), [this] { return SchedulerFailed(); }) || overrun_)
+    return absl::OkStatus();
   ++progress_.steps_completed;
   mark.mutable_step_mark()->set_edge(v1::StepMark::END);
   reporter_->Report(std::move(mark));
@@ -116,7 +126,8 @@ absl::Status PlanRunner::RunStep(uint32_t index) {
 }
 
 bool PlanRunner::WaitForWorkers() {
-  return WaitUntil(MonotonicNs() + plan_.report_timeout_ms() * kNsPerMs, [this] { return workers_->Poll(); });
+  return WaitUntil(MonotonicNs() + plan_.report_timeout_ms() * kNsPerMs,
+                   [this] { return workers_->Poll(); });
 }
 
 void PlanRunner::Collect() {

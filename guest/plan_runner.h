@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Executes a plan: cgroups, scheduler, steps, collecting. One loop waits for everything: it wakes for an ended child, for the
-// end of a hold, and every 50 ms of guest time to look at the scheduler. Whatever goes wrong, workers are stopped and their
-// reports come; a scheduler that dies ends the steps early. One thread.
+// Executes a plan: cgroups, scheduler, steps, collecting. One loop waits for everything: it wakes
+// for an ended child, for the end of a hold, and every 50 ms of guest time to look at the
+// scheduler. Whatever goes wrong, workers are stopped and their reports come; a scheduler that dies
+// ends the steps early. One thread.
 
 #ifndef KTSTR_GUEST_PLAN_RUNNER_H_
 #define KTSTR_GUEST_PLAN_RUNNER_H_
@@ -30,9 +31,12 @@ struct RunnerPaths {
 class PlanRunner {
  public:
   // `reporter` outlives the runner.
-  static absl::StatusOr<std::unique_ptr<PlanRunner>> Make(const v1::GuestPlan& plan, const RunnerPaths& paths, Reporter* reporter);
+  static absl::StatusOr<std::unique_ptr<PlanRunner>> Make(const v1::GuestPlan& plan,
+                                                          const RunnerPaths& paths,
+                                                          Reporter* reporter);
 
-  // From CGROUPS_READY to the end of COLLECTING. Once. What fails is reported through the reporter as GuestError.
+  // From CGROUPS_READY to the end of COLLECTING. Once. What fails is reported through the reporter
+  // as GuestError.
   void Run();
 
  private:
@@ -45,7 +49,8 @@ class PlanRunner {
   absl::Status RunStep(uint32_t index);
   void Collect();
   bool SchedulerFailed() const { return supervisor_ != nullptr && !supervisor_->alive(); }
-  // Polls until `done` says true (true), or until `until_ns` has come or the run is over its limit (false).
+  // Polls until `done` says true (true), or until `until_ns` has come or the run is over its limit
+  // (false).
   template <typename Done>
   bool WaitUntil(uint64_t until_ns, Done done);
   bool WaitForWorkers();

@@ -27,7 +27,9 @@ class PlanRunnerTest : public testing::Test {
     auto fake = FakeCgroups::Make({"g"});
     ASSERT_TRUE(fake.ok());
     cgroups_ = std::make_unique<FakeCgroups>(std::move(*fake));
-    paths_ = {.supervisor = {.bundle = dir_->path(), .sched_ext = base::JoinPath(dir_->path(), "sx"), .kmsg = "/dev/null"},
+    paths_ = {.supervisor = {.bundle = dir_->path(),
+                             .sched_ext = base::JoinPath(dir_->path(), "sx"),
+                             .kmsg = "/dev/null"},
               .cgroup_mount = cgroups_->mount()};
     ASSERT_TRUE(base::MakeDirs(base::JoinPath(dir_->path(), "sx/root")).ok());
     ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "sx/state"), "enabled\n").ok());
@@ -36,7 +38,9 @@ class PlanRunnerTest : public testing::Test {
     plan_.set_overrun_ms(60'000);
   }
   void AddScheduler(const std::string& script) {
-    ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "s"), absl::StrCat("#!/bin/sh\n", script, "\n"), 0755).ok());
+    ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "s"),
+                                      absl::StrCat("#!/bin/sh\n", script, "\n"), 0755)
+                    .ok());
     plan_.mutable_scheduler()->set_path("s");
     plan_.mutable_scheduler()->set_attach_timeout_ms(20'000);
     plan_.mutable_scheduler()->set_stop_timeout_ms(20'000);
@@ -59,7 +63,8 @@ class PlanRunnerTest : public testing::Test {
   std::string Marks() const {
     std::string marks;
     for (const v1::Observation& o : reporter_.Of(v1::Observation::kStepMark)) {
-      absl::StrAppend(&marks, o.step_mark().step(), o.step_mark().edge() == v1::StepMark::BEGIN ? "<" : ">");
+      absl::StrAppend(&marks, o.step_mark().step(),
+                      o.step_mark().edge() == v1::StepMark::BEGIN ? "<" : ">");
     }
     return marks;
   }
@@ -76,7 +81,8 @@ TEST_F(PlanRunnerTest, StepsHoldAndWorkersReport) {
   AddStep(30 * kNsPerMs);
   Run();
   EXPECT_EQ(Marks(), "0<0>1<1>");
-  EXPECT_THAT(reporter_.Stages(), ElementsAre(v1::CGROUPS_READY, v1::STEPS_RUNNING, v1::COLLECTING));
+  EXPECT_THAT(reporter_.Stages(),
+              ElementsAre(v1::CGROUPS_READY, v1::STEPS_RUNNING, v1::COLLECTING));
   auto reports = reporter_.Of(v1::Observation::kWorkerReport);
   ASSERT_EQ(reports.size(), 1u);
   EXPECT_GE(reports[0].worker_report().wall_time_ns(), 60 * kNsPerMs);
@@ -87,8 +93,9 @@ TEST_F(PlanRunnerTest, SchedulerIsEnabledBeforeAndStoppedAfterTheSteps) {
   AddScheduler("exec sleep 3600");
   AddStep(30 * kNsPerMs, "g");
   Run();
-  EXPECT_THAT(reporter_.Stages(), ElementsAre(v1::CGROUPS_READY, v1::SCHEDULER_STARTED, v1::SCHEDULER_ENABLED,
-                                              v1::STEPS_RUNNING, v1::COLLECTING));
+  EXPECT_THAT(reporter_.Stages(),
+              ElementsAre(v1::CGROUPS_READY, v1::SCHEDULER_STARTED, v1::SCHEDULER_ENABLED,
+                          v1::STEPS_RUNNING, v1::COLLECTING));
   auto exits = reporter_.Of(v1::Observation::kSchedulerExit);
   ASSERT_EQ(exits.size(), 1u);
   EXPECT_EQ(exits[0].scheduler_exit().cause(), v1::SchedulerExit::STOPPED);

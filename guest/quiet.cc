@@ -12,8 +12,6 @@ namespace {
 
 constexpr uint64_t kStepNs = 10 * kNsPerMs;
 constexpr int kMaxSteps = 100;
-// About 20 ms of host time.
-constexpr int kSpins = 8'000'000;
 // No multiple of a tick: the timers of other CPUs are not due at this moment.
 constexpr uint64_t kLastNs = 1'370'000;
 
@@ -31,7 +29,10 @@ int RunningTasks(std::string_view proc_stat) {
   const std::string_view value = proc_stat.substr(at + kKey.size());
   const size_t end = value.find('\n');
   int running = -1;
-  if (!absl::SimpleAtoi(absl::string_view(value.data(), end == std::string_view::npos ? value.size() : end), &running)) return -1;
+  if (!absl::SimpleAtoi(
+          absl::string_view(value.data(), end == std::string_view::npos ? value.size() : end),
+          &running))
+    return -1;
   return running;
 }
 
@@ -44,10 +45,6 @@ bool WaitUntilQuiet(const std::string& proc_stat) {
   }
   SleepNs(kLastNs);
   return quiet;
-}
-
-void SpinAlone() {
-  for (int i = 0; i < kSpins; ++i) asm volatile("" : "+r"(i));
 }
 
 }  // namespace ktstr::guest

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Other CPUs must stand still by themselves when the agent rings Ready or Done. The emulator stops the ringing CPU at that very
-// instruction, but it may run the others a little longer, by host time; then two equal runs would differ from there on. A
-// CPU that idles has nothing to run. One thread.
+// Other CPUs must stand still by themselves when the agent rings Ready or Done. The emulator stops
+// the ringing CPU at that very instruction, but it may run the others a little longer, by host
+// time; then two equal runs would differ from there on. A CPU that idles has nothing to run. One
+// thread.
 
 #ifndef KTSTR_GUEST_QUIET_H_
 #define KTSTR_GUEST_QUIET_H_
@@ -15,14 +16,10 @@ namespace ktstr::guest {
 // Value of "procs_running" in the text of /proc/stat; -1 when it is not there.
 int RunningTasks(std::string_view proc_stat);
 
-// Sleeps in steps of 10 ms until the caller is the only task that runs (`proc_stat`: "/proc/stat"), at most 1 s, then a last
-// millisecond, so that the caller goes on just after a wake-up. False when others still ran.
+// Sleeps in steps of 10 ms until the caller is the only task that runs (`proc_stat`: "/proc/stat"),
+// at most 1 s, then a last millisecond, so that the caller goes on just after a wake-up. False when
+// others still ran.
 bool WaitUntilQuiet(const std::string& proc_stat);
-
-// Computes for a while, alone. After a doorbell the host's resume command is still being answered by the emulator's main
-// thread, which may then deliver a timer's interrupt earlier than the CPU thread would. With one busy CPU the order of CPUs
-// cannot change by that.
-void SpinAlone();
 
 }  // namespace ktstr::guest
 

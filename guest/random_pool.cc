@@ -38,9 +38,11 @@ absl::Status SeedRandomPool(const std::string& path, uint64_t seed) {
   entropy.entropy_count = sizeof(entropy.words) * 8;
   entropy.buf_size = sizeof(entropy.words);
   for (uint64_t& word : entropy.words) word = SplitMix64(&seed);
-  if (ioctl(fd.get(), RNDADDENTROPY, &entropy) != 0) return base::ErrnoStatus(errno, absl::StrCat("RNDADDENTROPY on ", path));
+  if (ioctl(fd.get(), RNDADDENTROPY, &entropy) != 0)
+    return base::ErrnoStatus(errno, absl::StrCat("RNDADDENTROPY on ", path));
   // Without it the pool would use the seed only at a later time of its own choice.
-  if (ioctl(fd.get(), RNDRESEEDCRNG) != 0) return base::ErrnoStatus(errno, absl::StrCat("RNDRESEEDCRNG on ", path));
+  if (ioctl(fd.get(), RNDRESEEDCRNG) != 0)
+    return base::ErrnoStatus(errno, absl::StrCat("RNDRESEEDCRNG on ", path));
   return absl::OkStatus();
 }
 

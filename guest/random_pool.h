@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest kernel's random pool, fed from the run's seed alone, so that a run repeats. Once per run.
+// The guest kernel's random pool, fed from the run's seed alone, so that a run repeats. Once per
+// run.
 
 #ifndef KTSTR_GUEST_RANDOM_POOL_H_
 #define KTSTR_GUEST_RANDOM_POOL_H_

@@ -46,7 +46,8 @@ std::optional<ChildEnd> Reaper::Take(pid_t pid) {
 }
 
 void ResetSignals(int keep_blocked) {
-  for (int signal : {SIGPIPE, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGUSR1}) ::signal(signal, SIG_DFL);
+  for (int signal : {SIGPIPE, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGUSR1})
+    ::signal(signal, SIG_DFL);
   sigset_t mask;
   sigemptyset(&mask);
   if (keep_blocked != 0) sigaddset(&mask, keep_blocked);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PID 1 inherits every orphan: all children are reaped in one place, and who started one asks here for its end. One thread.
+// PID 1 inherits every orphan: all children are reaped in one place, and who started one asks here
+// for its end. One thread.
 
 #ifndef KTSTR_GUEST_REAPER_H_
 #define KTSTR_GUEST_REAPER_H_
@@ -16,7 +17,7 @@
 namespace ktstr::guest {
 
 struct ChildEnd {
-  int code = 0;    // Valid when signal == 0.
+  int code = 0;  // Valid when signal == 0.
   int signal = 0;
 };
 
@@ -38,7 +39,8 @@ class Reaper {
   std::map<pid_t, std::optional<ChildEnd>> watched_;
 };
 
-// What a fork of the agent does first: default dispositions, and a signal mask that is empty but for `keep_blocked` (0: none).
+// What a fork of the agent does first: default dispositions, and a signal mask that is empty but
+// for `keep_blocked` (0: none).
 void ResetSignals(int keep_blocked = 0);
 
 }  // namespace ktstr::guest

@@ -19,7 +19,8 @@ std::string ReadLine(const std::string& path) {
 }  // namespace
 
 SchedExtState ReadSchedExtState(const std::string& root) {
-  return {.state = ReadLine(base::JoinPath(root, "state")), .ops = ReadLine(base::JoinPath(root, "root/ops"))};
+  return {.state = ReadLine(base::JoinPath(root, "state")),
+          .ops = ReadLine(base::JoinPath(root, "root/ops"))};
 }
 
 }  // namespace ktstr::guest

@@ -26,8 +26,8 @@ constexpr uint64_t kGraceAfterEjection = kNsPerSecond;
 constexpr uint64_t kGraceAfterKill = 5 * kNsPerSecond;
 
 // Runs in the child; returns only when it could not be executed.
-void ExecScheduler(const std::string& program, const std::string& library_dir, const v1::GuestScheduler& scheduler,
-                   int output) {
+void ExecScheduler(const std::string& program, const std::string& library_dir,
+                   const v1::GuestScheduler& scheduler, int output) {
   ResetSignals();
   setsid();
   const int null = open("/dev/null", O_RDONLY);
@@ -48,14 +48,21 @@ void ExecScheduler(const std::string& program, const std::string& library_dir, c
 
 }  // namespace
 
-Supervisor::Supervisor(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths, const RunProgress* progress,
-                       Reaper* reaper, Reporter* reporter)
-    : scheduler_(scheduler), paths_(paths), progress_(progress), reaper_(reaper), reporter_(reporter), kmsg_(paths.kmsg) {}
+Supervisor::Supervisor(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths,
+                       const RunProgress* progress, Reaper* reaper, Reporter* reporter)
+    : scheduler_(scheduler),
+      paths_(paths),
+      progress_(progress),
+      reaper_(reaper),
+      reporter_(reporter),
+      kmsg_(paths.kmsg) {}
 
 absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const v1::GuestScheduler& scheduler,
-                                                              const SupervisorPaths& paths, const RunProgress* progress,
+                                                              const SupervisorPaths& paths,
+                                                              const RunProgress* progress,
                                                               Reaper* reaper, Reporter* reporter) {
-  std::unique_ptr<Supervisor> supervisor(new Supervisor(scheduler, paths, progress, reaper, reporter));
+  std::unique_ptr<Supervisor> supervisor(
+      new Supervisor(scheduler, paths, progress, reaper, reporter));
   KTSTR_ASSIGN_OR_RETURN(const int exec_errno, supervisor->Spawn());
   if (exec_errno != 0) {
     supervisor->BeginEnd(v1::SchedulerExit::EXEC_FAILED, MonotonicNs(), 0);
@@ -69,10 +76,12 @@ absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const v1::GuestSch
 absl::StatusOr<int> Supervisor::Spawn() {
   int output[2];
   int failure[2];
-  if (pipe2(output, O_CLOEXEC) != 0) return base::ErrnoStatus(errno, "pipe for the scheduler's output");
+  if (pipe2(output, O_CLOEXEC) != 0)
+    return base::ErrnoStatus(errno, "pipe for the scheduler's output");
   output_.Reset(output[0]);
   base::UniqueFd output_end(output[1]);
-  if (pipe2(failure, O_CLOEXEC) != 0) return base::ErrnoStatus(errno, "pipe for the scheduler's start");
+  if (pipe2(failure, O_CLOEXEC) != 0)
+    return base::ErrnoStatus(errno, "pipe for the scheduler's start");
   base::UniqueFd failure_read(failure[0]);
   base::UniqueFd failure_write(failure[1]);
   fcntl(output_.get(), F_SETFL, O_NONBLOCK);
@@ -109,12 +118,16 @@ void Supervisor::ReportOutput(std::string_view data) {
 }
 
 void Supervisor::DrainOutput() {
-  static char buffer[kMaxOutputPiece];  // Not on the stack of PID 1; there is one supervisor at a time.
+  static char
+      buffer[kMaxOutputPiece];  // Not on the stack of PID 1; there is one supervisor at a time.
   for (int total = 0; output_.valid() && total < kPipeSize;) {
-    // Fills a piece before it is sent: a scheduler that writes byte by byte must not become a frame for each byte.
+    // Fills a piece before it is sent: a scheduler that writes byte by byte must not become a frame
+    // for each byte.
     size_t filled = 0;
     ssize_t got = 0;
-    while (filled < sizeof(buffer) && (got = read(output_.get(), buffer + filled, sizeof(buffer) - filled)) > 0) filled += got;
+    while (filled < sizeof(buffer) &&
+           (got = read(output_.get(), buffer + filled, sizeof(buffer) - filled)) > 0)
+      filled += got;
     if (filled > 0) ReportOutput({buffer, filled});
     total += static_cast<int>(filled);
     if (got == 0 && filled < sizeof(buffer)) output_.Reset();
@@ -151,7 +164,8 @@ void Supervisor::Poll() {
   }
   if (alive() && (watcher_.seen() || (phase_ == Phase::kEnabled && !state_.enabled()))) {
     BeginEnd(v1::SchedulerExit::EJECTED, now, kGraceAfterEjection);
-  } else if (phase_ == Phase::kStarting && now - started_ns_ >= scheduler_.attach_timeout_ms() * kNsPerMs) {
+  } else if (phase_ == Phase::kStarting &&
+             now - started_ns_ >= scheduler_.attach_timeout_ms() * kNsPerMs) {
     BeginEnd(v1::SchedulerExit::ATTACH_TIMEOUT, now, 0);
   }
   if (!alive()) PushToEnd(now);
@@ -165,7 +179,8 @@ void Supervisor::Stop() {
   PushToEnd(now);
 }
 
-void Supervisor::BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now, uint64_t first_signal_in_ns) {
+void Supervisor::BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now,
+                          uint64_t first_signal_in_ns) {
   exit_.set_guest_time_ns(now);
   v1::SchedulerExit* exit = exit_.mutable_scheduler_exit();
   exit->set_cause(cause);
@@ -173,7 +188,8 @@ void Supervisor::BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now, uint64_t
   exit->set_steps_completed(progress_->steps_completed);
   exit->set_steps_total(progress_->steps_total);
   exit->set_during_steps(progress_->during_steps);
-  if (progress_->scenario_start_ns != 0) exit->set_scenario_time_ns(now - progress_->scenario_start_ns);
+  if (progress_->scenario_start_ns != 0)
+    exit->set_scenario_time_ns(now - progress_->scenario_start_ns);
   phase_ = Phase::kFailing;
   next_push_ns_ = now + first_signal_in_ns;
 }
@@ -202,9 +218,11 @@ void Supervisor::Finish(std::optional<ChildEnd> end) {
   WatchState();
   v1::SchedulerExit* exit = exit_.mutable_scheduler_exit();
   const v1::SchedulerExit::Cause seen = exit->cause();
-  if (watcher_.kernel_ejected() && (seen == v1::SchedulerExit::PROCESS_EXITED || seen == v1::SchedulerExit::STOPPED)) {
+  if (watcher_.kernel_ejected() &&
+      (seen == v1::SchedulerExit::PROCESS_EXITED || seen == v1::SchedulerExit::STOPPED)) {
     exit->set_cause(v1::SchedulerExit::EJECTED);
-  } else if (seen == v1::SchedulerExit::EJECTED && !watcher_.kernel_ejected() && push_ == Push::kNone) {
+  } else if (seen == v1::SchedulerExit::EJECTED && !watcher_.kernel_ejected() &&
+             push_ == Push::kNone) {
     // It left by itself: the kernel had only let go of what the ending process held.
     exit->set_cause(v1::SchedulerExit::PROCESS_EXITED);
   }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The scheduler under test: started, followed, stopped. It never blocks: the agent's loop calls Poll at every wake-up and at
-// least every 50 ms of guest time, and Poll moves this along:
+// The scheduler under test: started, followed, stopped. It never blocks: the agent's loop calls
+// Poll at every wake-up and at least every 50 ms of guest time, and Poll moves this along:
 //
 //   kStarting --enabled--> kEnabled --Stop()--> kStopping --> kEnded
 //       |                     |
 //       +---- died, timed out, thrown out by the kernel ----> kFailing --> kEnded
 //
-// Reports SchedulerOutput, SchedulerState and exactly one SchedulerExit. Output is read at those polls, out of a pipe of 1 MiB:
-// a scheduler that prints without end is slowed by its full pipe, not the agent by it. One thread.
+// Reports SchedulerOutput, SchedulerState and exactly one SchedulerExit. Output is read at those
+// polls, out of a pipe of 1 MiB: a scheduler that prints without end is slowed by its full pipe,
+// not the agent by it. One thread.
 
 #ifndef KTSTR_GUEST_SUPERVISOR_H_
 #define KTSTR_GUEST_SUPERVISOR_H_
@@ -52,10 +53,12 @@ class Supervisor {
  public:
   enum class Phase { kStarting, kEnabled, kStopping, kFailing, kEnded };
 
-  // Starts it. A program that cannot be executed is no error of the agent: EXEC_FAILED is reported and the phase is kEnded.
-  // The pointers outlive the supervisor.
-  static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths,
-                                                           const RunProgress* progress, Reaper* reaper, Reporter* reporter);
+  // Starts it. A program that cannot be executed is no error of the agent: EXEC_FAILED is reported
+  // and the phase is kEnded. The pointers outlive the supervisor.
+  static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const v1::GuestScheduler& scheduler,
+                                                           const SupervisorPaths& paths,
+                                                           const RunProgress* progress,
+                                                           Reaper* reaper, Reporter* reporter);
   // Kills and reaps nothing: the agent powers the machine off.
   ~Supervisor() = default;
 
@@ -68,15 +71,16 @@ class Supervisor {
   void Stop();
 
  private:
-  Supervisor(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths, const RunProgress* progress, Reaper* reaper,
-             Reporter* reporter);
+  Supervisor(const v1::GuestScheduler& scheduler, const SupervisorPaths& paths,
+             const RunProgress* progress, Reaper* reaper, Reporter* reporter);
 
   // The errno of execve(2), 0 when it runs.
   absl::StatusOr<int> Spawn();
   void DrainOutput();
   void ReportOutput(std::string_view data);
   void WatchState();
-  // Fixes the facts of the end as they are now; `first_signal_in_ns` is how long it may take to end by itself.
+  // Fixes the facts of the end as they are now; `first_signal_in_ns` is how long it may take to end
+  // by itself.
   void BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now, uint64_t first_signal_in_ns);
   void PushToEnd(uint64_t now);
   void Finish(std::optional<ChildEnd> end);

@@ -27,7 +27,9 @@ class SupervisorTest : public testing::Test {
     auto dir = base::TempDir::Make("supervisor");
     ASSERT_TRUE(dir.ok());
     dir_ = std::make_unique<base::TempDir>(std::move(*dir));
-    paths_ = {.bundle = dir_->path(), .sched_ext = base::JoinPath(dir_->path(), "sx"), .kmsg = "/dev/null"};
+    paths_ = {.bundle = dir_->path(),
+              .sched_ext = base::JoinPath(dir_->path(), "sx"),
+              .kmsg = "/dev/null"};
     ASSERT_TRUE(base::MakeDirs(base::JoinPath(paths_.sched_ext, "root")).ok());
     SetState("disabled", "");
     auto reaper = Reaper::Make();
@@ -46,8 +48,12 @@ class SupervisorTest : public testing::Test {
   }
 
   void SetState(const std::string& state, const std::string& ops) {
-    ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(paths_.sched_ext, "root/ops"), absl::StrCat(ops, "\n")).ok());
-    ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(paths_.sched_ext, "state"), absl::StrCat(state, "\n")).ok());
+    ASSERT_TRUE(
+        base::WriteFileAtomic(base::JoinPath(paths_.sched_ext, "root/ops"), absl::StrCat(ops, "\n"))
+            .ok());
+    ASSERT_TRUE(
+        base::WriteFileAtomic(base::JoinPath(paths_.sched_ext, "state"), absl::StrCat(state, "\n"))
+            .ok());
   }
   void Start(const std::string& script) {
     const std::string path = base::JoinPath(dir_->path(), "s");
@@ -91,13 +97,18 @@ class SupervisorTest : public testing::Test {
 TEST_F(SupervisorTest, RunsIsEnabledAndStops) {
   scheduler_.add_args("--slice-us");
   scheduler_.add_args("a b");
-  Start("trap 'echo bye; exit 3' INT; echo \"args: $1|$2\"; echo err >&2; while :; do sleep 0.02; done");
+  Start(
+      "trap 'echo bye; exit 3' INT; echo \"args: $1|$2\"; echo err >&2; while :; do sleep 0.02; "
+      "done");
   ASSERT_TRUE(PollUntilOutput("err"));
   EXPECT_EQ(supervisor_->phase(), Supervisor::Phase::kStarting);
   SetState("enabled", "scx_test");
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
   EXPECT_THAT(reporter_.Stages(), testing::ElementsAre(v1::SCHEDULER_ENABLED));
-  progress_ = {.steps_completed = 2, .steps_total = 2, .during_steps = false, .scenario_start_ns = MonotonicNs()};
+  progress_ = {.steps_completed = 2,
+               .steps_total = 2,
+               .during_steps = false,
+               .scenario_start_ns = MonotonicNs()};
   supervisor_->Stop();
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
   const v1::SchedulerExit exit = Exit();
@@ -123,7 +134,10 @@ TEST_F(SupervisorTest, ExitBeforeAttach) {
 
 TEST_F(SupervisorTest, DeathBySignalMidRun) {
   SetState("enabled", "scx_test");
-  progress_ = {.steps_completed = 1, .steps_total = 5, .during_steps = true, .scenario_start_ns = MonotonicNs()};
+  progress_ = {.steps_completed = 1,
+               .steps_total = 5,
+               .during_steps = true,
+               .scenario_start_ns = MonotonicNs()};
   Start("while [ ! -e \"$0.go\" ]; do sleep 0.02; done; kill -SEGV $$");
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
   ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "s.go"), "").ok());
@@ -177,7 +191,8 @@ TEST_F(SupervisorTest, EndlessOutputIsCappedAndCounted) {
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
   EXPECT_EQ(reporter_.SchedulerOutput().size(), kMaxSchedulerOutput);
   auto pieces = reporter_.Of(v1::Observation::kSchedulerOutput);
-  for (const v1::Observation& piece : pieces) EXPECT_LE(piece.scheduler_output().data().size(), kMaxOutputPiece);
+  for (const v1::Observation& piece : pieces)
+    EXPECT_LE(piece.scheduler_output().data().size(), kMaxOutputPiece);
   EXPECT_TRUE(pieces.back().scheduler_output().truncated());
   EXPECT_GT(pieces.back().scheduler_output().dropped_bytes(), 0u);
 }

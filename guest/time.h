@@ -5,9 +5,8 @@
 #ifndef KTSTR_GUEST_TIME_H_
 #define KTSTR_GUEST_TIME_H_
 
-#include <ctime>
-
 #include <cstdint>
+#include <ctime>
 
 namespace ktstr::guest {
 

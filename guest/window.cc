@@ -36,13 +36,13 @@ absl::StatusOr<WindowRange> ParseWindowRange(std::string_view cmdline) {
     }
     if (range.address % kPageSize != 0 || range.size % kPageSize != 0 || range.size == 0 ||
         range.address + range.size < range.address) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("kernel command line: ", word, ": address and size must be whole pages of 4096 bytes"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "kernel command line: ", word, ": address and size must be whole pages of 4096 bytes"));
     }
     return range;
   }
-  return absl::NotFoundError(
-      absl::StrCat("kernel command line has no ", window::kCommandLineKey, ": was this kernel started by ktstr-vm?"));
+  return absl::NotFoundError(absl::StrCat("kernel command line has no ", window::kCommandLineKey,
+                                          ": was this kernel started by ktstr-vm?"));
 }
 
 absl::StatusOr<Window> Window::Map(const std::string& path, WindowRange range) {
@@ -51,10 +51,13 @@ absl::StatusOr<Window> Window::Map(const std::string& path, WindowRange range) {
         absl::StrCat("window of ", range.size, " bytes is too small for its header and a ring"));
   }
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, base::Open(path, O_RDWR));
-  void* base = mmap(nullptr, range.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), static_cast<off_t>(range.address));
+  void* base = mmap(nullptr, range.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(),
+                    static_cast<off_t>(range.address));
   if (base == MAP_FAILED) {
-    return base::ErrnoStatus(errno, absl::StrCat("mmap of the window, ", Hex(range.size), " bytes at ", Hex(range.address), " of ",
-                                                 path, " (needs CONFIG_DEVMEM and a range that the kernel left alone)"));
+    return base::ErrnoStatus(
+        errno, absl::StrCat("mmap of the window, ", Hex(range.size), " bytes at ",
+                            Hex(range.address), " of ", path,
+                            " (needs CONFIG_DEVMEM and a range that the kernel left alone)"));
   }
   // Workers and schedulers must not reach the channel by way of fork.
   madvise(base, range.size, MADV_DONTFORK);
@@ -70,16 +73,20 @@ Window::~Window() {
 absl::Status Window::Check() const {
   const window::WindowHeader& h = header();
   if (h.magic != window::kMagic) {
-    return absl::FailedPreconditionError(absl::StrCat("window: magic is ", Hex(h.magic), ", expected ", Hex(window::kMagic)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("window: magic is ", Hex(h.magic), ", expected ", Hex(window::kMagic)));
   }
   if (h.version != window::kVersion || h.header_size != sizeof(window::WindowHeader)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("window: layout version ", h.version, " (header of ", h.header_size, " bytes), but this agent speaks version ",
-                     window::kVersion, " (", sizeof(window::WindowHeader), " bytes): ktstr-vm and ktstr-agent are of different builds"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "window: layout version ", h.version, " (header of ", h.header_size,
+        " bytes), but this agent speaks version ", window::kVersion, " (",
+        sizeof(window::WindowHeader), " bytes): ktstr-vm and ktstr-agent are of different builds"));
   }
-  if (h.window_size != size_ || h.ring_size < kPageSize || h.ring_size % 8 != 0 || h.ring_size > size_ - window::kRingOffset) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("window: sizes do not fit: window ", h.window_size, " of ", size_, " bytes, ring ", h.ring_size));
+  if (h.window_size != size_ || h.ring_size < kPageSize || h.ring_size % 8 != 0 ||
+      h.ring_size > size_ - window::kRingOffset) {
+    return absl::FailedPreconditionError(absl::StrCat("window: sizes do not fit: window ",
+                                                      h.window_size, " of ", size_, " bytes, ring ",
+                                                      h.ring_size));
   }
   return absl::OkStatus();
 }
@@ -88,9 +95,11 @@ absl::StatusOr<std::string_view> Window::Bundle() const {
   const uint64_t offset = header().bundle_offset;
   const uint64_t bytes = header().bundle_size;
   if (bytes == 0) return absl::FailedPreconditionError("window: there is no bundle in it");
-  if (offset < window::kRingOffset + header().ring_size || offset > size_ || bytes > size_ - offset) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("window: bundle of ", bytes, " bytes at ", offset, " lies outside the window of ", size_, " bytes"));
+  if (offset < window::kRingOffset + header().ring_size || offset > size_ ||
+      bytes > size_ - offset) {
+    return absl::FailedPreconditionError(absl::StrCat("window: bundle of ", bytes, " bytes at ",
+                                                      offset, " lies outside the window of ", size_,
+                                                      " bytes"));
   }
   return std::string_view(base_ + offset, bytes);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The window (vmm/window_abi.h) as the guest sees it: found on the kernel command line, mapped through /dev/mem, checked once.
-// The host writes it, so what it says is believed after the check. One thread.
+// The window (vmm/window_abi.h) as the guest sees it: found on the kernel command line, mapped
+// through /dev/mem, checked once. The host writes it, so what it says is believed after the check.
+// One thread.
 
 #ifndef KTSTR_GUEST_WINDOW_H_
 #define KTSTR_GUEST_WINDOW_H_
@@ -22,8 +23,8 @@ struct WindowRange {
   uint64_t size = 0;
 };
 
-// From "… ktstr.window=0xADDR,0xSIZE …". NotFound when the key is not there; InvalidArgument when the value is no such pair,
-// or is not aligned to pages.
+// From "… ktstr.window=0xADDR,0xSIZE …". NotFound when the key is not there; InvalidArgument when
+// the value is no such pair, or is not aligned to pages.
 absl::StatusOr<WindowRange> ParseWindowRange(std::string_view cmdline);
 
 class Window {
@@ -37,7 +38,10 @@ class Window {
 
   window::WindowHeader& header() const { return *reinterpret_cast<window::WindowHeader*>(base_); }
   char* ring() const { return base_ + window::kRingOffset; }
-  // The host writes bundle and header word while the guest stands still before it goes on: read it after Ready only.
+  // The host wants the machine to stand still when the agent is ready.
+  bool stop_at_ready() const { return (header().flags & window::kFlagStopAtReady) != 0; }
+  // The host may write bundle and header word while the guest stands still at Ready: read it after
+  // that only.
   absl::StatusOr<std::string_view> Bundle() const;
 
  private:

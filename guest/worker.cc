@@ -44,7 +44,8 @@ uint64_t ProcessCpuNs() {
   return static_cast<uint64_t>(used.tv_sec) * kNsPerSecond + static_cast<uint64_t>(used.tv_nsec);
 }
 
-// Time spent runnable but waiting for a CPU: the second number of schedstat. 0 when the kernel keeps none.
+// Time spent runnable but waiting for a CPU: the second number of schedstat. 0 when the kernel
+// keeps none.
 uint64_t RunDelayNs() {
   const int fd = open("/proc/self/schedstat", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return 0;
@@ -64,8 +65,8 @@ void WaitForGo(std::atomic<uint32_t>* go) {
   }
 }
 
-// Sleeps for `ns` or until SIGUSR1, and returns how long it meant to. The signal is let in only inside ppoll: one that
-// comes just before it is not slept through.
+// Sleeps for `ns` or until SIGUSR1, and returns how long it meant to. The signal is let in only
+// inside ppoll: one that comes just before it is not slept through.
 uint64_t Sleep(uint64_t ns) {
   sigset_t during;
   MaskStop(SIG_BLOCK);
@@ -93,7 +94,8 @@ class Worker {
       return;
     }
     while (stop_requested == 0) {
-      for (const uint64_t begin = MonotonicNs(); stop_requested == 0 && now_ns_ - std::min(begin, now_ns_) < spec_.burst_ns;) {
+      for (const uint64_t begin = MonotonicNs();
+           stop_requested == 0 && now_ns_ - std::min(begin, now_ns_) < spec_.burst_ns;) {
         Iterate();
       }
       if (stop_requested != 0) return;
@@ -144,7 +146,7 @@ void LookTracker::Look(uint64_t now_ns, uint32_t cpu, uint64_t own_sleep_ns) {
 void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot) {
   // A name that shows in the kernel's reports about tasks.
   prctl(PR_SET_NAME, spec.type == WorkerSpec::Type::kSpinWait ? "kt-spin_wait" : "kt-bursty");
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = OnStop;
   sigaction(SIGUSR1, &action, nullptr);
   const uint64_t delay_before = RunDelayNs();

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One worker: the loop that makes load, and the memory through which it reports. A worker is a process of its own; WorkerPool
-// starts it, tells it to go and to stop, and reads its slot when it has ended.
+// One worker: the loop that makes load, and the memory through which it reports. A worker is a
+// process of its own; WorkerPool starts it, tells it to go and to stop, and reads its slot when it
+// has ended.
 //
-// A "look" is a reading of the clock and of the current CPU. Both work types look after every 1024 spins: that is an iteration.
+// A "look" is a reading of the clock and of the current CPU. Both work types look after every 1024
+// spins: that is an iteration.
 
 #ifndef KTSTR_GUEST_WORKER_H_
 #define KTSTR_GUEST_WORKER_H_
@@ -43,11 +45,12 @@ struct alignas(64) WorkerSlot {
   uint64_t cpus_used[kMaxCpus / 64];
 };
 
-// The whole life of the worker's process after fork: waits for `go`, works until SIGUSR1, reports, and ends with _exit(0).
-// Expects SIGUSR1 blocked, so that one sent early is not lost.
+// The whole life of the worker's process after fork: waits for `go`, works until SIGUSR1, reports,
+// and ends with _exit(0). Expects SIGUSR1 blocked, so that one sent early is not lost.
 [[noreturn]] void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot);
 
-// Takes notes of one worker's looks. Apart from the loop so that a test can drive it with times of its own.
+// Takes notes of one worker's looks. Apart from the loop so that a test can drive it with times of
+// its own.
 class LookTracker {
  public:
   explicit LookTracker(WorkerSlot* slot) : slot_(slot), last_ns_(slot->start_ns) {}

@@ -25,14 +25,19 @@ size_t BytesFor(uint32_t capacity) { return std::max<size_t>(1, capacity) * size
 absl::StatusOr<WorkerSpec> WorkerSpecOf(const v1::GuestWork& work) {
   if (work.type() == "spin_wait") return WorkerSpec{.type = WorkerSpec::Type::kSpinWait};
   if (work.type() == "bursty") {
-    return WorkerSpec{.type = WorkerSpec::Type::kBursty, .burst_ns = work.burst_ns(), .sleep_ns = work.sleep_ns()};
+    return WorkerSpec{.type = WorkerSpec::Type::kBursty,
+                      .burst_ns = work.burst_ns(),
+                      .sleep_ns = work.sleep_ns()};
   }
-  return absl::InvalidArgumentError(absl::StrCat("work type '", work.type(), "' is not known to this agent"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("work type '", work.type(), "' is not known to this agent"));
 }
 
 absl::StatusOr<WorkerPool> WorkerPool::Make(uint32_t capacity, Reaper* reaper, Reporter* reporter) {
-  void* memory = mmap(nullptr, BytesFor(capacity), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return base::ErrnoStatus(errno, absl::StrCat("mmap of slots for ", capacity, " workers"));
+  void* memory =
+      mmap(nullptr, BytesFor(capacity), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    return base::ErrnoStatus(errno, absl::StrCat("mmap of slots for ", capacity, " workers"));
   return WorkerPool(static_cast<WorkerSlot*>(memory), capacity, reaper, reporter);
 }
 
@@ -47,7 +52,8 @@ WorkerPool::~WorkerPool() {
   if (slots_ != nullptr) munmap(slots_, BytesFor(capacity_));
 }
 
-absl::Status WorkerPool::Add(const CgroupTree& cgroups, const std::string& cgroup, const v1::GuestWork& work) {
+absl::Status WorkerPool::Add(const CgroupTree& cgroups, const std::string& cgroup,
+                             const v1::GuestWork& work) {
   KTSTR_ASSIGN_OR_RETURN(const WorkerSpec spec, WorkerSpecOf(work));
   if (work.workers() > capacity_ - workers_.size()) {
     return absl::InternalError(absl::StrCat("more workers than the ", capacity_, " of the plan"));
@@ -71,7 +77,8 @@ absl::Status WorkerPool::Add(const CgroupTree& cgroups, const std::string& cgrou
     workers_.push_back({.pid = pid, .cgroup = cgroup, .type = work.type()});
     KTSTR_RETURN_IF_ERROR(cgroups.Place(cgroup, pid));
     if (work.nice() != 0 && setpriority(PRIO_PROCESS, static_cast<id_t>(pid), work.nice()) != 0) {
-      return base::ErrnoStatus(errno, absl::StrCat("nice value ", work.nice(), " for a worker of cgroup '", cgroup, "'"));
+      return base::ErrnoStatus(errno, absl::StrCat("nice value ", work.nice(),
+                                                   " for a worker of cgroup '", cgroup, "'"));
     }
   }
   return absl::OkStatus();
@@ -92,7 +99,8 @@ void WorkerPool::Release() {
 void WorkerPool::Stop() {
   Release();  // One that was never let go is let go to its end.
   const uint64_t now = MonotonicNs();
-  for (size_t i = 0; i < workers_.size(); ++i) slots_[i].stop_ns.store(now, std::memory_order_release);
+  for (size_t i = 0; i < workers_.size(); ++i)
+    slots_[i].stop_ns.store(now, std::memory_order_release);
   for (const Worker& worker : workers_) {
     if (!worker.ended) kill(worker.pid, SIGUSR1);
   }

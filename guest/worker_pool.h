@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// All workers of a run, from fork to report. Two phases: Add forks a worker, places it in its cgroup and sets its nice value
-// while it waits; Release lets all that wait go, at one start time. One thread.
+// All workers of a run, from fork to report. Two phases: Add forks a worker, places it in its
+// cgroup and sets its nice value while it waits; Release lets all that wait go, at one start time.
+// One thread.
 
 #ifndef KTSTR_GUEST_WORKER_POOL_H_
 #define KTSTR_GUEST_WORKER_POOL_H_
@@ -30,7 +31,8 @@ class WorkerPool {
   WorkerPool& operator=(WorkerPool&&) = delete;
   ~WorkerPool();  // Unmaps; does not touch processes.
 
-  // Phase one, for all workers of `work`. They stay waiting. On an error those already forked stay for Kill.
+  // Phase one, for all workers of `work`. They stay waiting. On an error those already forked stay
+  // for Kill.
   absl::Status Add(const CgroupTree& cgroups, const std::string& cgroup, const v1::GuestWork& work);
   // Phase two.
   void Release();
@@ -40,7 +42,8 @@ class WorkerPool {
   bool Poll();
   // SIGKILL to those that are left, and waits for none of them.
   void Kill();
-  // One WorkerReport or WorkerLost for each, in order of index. After Stop; `scenario_start_ns` is the first step's begin.
+  // One WorkerReport or WorkerLost for each, in order of index. After Stop; `scenario_start_ns` is
+  // the first step's begin.
   void ReportAll(uint64_t scenario_start_ns);
 
  private:

@@ -187,8 +187,10 @@ TEST_F(WorkerPoolTest, DeadAndSilentWorkersAreLost) {
 TEST_F(WorkerPoolTest, UnknownTypeAndMissingCgroupAreErrors) {
   auto pool = WorkerPool::Make(2, reaper_.get(), &reporter_);
   ASSERT_TRUE(pool.ok());
-  EXPECT_THAT(std::string(pool->Add(*tree_, "g", Work("dance", 1)).message()), HasSubstr("'dance'"));
-  EXPECT_THAT(std::string(pool->Add(*tree_, "typo", Work("spin_wait", 1)).message()), HasSubstr("typo/cgroup.procs"));
+  EXPECT_THAT(std::string(pool->Add(*tree_, "g", Work("dance", 1)).message()),
+              HasSubstr("'dance'"));
+  EXPECT_THAT(std::string(pool->Add(*tree_, "typo", Work("spin_wait", 1)).message()),
+              HasSubstr("typo/cgroup.procs"));
   EXPECT_FALSE(pool->Add(*tree_, "g", Work("spin_wait", 9)).ok());
   pool->Kill();
   EXPECT_TRUE(WaitAll(&*pool, 20'000));

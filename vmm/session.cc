@@ -83,14 +83,11 @@ absl::Status Session::HandleStop() {
     case window::kDoorbellNone:
       Finish(v1::VmEnd::PANIC, {});
       return absl::OkStatus();
-    case window::kDoorbellReady:
-      if (ready_.has_value()) {
+    case window::kDoorbellReady:  // Rung only where a stop was asked for, so once.
+      if (std::exchange(stopped_at_ready_, true)) {
         Misbehaved("it said twice that it is ready");
         return absl::OkStatus();
       }
-      ready_ = options_.clock->Monotonic();
-      options_.progress(absl::StrFormat("guest ready after %.1f s",
-                                        absl::ToDoubleSeconds(*ready_ - started_)));
       break;
     case window::kDoorbellRingFull:
       break;
@@ -147,6 +144,11 @@ absl::Status Session::DrainRing() {
 void Session::NoteTimes(const v1::Observation& observation) {
   if (observation.has_stage() && v1::Stage_IsValid(observation.stage().stage())) {
     last_stage_ = std::max(last_stage_, observation.stage().stage());
+    if (observation.stage().stage() == v1::READY && !ready_.has_value()) {
+      ready_ = options_.clock->Monotonic();
+      options_.progress(absl::StrFormat("guest ready after %.1f s",
+                                        absl::ToDoubleSeconds(*ready_ - started_)));
+    }
   }
   if (!observation.has_step_mark()) return;
   const absl::Duration now = options_.clock->Monotonic();

@@ -60,6 +60,7 @@ class Session {
   Options options_;
   absl::Duration started_;
   absl::Duration deadline_;
+  bool stopped_at_ready_ = false;
   std::optional<absl::Duration> ready_;
   std::optional<absl::Duration> first_step_;
   std::optional<absl::Duration> last_step_end_;

@@ -51,6 +51,10 @@ inline constexpr uint32_t kDoorbellReady = 1;     // Agent is ready; the place o
 inline constexpr uint32_t kDoorbellRingFull = 2;  // Host must empty the ring.
 inline constexpr uint32_t kDoorbellDone = 3;      // Everything is written; the place of the memory digest.
 
+// Bits of WindowHeader::flags. Ready is rung only when asked for: a snapshot needs the stop, but the emulator does not
+// resume at one definite place in its order of vCPUs, so that a run with a stop in it may take one of two courses.
+inline constexpr uint32_t kFlagStopAtReady = 1;
+
 struct WindowHeader {
   // Written by the host before the guest starts.
   uint64_t magic;          // 0
@@ -60,7 +64,8 @@ struct WindowHeader {
   uint64_t ring_size;      // 24
   uint64_t bundle_offset;  // 32
   uint64_t bundle_size;    // 40
-  uint64_t reserved0[2];   // 48
+  uint32_t flags;          // 48: kFlag* bits
+  uint32_t reserved0[3];
   // Written by the host at doorbells only.
   uint64_t tail;           // 64
   uint64_t reserved1[7];
@@ -72,6 +77,7 @@ struct WindowHeader {
   uint64_t reserved2[5];
 };
 static_assert(sizeof(WindowHeader) == 192);
+static_assert(offsetof(WindowHeader, flags) == 48);
 static_assert(offsetof(WindowHeader, tail) == 64);
 static_assert(offsetof(WindowHeader, head) == 128);
 static_assert(offsetof(WindowHeader, stage) == 140);
