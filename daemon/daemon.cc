@@ -67,7 +67,8 @@ absl::Status KernelUpload::Append(std::string_view data) {
     return absl::InvalidArgumentError(
         absl::StrCat(header_.file_name(), ": more than the ", header_.size(), " bytes announced"));
   }
-  return base::WriteAll(file_.get(), data, header_.file_name());
+  absl::Status written = base::WriteAll(file_.get(), data, header_.file_name());
+  return written.ok() ? written : CacheError(std::move(written), cache_dir_);
 }
 
 absl::StatusOr<cache::KernelCache::Imported> KernelUpload::Finish() {
@@ -99,9 +100,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
   auto kernels = cache::KernelCache::Open(cache_dir);
   if (!kernels.ok()) return CacheError(kernels.status(), cache_dir);
   daemon->kernels_ = *std::move(kernels);
-  auto store = RunStore::Open(base::JoinPath(runs_root, "runs.db"));
-  if (!store.ok()) return CacheError(store.status(), cache_dir);
-  daemon->store_ = *std::move(store);
+  KTSTR_ASSIGN_OR_RETURN(daemon->store_, RunStore::Open(base::JoinPath(runs_root, "runs.db")));
   const v1::DaemonConfig& config = options.config;
   daemon->blobs_ = std::make_unique<UserBlobs>(base::JoinPath(cache_dir, "blobs"),
                                                uint64_t{config.blob_budget_mb()} << 20);
@@ -201,9 +200,7 @@ absl::StatusOr<std::string> Daemon::SubmitRun(const Caller& caller, const v1::Ru
   KTSTR_RETURN_IF_ERROR(CheckBlobs(caller, spec));
   KTSTR_RETURN_IF_ERROR(
       kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()).status());
-  absl::StatusOr<std::string> id = runs_->Submit(caller, spec);
-  if (absl::IsFailedPrecondition(id.status())) return CacheError(id.status(), options_.cache_dir);
-  return id;
+  return runs_->Submit(caller, spec);
 }
 
 absl::StatusOr<std::unique_ptr<KernelUpload>> Daemon::BeginKernel(
@@ -223,7 +220,7 @@ absl::StatusOr<std::unique_ptr<KernelUpload>> Daemon::BeginKernel(
   absl::StatusOr<base::UniqueFd> file = base::Open(options_.cache_dir, O_RDWR | O_TMPFILE, 0600);
   if (!file.ok()) return CacheError(file.status(), options_.cache_dir);
   return std::unique_ptr<KernelUpload>(
-      new KernelUpload(kernels_.get(), *std::move(file), header));
+      new KernelUpload(kernels_.get(), options_.cache_dir, *std::move(file), header));
 }
 
 absl::StatusOr<v1::KernelEntry> Daemon::FetchKernel(

@@ -33,17 +33,21 @@ inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
 // A kernel file on its way in: appended piece by piece to a file without a name, imported at the end. One thread.
 class KernelUpload {
  public:
-  // InvalidArgument when more comes than was announced.
+  // InvalidArgument when more comes than was announced; ResourceExhausted on a full disk.
   absl::Status Append(std::string_view data);
   // InvalidArgument when less came.
   absl::StatusOr<cache::KernelCache::Imported> Finish();
 
  private:
   friend class Daemon;
-  KernelUpload(cache::KernelCache* kernels, base::UniqueFd file,
+  KernelUpload(cache::KernelCache* kernels, std::string cache_dir, base::UniqueFd file,
                v1::ImportKernelRequest::ImportHeader header)
-      : kernels_(kernels), file_(std::move(file)), header_(std::move(header)) {}
+      : kernels_(kernels),
+        cache_dir_(std::move(cache_dir)),
+        file_(std::move(file)),
+        header_(std::move(header)) {}
   cache::KernelCache* const kernels_;
+  const std::string cache_dir_;  // For messages.
   base::UniqueFd file_;
   const v1::ImportKernelRequest::ImportHeader header_;
   uint64_t received_ = 0;
