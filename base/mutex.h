@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// std::mutex and std::condition_variable with clang's thread-safety annotations. Not absl::Mutex: the one in the
-// distribution's Abseil is built without ThreadSanitizer's annotations, so that TSan sees a race behind each of its locks.
+// std::mutex and std::condition_variable with clang's thread-safety annotations. Not absl::Mutex:
+// the one in the distribution's Abseil is built without ThreadSanitizer's annotations, so that TSan
+// sees a race behind each of its locks.
 
 #ifndef KTSTR_BASE_MUTEX_H_
 #define KTSTR_BASE_MUTEX_H_
@@ -47,7 +48,8 @@ class CondVar {
     changed_.wait(lock);
     lock.release();
   }
-  // Returns at the end of `timeout` at the latest; may return early: wait in a loop on the condition.
+  // Returns at the end of `timeout` at the latest; may return early: wait in a loop on the
+  // condition.
   void WaitFor(Mutex* mutex, absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
     changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout));

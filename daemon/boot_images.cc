@@ -30,8 +30,8 @@ absl::StatusOr<base::UniqueFd> BootImages::Get(const std::string& kernel_key,
     digest.Update(agent_digest + "\n" + kernel_release + "\n");
     digest.Update(config_text);
   }
-  const std::string path =
-      absl::StrCat(dir_, "/", kernel_key, "-", digest.FinishHex().substr(0, kDigestDigits), ".cpio");
+  const std::string path = absl::StrCat(dir_, "/", kernel_key, "-",
+                                        digest.FinishHex().substr(0, kDigestDigits), ".cpio");
   if (absl::StatusOr<base::UniqueFd> cached = base::Open(path, O_RDONLY | O_NOFOLLOW);
       cached.ok()) {
     return cached;

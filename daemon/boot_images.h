@@ -19,8 +19,8 @@ class BootImages {
   BootImages(std::string dir, std::string agent_program)
       : dir_(std::move(dir)), agent_program_(std::move(agent_program)) {}
 
-  // The image, open for reading. A cache that cannot be written costs time, not the run. Removes the same kernel's images for
-  // agents of the past.
+  // The image, open for reading. A cache that cannot be written costs time, not the run. Removes
+  // the same kernel's images for agents of the past.
   absl::StatusOr<base::UniqueFd> Get(const std::string& kernel_key,
                                      const std::string& kernel_release,
                                      const std::string& config_text) ABSL_LOCKS_EXCLUDED(mutex_);

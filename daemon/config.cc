@@ -100,8 +100,8 @@ absl::StatusOr<std::string> FindOwnProgram(const std::string& name) {
   for (const std::string& path : {beside, libexec}) {
     if (access(path.c_str(), R_OK) == 0) return path;
   }
-  return absl::FailedPreconditionError(absl::StrCat(
-      name, " is neither at ", beside, " nor at ", libexec, ": install ktstr completely"));
+  return absl::FailedPreconditionError(absl::StrCat(name, " is neither at ", beside, " nor at ",
+                                                    libexec, ": install ktstr completely"));
 }
 
 }  // namespace
@@ -130,8 +130,9 @@ absl::StatusOr<v1::DaemonConfig> ParseConfig(const std::string& text, const std:
     const auto* suites = v1::DaemonConfig::descriptor()->FindFieldByName("kernel_suites");
     for (int i = 0; i < config.kernel_suites_size(); ++i) {
       if (IsSuiteName(config.kernel_suites(i))) continue;
-      checker.Add(suites, i, absl::StrCat("kernel_suites: '", config.kernel_suites(i),
-                                          "' is not the name of a suite"));
+      checker.Add(suites, i,
+                  absl::StrCat("kernel_suites: '", config.kernel_suites(i),
+                               "' is not the name of a suite"));
     }
   }
   if (!problems.list().empty()) {
@@ -202,8 +203,10 @@ std::string_view UsageText() {
          "$HOME/.cache/ktstr\n"
          "  --config FILE          DaemonConfig in protobuf text format\n"
          "  --idle-exit-seconds N  end after N seconds without client and run (default 600)\n"
-         "  --ready-fd N           write \"ready\", \"running\" or \"error: TEXT\" to descriptor N\n"
-         "Example: ktstrd --private --socket /tmp/k.sock --cache-dir /tmp/kc --idle-exit-seconds 60\n";
+         "  --ready-fd N           write \"ready\", \"running\" or \"error: TEXT\" to descriptor "
+         "N\n"
+         "Example: ktstrd --private --socket /tmp/k.sock --cache-dir /tmp/kc --idle-exit-seconds "
+         "60\n";
 }
 
 std::string DefaultSocketPath() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's configuration and command line. Pure but for the environment and the file named by --config. Any thread.
+// The daemon's configuration and command line. Pure but for the environment and the file named by
+// --config. Any thread.
 
 #ifndef KTSTR_DAEMON_CONFIG_H_
 #define KTSTR_DAEMON_CONFIG_H_
@@ -17,8 +18,9 @@
 
 namespace ktstr::daemon {
 
-// Text format of DaemonConfig with every default filled in. Refused whole when anything is wrong: InvalidArgument with one
-// "file:line:column: message" per problem, 1-based. `file` is for messages only.
+// Text format of DaemonConfig with every default filled in. Refused whole when anything is wrong:
+// InvalidArgument with one "file:line:column: message" per problem, 1-based. `file` is for messages
+// only.
 absl::StatusOr<v1::DaemonConfig> ParseConfig(const std::string& text, const std::string& file);
 
 // The configuration of an empty file on a machine with `host_cpus` CPUs.
@@ -46,7 +48,7 @@ std::string DefaultSocketPath();
 struct ServerOptions {
   std::string socket;
   std::string cache_dir;
-  v1::DaemonConfig config;  // Defaults filled in.
+  v1::DaemonConfig config;    // Defaults filled in.
   std::string vm_program;     // ktstr-vm.
   std::string agent_program;  // ktstr-agent.
   // A run that nobody waits for any more is cancelled after this long.
@@ -54,7 +56,8 @@ struct ServerOptions {
   // Time for the clients of an earlier daemon to come back to their queued runs.
   absl::Duration restart_grace = absl::Seconds(60);
 };
-// Reads the configuration file, the environment and the place of the own executable (programs stand beside it, else in
+// Reads the configuration file, the environment and the place of the own executable (programs stand
+// beside it, else in
 // ../libexec/ktstr).
 absl::StatusOr<ServerOptions> MakeServerOptions(const CommandLine& line);
 

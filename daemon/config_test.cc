@@ -48,7 +48,8 @@ INSTANTIATE_TEST_SUITE_P(
     All, BadConfigTest,
     testing::Values(BadConfig{"max_vms: 3", "k.txtpb:1:8: "},
                     BadConfig{"\n  max_running_vms: \"x\"", "k.txtpb:2:20: "},
-                    BadConfig{"max_running_vms: 2000", "k.txtpb:1:1: max_running_vms is 2000, at most 1024"},
+                    BadConfig{"max_running_vms: 2000",
+                              "k.txtpb:1:1: max_running_vms is 2000, at most 1024"},
                     BadConfig{"max_running_vms: -1", "k.txtpb:1:"},
                     BadConfig{"idle_exit_seconds: 5\nmax_kept_runs: 4000000000", "k.txtpb:2:1: "},
                     BadConfig{"kernel_suites: \"a\"\nkernel_suites: \"../x\"",
@@ -89,8 +90,8 @@ TEST(CommandLineTest, RefusesByName) {
 
 TEST(CommandLineTest, ConfigFileErrorsComeThrough) {
   auto dir = base::TempDir::Make("config");
-  CommandLine line{.private_daemon = true, .cache_dir = "/c",
-                   .config_file = dir->path() + "/missing"};
+  CommandLine line{
+      .private_daemon = true, .cache_dir = "/c", .config_file = dir->path() + "/missing"};
   EXPECT_EQ(MakeServerOptions(line).status().code(), absl::StatusCode::kNotFound);
   line.config_file = dir->path() + "/bad";
   ASSERT_TRUE(base::WriteFileAtomic(line.config_file, "x: 1").ok());

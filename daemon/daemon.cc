@@ -28,14 +28,14 @@ constexpr size_t kMaxConfigBytes = size_t{2} << 20;
 // What a cache that cannot be written looks like to the user.
 absl::Status CacheError(absl::Status status, const std::string& cache_dir) {
   if (absl::IsPermissionDenied(status) || absl::IsFailedPrecondition(status)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "cache directory ", cache_dir, " cannot be used: ", status.message(),
-        ". It must be writable by the user; KTSTR_CACHE_DIR names another one"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("cache directory ", cache_dir, " cannot be used: ", status.message(),
+                     ". It must be writable by the user; KTSTR_CACHE_DIR names another one"));
   }
   if (absl::IsResourceExhausted(status)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "cache directory ", cache_dir, ": ", status.message(),
-        ". Free space there, or name another one by KTSTR_CACHE_DIR"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cache directory ", cache_dir, ": ", status.message(),
+                     ". Free space there, or name another one by KTSTR_CACHE_DIR"));
   }
   return base::Annotate(std::move(status), "cache directory " + cache_dir);
 }
@@ -115,9 +115,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
   run_options.max_kept = config.max_kept_runs();
   run_options.unwatched_grace = options.unwatched_grace;
   run_options.restart_grace = options.restart_grace;
-  KTSTR_ASSIGN_OR_RETURN(
-      daemon->runs_,
-      RunManager::Create(run_options, daemon->store_.get(), daemon->executor_.get()));
+  KTSTR_ASSIGN_OR_RETURN(daemon->runs_, RunManager::Create(run_options, daemon->store_.get(),
+                                                           daemon->executor_.get()));
   return daemon;
 }
 
@@ -131,12 +130,13 @@ void Daemon::Stop() {
 absl::StatusOr<v1::HandshakeResponse> Daemon::Handshake(const Caller& caller,
                                                         const v1::HandshakeRequest& request) {
   if (request.protocol_version() != kProtocolVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "protocol version ", request.protocol_version(), " of the client (",
-        request.client_version().substr(0, 64), ") is not version ", kProtocolVersion,
-        " of ktstrd " KTSTR_VERSION ": install client and daemon from one build; a running daemon "
-        "of an earlier build ends with 'kill ",
-        getpid(), "'"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("protocol version ", request.protocol_version(), " of the client (",
+                     request.client_version().substr(0, 64), ") is not version ", kProtocolVersion,
+                     " of ktstrd " KTSTR_VERSION
+                     ": install client and daemon from one build; a running daemon "
+                     "of an earlier build ends with 'kill ",
+                     getpid(), "'"));
   }
   v1::HandshakeResponse response;
   response.set_protocol_version(kProtocolVersion);
@@ -198,16 +198,15 @@ absl::StatusOr<std::string> Daemon::SubmitRun(const Caller& caller, const v1::Ru
   KTSTR_RETURN_IF_ERROR(ChooseEngine(spec.engine(), "/dev/kvm").status());
   KTSTR_RETURN_IF_ERROR(FindQemu(options_.config.qemu_path()).status());
   KTSTR_RETURN_IF_ERROR(CheckBlobs(caller, spec));
-  KTSTR_RETURN_IF_ERROR(
-      kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()).status());
+  KTSTR_RETURN_IF_ERROR(kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()).status());
   return runs_->Submit(caller, spec);
 }
 
 absl::StatusOr<std::unique_ptr<KernelUpload>> Daemon::BeginKernel(
     const v1::ImportKernelRequest::ImportHeader& header) {
   if (header.size() == 0 || header.size() > kMaxKernelFileBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("size: ", header.size(), " bytes, must be 1 to ",
-                                                   kMaxKernelFileBytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat("size: ", header.size(), " bytes, must be 1 to ", kMaxKernelFileBytes));
   }
   if (header.file_name().empty() || header.file_name().size() > 255 ||
       absl::StrContains(header.file_name(), "/")) {
@@ -224,8 +223,7 @@ absl::StatusOr<std::unique_ptr<KernelUpload>> Daemon::BeginKernel(
 }
 
 absl::StatusOr<v1::KernelEntry> Daemon::FetchKernel(
-    const v1::FetchKernelRequest& request,
-    const std::function<void(const std::string&)>& progress,
+    const v1::FetchKernelRequest& request, const std::function<void(const std::string&)>& progress,
     const std::function<bool()>& cancelled) {
   cache::AptFetchOptions fetch;
   KTSTR_ASSIGN_OR_RETURN(fetch.package, PackageOf(request.source()));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What ktstrd does, as plain C++: the operations of proto/ktstr/v1/service.proto without gRPC. KtstrService (service.h)
-// translates calls to it, Server (server.h) owns it together with the socket. Any thread, but for Stop().
+// What ktstrd does, as plain C++: the operations of proto/ktstr/v1/service.proto without gRPC.
+// KtstrService (service.h) translates calls to it, Server (server.h) owns it together with the
+// socket. Any thread, but for Stop().
 
 #ifndef KTSTR_DAEMON_DAEMON_H_
 #define KTSTR_DAEMON_DAEMON_H_
@@ -30,7 +31,8 @@ namespace ktstr::daemon {
 inline constexpr uint32_t kProtocolVersion = 1;
 inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
 
-// A kernel file on its way in: appended piece by piece to a file without a name, imported at the end. One thread.
+// A kernel file on its way in: appended piece by piece to a file without a name, imported at the
+// end. One thread.
 class KernelUpload {
  public:
   // InvalidArgument when more comes than was announced; ResourceExhausted on a full disk.
@@ -55,8 +57,9 @@ class KernelUpload {
 
 class Daemon {
  public:
-  // Opens everything under `options.cache_dir` and takes up the runs of an earlier daemon. FailedPrecondition or
-  // ResourceExhausted, with the path, when the cache cannot be used; AlreadyExists when another ktstrd uses it.
+  // Opens everything under `options.cache_dir` and takes up the runs of an earlier daemon.
+  // FailedPrecondition or ResourceExhausted, with the path, when the cache cannot be used;
+  // AlreadyExists when another ktstrd uses it.
   static absl::StatusOr<std::unique_ptr<Daemon>> Create(const ServerOptions& options);
   ~Daemon();
 
@@ -76,9 +79,10 @@ class Daemon {
   absl::StatusOr<std::unique_ptr<KernelUpload>> BeginKernel(
       const v1::ImportKernelRequest::ImportHeader& header);
   // `progress` gets lines for people; `cancelled` is asked now and then. One fetch at a time.
-  absl::StatusOr<v1::KernelEntry> FetchKernel(const v1::FetchKernelRequest& request,
-                                              const std::function<void(const std::string&)>& progress,
-                                              const std::function<bool()>& cancelled);
+  absl::StatusOr<v1::KernelEntry> FetchKernel(
+      const v1::FetchKernelRequest& request,
+      const std::function<void(const std::string&)>& progress,
+      const std::function<bool()>& cancelled);
 
   // No run is active and no kernel is being fetched.
   bool Idle() { return runs_->Idle() && fetches_.load() == 0; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What RunManager needs of the code that carries a run out, and what that code may say while it does. Implemented by
-// VmRunExecutor (vm_run_executor.h) and by fakes in tests.
+// What RunManager needs of the code that carries a run out, and what that code may say while it
+// does. Implemented by VmRunExecutor (vm_run_executor.h) and by fakes in tests.
 
 #ifndef KTSTR_DAEMON_RUN_EXECUTOR_H_
 #define KTSTR_DAEMON_RUN_EXECUTOR_H_
@@ -49,10 +49,12 @@ struct RunOutcome {
 class RunExecutor {
  public:
   virtual ~RunExecutor() = default;
-  // Carries the run out on the calling thread; several runs at once on several threads. What goes wrong is in the record:
-  // a run always has one. Returns soon after `reporter.stop_fd()` becomes readable.
+  // Carries the run out on the calling thread; several runs at once on several threads. What goes
+  // wrong is in the record: a run always has one. Returns soon after `reporter.stop_fd()` becomes
+  // readable.
   virtual RunOutcome Execute(const RunJob& job, RunReporter& reporter) = 0;
-  // The record of a run that ended without being executed to its end: cancelled in the queue, or lost with a daemon.
+  // The record of a run that ended without being executed to its end: cancelled in the queue, or
+  // lost with a daemon.
   virtual RunOutcome Abandoned(const RunJob& job, const StopRequest& why) = 0;
 };
 

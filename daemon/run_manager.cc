@@ -141,7 +141,8 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
     }
     detail = QueueDetail();
   }
-  // Not under the lock: an fsync takes its time. Runs are started in the order of their numbers all the same.
+  // Not under the lock: an fsync takes its time. Runs are started in the order of their numbers all
+  // the same.
   KTSTR_ASSIGN_OR_RETURN(
       const int64_t number,
       store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail)));
@@ -221,10 +222,10 @@ void RunManager::FinishRun(int64_t number, uid_t uid, const RunOutcome& outcome)
   {
     base::MutexLock lock(&mutex_);
     if (!count.ok()) {
-      broken_[number] = base::Annotate(count.status(), absl::StrCat(RunId(number), " ended as ",
-                                                                    v1::Verdict_Name(
-                                                                        outcome.record.verdict()),
-                                                                    ", but was not recorded"));
+      broken_[number] =
+          base::Annotate(count.status(), absl::StrCat(RunId(number), " ended as ",
+                                                      v1::Verdict_Name(outcome.record.verdict()),
+                                                      ", but was not recorded"));
     }
     active_.erase(number);
     changed_.SignalAll();
@@ -243,8 +244,9 @@ void RunManager::StopRun(ActiveRun* run, StopRequest why) {
 void RunManager::UpdateUnwatched(ActiveRun* run) {
   if (!run->cancel_when_unwatched) return;
   const auto connected = connections_.find(run->uid);
-  const bool awaited = run->watchers > 0 || (!run->watched_ever && connected != connections_.end() &&
-                                             connected->second > 0);
+  const bool awaited =
+      run->watchers > 0 ||
+      (!run->watched_ever && connected != connections_.end() && connected->second > 0);
   if (awaited) {
     run->unwatched_since = absl::InfiniteDuration();
     run->grace = options_.unwatched_grace;
@@ -299,8 +301,8 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
   absl::StatusOr<StoredRun> run = store_->Get(*number);
   // Somebody else's run looks like one that is not there.
   if (run.ok() && run->uid != caller.uid && !caller.admin) {
-    return absl::NotFoundError(absl::StrCat("no run ", run_id,
-                                            "; 'ktstrctl results list' shows those that are kept"));
+    return absl::NotFoundError(
+        absl::StrCat("no run ", run_id, "; 'ktstrctl results list' shows those that are kept"));
   }
   return run;
 }
@@ -311,8 +313,8 @@ absl::StatusOr<std::unique_ptr<RunManager::Watch>> RunManager::OpenWatch(const C
   KTSTR_ASSIGN_OR_RETURN(const StoredRun stored, Find(caller, run_id));
   if (cursor > stored.events) {
     // The run may have gone on since; a cursor beyond what it has now is still a client's mistake.
-    return absl::InvalidArgumentError(absl::StrCat("cursor ", cursor, ": ", run_id, " has ",
-                                                   stored.events, " events"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cursor ", cursor, ": ", run_id, " has ", stored.events, " events"));
   }
   base::MutexLock lock(&mutex_);
   if (auto it = active_.find(stored.number); it != active_.end()) {
@@ -376,11 +378,9 @@ absl::Status RunManager::Cancel(const Caller& caller, const std::string& run_id,
 
 absl::StatusOr<std::vector<v1::RunSummary>> RunManager::List(const Caller& caller, uint32_t limit) {
   if (limit > kMaxListLimit) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("limit ", limit, ": at most ", kMaxListLimit));
+    return absl::InvalidArgumentError(absl::StrCat("limit ", limit, ": at most ", kMaxListLimit));
   }
-  const std::optional<uid_t> uid =
-      caller.admin ? std::nullopt : std::optional<uid_t>(caller.uid);
+  const std::optional<uid_t> uid = caller.admin ? std::nullopt : std::optional<uid_t>(caller.uid);
   KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs,
                          store_->List(uid, limit == 0 ? kDefaultListLimit : limit));
   std::vector<v1::RunSummary> summaries;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The queue and the life of every run: durable submit, first-in first-out start on a fixed number of worker threads, events
-// for watchers, cancellation, restart. Knows nothing of gRPC and nothing of virtual machines (RunExecutor does).
+// The queue and the life of every run: durable submit, first-in first-out start on a fixed number
+// of worker threads, events for watchers, cancellation, restart. Knows nothing of gRPC and nothing
+// of virtual machines (RunExecutor does).
 //
-// Threads: public functions from any thread. One worker thread per VM slot lives as long as the manager: a VM process is bound
-// to the thread that started it (PR_SET_PDEATHSIG). One more thread cancels runs that nobody waits for any more, and ends
-// cancelled runs of the queue.
+// Threads: public functions from any thread. One worker thread per VM slot lives as long as the
+// manager: a VM process is bound to the thread that started it (PR_SET_PDEATHSIG). One more thread
+// cancels runs that nobody waits for any more, and ends cancelled runs of the queue.
 
 #ifndef KTSTR_DAEMON_RUN_MANAGER_H_
 #define KTSTR_DAEMON_RUN_MANAGER_H_
@@ -36,9 +37,9 @@ struct Caller {
 };
 
 struct RunManagerOptions {
-  uint32_t slots = 1;            // VMs at once.
-  uint32_t max_queued = 10000;   // Per user.
-  uint32_t max_kept = 10000;     // Finished runs per user.
+  uint32_t slots = 1;           // VMs at once.
+  uint32_t max_queued = 10000;  // Per user.
+  uint32_t max_kept = 10000;    // Finished runs per user.
   absl::Duration unwatched_grace = absl::Seconds(5);
   absl::Duration restart_grace = absl::Seconds(60);
   const base::Clock* clock = base::RealClock();
@@ -46,19 +47,19 @@ struct RunManagerOptions {
 
 class RunManager {
  public:
-  // Takes up what an earlier daemon left: queued runs wait on, running ones are finished as INTERRUPTED. `store` and
-  // `executor` outlive the manager.
+  // Takes up what an earlier daemon left: queued runs wait on, running ones are finished as
+  // INTERRUPTED. `store` and `executor` outlive the manager.
   static absl::StatusOr<std::unique_ptr<RunManager>> Create(const RunManagerOptions& options,
-                                                            RunStore* store,
-                                                            RunExecutor* executor);
+                                                            RunStore* store, RunExecutor* executor);
   ~RunManager();  // Stop().
 
-  // A stream of one run's events for one reader thread. While a Watch exists, the run counts as watched.
+  // A stream of one run's events for one reader thread. While a Watch exists, the run counts as
+  // watched.
   class Watch {
    public:
     ~Watch();
-    // Events from the cursor on, in order, each once; empty when none came within `timeout`. Unavailable when the daemon
-    // ends; another error when the run's events could not be stored.
+    // Events from the cursor on, in order, each once; empty when none came within `timeout`.
+    // Unavailable when the daemon ends; another error when the run's events could not be stored.
     absl::StatusOr<std::vector<v1::RunEvent>> Next(absl::Duration timeout);
     // The `finished` event has been handed out.
     bool done() const { return done_; }
@@ -82,11 +83,13 @@ class RunManager {
   absl::StatusOr<std::vector<v1::RunSummary>> List(const Caller& caller, uint32_t limit);
   absl::StatusOr<v1::GetRunResponse> Get(const Caller& caller, const std::string& run_id);
 
-  // How many connections of `uid` are open now: keeps runs alive that were submitted and not watched yet.
+  // How many connections of `uid` are open now: keeps runs alive that were submitted and not
+  // watched yet.
   void SetConnections(uid_t uid, int count);
   // No run is queued or running.
   bool Idle();
-  // Running runs end as INTERRUPTED, queued ones stay in the store, watches get Unavailable. Returns when all threads ended.
+  // Running runs end as INTERRUPTED, queued ones stay in the store, watches get Unavailable.
+  // Returns when all threads ended.
   void Stop();
 
  private:
@@ -98,7 +101,8 @@ class RunManager {
     int watchers = 0;
     bool watched_ever = false;
     bool cancel_when_unwatched = false;
-    absl::Duration unwatched_since = absl::InfiniteDuration();  // Monotonic; infinite: somebody waits.
+    absl::Duration unwatched_since =
+        absl::InfiniteDuration();  // Monotonic; infinite: somebody waits.
     absl::Duration grace;
     std::optional<StopRequest> stop;
     base::UniqueFd stop_fd;

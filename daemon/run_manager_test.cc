@@ -104,8 +104,7 @@ TEST_F(RunManagerTest, OthersSeeNothing) {
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
   EXPECT_EQ(manager_->Get(kBert, "r-0001").status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(manager_->Cancel(kBert, "r-0001", "").code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(manager_->OpenWatch(kBert, "r-0001", 0).status().code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->OpenWatch(kBert, "r-0001", 0).status().code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(manager_->List(kBert, 0)->empty());
   EXPECT_EQ(manager_->List(kRoot, 0)->size(), 1u);
   EXPECT_TRUE(manager_->Get(kRoot, "r-0001").ok());
@@ -136,8 +135,7 @@ TEST_F(RunManagerTest, QueueLimitIsPerUser) {
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
   executor_.WaitForStarts(1);
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
-  EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(),
-            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(manager_->Submit(kBert, Spec()).ok());
 }
 

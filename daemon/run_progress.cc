@@ -26,7 +26,8 @@ void RunProgress::Observe(const v1::Observation& observation) {
         }
         break;
       case v1::STEPS_RUNNING:
-        Enter(v1::RunPhase::RUNNING, absl::StrCat(scenario_.step_size(), scenario_.step_size() == 1 ? " step" : " steps"));
+        Enter(v1::RunPhase::RUNNING,
+              absl::StrCat(scenario_.step_size(), scenario_.step_size() == 1 ? " step" : " steps"));
         break;
       case v1::COLLECTING:
         Enter(v1::RunPhase::COLLECTING, "");

@@ -36,8 +36,8 @@ constexpr char kSchema[] =
 constexpr char kRunColumns[] = "number, uid, state, verdict, scenario, submitted_ms, events";
 
 absl::Status NoSuchRun(int64_t number) {
-  return absl::NotFoundError(
-      absl::StrCat("no run ", RunId(number), "; 'ktstrctl results list' shows those that are kept"));
+  return absl::NotFoundError(absl::StrCat("no run ", RunId(number),
+                                          "; 'ktstrctl results list' shows those that are kept"));
 }
 
 }  // namespace
@@ -99,9 +99,7 @@ class RunStore::Statement {
     const void* bytes = sqlite3_column_blob(statement_, column);
     return out->ParseFromArray(bytes, sqlite3_column_bytes(statement_, column));
   }
-  bool IsNull(int column) const {
-    return sqlite3_column_type(statement_, column) == SQLITE_NULL;
-  }
+  bool IsNull(int column) const { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
 
  private:
   sqlite3_stmt* statement_;
@@ -113,8 +111,8 @@ absl::StatusOr<std::unique_ptr<RunStore>> RunStore::Open(const std::string& path
                          base::Open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   file.Reset();
   sqlite3* db = nullptr;
-  const int rc = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
-                                 nullptr);
+  const int rc =
+      sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   std::unique_ptr<RunStore> store(new RunStore(db, path));
   base::MutexLock lock(&store->mutex_);
   if (rc != SQLITE_OK) return store->Error("open");
@@ -142,7 +140,8 @@ absl::Status RunStore::Error(const char* what) const {
         absl::StrCat(text, "; it must be writable, or set KTSTR_CACHE_DIR"));
   }
   if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB) {
-    return absl::DataLossError(absl::StrCat(text, "; move it away: the next start makes a new one"));
+    return absl::DataLossError(
+        absl::StrCat(text, "; move it away: the next start makes a new one"));
   }
   return absl::InternalError(text);
 }
@@ -180,9 +179,9 @@ absl::Status RunStore::CreateSchema() {
   }
   if (version == kSchemaVersion) return absl::OkStatus();
   if (version != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        path_, ": schema version ", version, ", this ktstrd has ", kSchemaVersion,
-        ": use the matching ktstr, or move the file away"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path_, ": schema version ", version, ", this ktstrd has ", kSchemaVersion,
+                     ": use the matching ktstr, or move the file away"));
   }
   KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
   return End(Exec(kSchema));
@@ -292,8 +291,8 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunStore::Events(int64_t number, uint6
   int rc;
   while ((rc = read.Step()) == SQLITE_ROW) {
     if (!read.ParseBlob(0, &events.emplace_back())) {
-      return absl::DataLossError(absl::StrCat(path_, ": an event of ", RunId(number),
-                                              " is damaged"));
+      return absl::DataLossError(
+          absl::StrCat(path_, ": an event of ", RunId(number), " is damaged"));
     }
   }
   if (rc != SQLITE_DONE) return Error("read events");
@@ -371,10 +370,10 @@ absl::StatusOr<v1::RunObservations> RunStore::Observations(int64_t number) {
 absl::StatusOr<std::vector<StoredRun>> RunStore::List(std::optional<uid_t> uid, uint32_t limit) {
   base::MutexLock lock(&mutex_);
   const std::string where = uid.has_value() ? " WHERE uid = ?2" : "";
-  KTSTR_ASSIGN_OR_RETURN(Statement read, Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs",
-                                                              where,
-                                                              " ORDER BY number DESC LIMIT ?1")
-                                                     .c_str()));
+  KTSTR_ASSIGN_OR_RETURN(Statement read,
+                         Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs", where,
+                                              " ORDER BY number DESC LIMIT ?1")
+                                     .c_str()));
   read.Bind(1, int64_t{limit});
   if (uid.has_value()) read.Bind(2, int64_t{*uid});
   return Rows(&read);

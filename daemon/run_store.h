@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// runs.db: every run, its numbered events, its spec and its observations, in sqlite (WAL). Submit and Finish are on the disk
-// when they return (synchronous=FULL); events in between survive the end of the daemon, not of the machine. One process uses
-// a database at a time (Server holds the lock). Any thread; calls are serialized.
+// runs.db: every run, its numbered events, its spec and its observations, in sqlite (WAL). Submit
+// and Finish are on the disk when they return (synchronous=FULL); events in between survive the end
+// of the daemon, not of the machine. One process uses a database at a time (Server holds the lock).
+// Any thread; calls are serialized.
 
 #ifndef KTSTR_DAEMON_RUN_STORE_H_
 #define KTSTR_DAEMON_RUN_STORE_H_
@@ -47,7 +48,8 @@ struct StoredRun {
 
 class RunStore {
  public:
-  // Makes the file (0600) when it is missing. FailedPrecondition for a database of another schema version.
+  // Makes the file (0600) when it is missing. FailedPrecondition for a database of another schema
+  // version.
   static absl::StatusOr<std::unique_ptr<RunStore>> Open(const std::string& path);
   ~RunStore();
   RunStore(const RunStore&) = delete;
@@ -57,7 +59,8 @@ class RunStore {
   absl::StatusOr<int64_t> Submit(uid_t uid, const v1::RunSpec& spec, v1::RunEvent queued)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status SetRunning(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Gives the event its number and returns the count of events after it. FailedPrecondition when the run has finished.
+  // Gives the event its number and returns the count of events after it. FailedPrecondition when
+  // the run has finished.
   absl::StatusOr<uint64_t> AppendEvent(int64_t number, v1::RunEvent event)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // One transaction: record, observations, state and the `finished` event. Durable when it returns.

@@ -60,8 +60,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   return std::unique_ptr<Server>(new Server(options, std::move(socket), *std::move(daemon)));
 }
 
-Server::Server(const ServerOptions& options, ListeningSocket socket,
-               std::unique_ptr<Daemon> daemon)
+Server::Server(const ServerOptions& options, ListeningSocket socket, std::unique_ptr<Daemon> daemon)
     : options_(options),
       socket_(std::move(socket)),
       daemon_(std::move(daemon)),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ktstrd as a library: the socket, the connections, one gRPC server per user, and the Daemon behind them. `main` and the tests
-// use it alike.
+// ktstrd as a library: the socket, the connections, one gRPC server per user, and the Daemon behind
+// them. `main` and the tests use it alike.
 //
-// Connections are accepted here, not by gRPC: SO_PEERCRED says whose it is, a connection that does not begin as HTTP/2 does
-// within 5 s is cut off before gRPC sees it, and then gRPC's server of that user gets the descriptor.
+// Connections are accepted here, not by gRPC: SO_PEERCRED says whose it is, a connection that does
+// not begin as HTTP/2 does within 5 s is cut off before gRPC sees it, and then gRPC's server of
+// that user gets the descriptor.
 
 #ifndef KTSTR_DAEMON_SERVER_H_
 #define KTSTR_DAEMON_SERVER_H_
@@ -32,9 +33,9 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
   ~Server();
 
-  // Serves on the calling thread until `stop_fd` is readable, or until there was no connection and no run for
-  // idle_exit_seconds. Then, in this order: no new clients, running runs end as INTERRUPTED and are recorded, streams
-  // end, the socket is gone. Once.
+  // Serves on the calling thread until `stop_fd` is readable, or until there was no connection and
+  // no run for idle_exit_seconds. Then, in this order: no new clients, running runs end as
+  // INTERRUPTED and are recorded, streams end, the socket is gone. Once.
   void Serve(int stop_fd);
 
  private:

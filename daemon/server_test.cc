@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The whole daemon on a real socket with a real client; only the VM process is fake (testing/fake_vm.cc).
+// The whole daemon on a real socket with a real client; only the VM process is fake
+// (testing/fake_vm.cc).
 #include "daemon/server.h"
 
 #include <gmock/gmock.h>
@@ -53,9 +54,9 @@ TEST_F(ServerTest, SubmitWatchPass) {
   for (const auto& event : events) {
     if (event.has_phase()) phases.push_back(event.phase().phase());
   }
-  EXPECT_EQ(phases, (std::vector<v1::RunPhase::Phase>{
-                        v1::RunPhase::QUEUED, v1::RunPhase::KERNEL, v1::RunPhase::STARTING,
-                        v1::RunPhase::RUNNING, v1::RunPhase::COLLECTING}));
+  EXPECT_EQ(phases, (std::vector<v1::RunPhase::Phase>{v1::RunPhase::QUEUED, v1::RunPhase::KERNEL,
+                                                      v1::RunPhase::STARTING, v1::RunPhase::RUNNING,
+                                                      v1::RunPhase::COLLECTING}));
   ASSERT_TRUE(events.back().has_finished());
   const v1::RunRecord& record = events.back().finished();
   EXPECT_EQ(record.verdict(), v1::PASS) << record.DebugString();
@@ -201,8 +202,10 @@ TEST_F(ServerTest, KilledVmIsInterrupted) {
 
 TEST_F(ServerTest, BadVmProcessesEndTheirRunOnly) {
   Start();
-  const std::vector<std::pair<std::string, std::string>> cases = {
-      {"die", "INTERRUPTED"}, {"leave", "ENGINE"}, {"garbage", "ENGINE"}, {"flood", "GUEST_CHANNEL"}};
+  const std::vector<std::pair<std::string, std::string>> cases = {{"die", "INTERRUPTED"},
+                                                                  {"leave", "ENGINE"},
+                                                                  {"garbage", "ENGINE"},
+                                                                  {"flood", "GUEST_CHANNEL"}};
   for (const auto& [mode, kind] : cases) {
     const v1::RunRecord record = RunOf(mode);
     EXPECT_EQ(record.verdict(), v1::ERROR) << mode;
@@ -415,9 +418,9 @@ TEST_F(ServerTest, KernelImportChecksWhatComes) {
     uint64_t size;
     std::string data;
   };
-  for (const Case& bad : {Case{"", 3, "abc"}, Case{"a/b", 3, "abc"}, Case{"x", 0, ""},
-                          Case{"x", 4, "abc"}, Case{"x", 2, "abc"}, Case{"x", 3, "abc"},
-                          Case{"x", 2ull << 30, "abc"}}) {
+  for (const Case& bad :
+       {Case{"", 3, "abc"}, Case{"a/b", 3, "abc"}, Case{"x", 0, ""}, Case{"x", 4, "abc"},
+        Case{"x", 2, "abc"}, Case{"x", 3, "abc"}, Case{"x", 2ull << 30, "abc"}}) {
     grpc::ClientContext context;
     v1::ImportKernelResponse response;
     auto writer = client->ImportKernel(&context, &response);

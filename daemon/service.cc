@@ -47,8 +47,7 @@ absl::StatusOr<v1::ImportKernelResponse> ReceiveKernel(
   if (!reader->Read(&piece) || !piece.has_header()) {
     return absl::InvalidArgumentError("ImportKernel: the first message must hold the header");
   }
-  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<KernelUpload> upload,
-                         daemon->BeginKernel(piece.header()));
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<KernelUpload> upload, daemon->BeginKernel(piece.header()));
   do {
     KTSTR_RETURN_IF_ERROR(CheckPiece(piece.data()));
     KTSTR_RETURN_IF_ERROR(upload->Append(piece.data()));
@@ -65,12 +64,10 @@ absl::StatusOr<v1::ImportKernelResponse> ReceiveKernel(
 absl::Status StreamEvents(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
                           const v1::WatchRunRequest& request,
                           grpc::ServerWriter<v1::RunEvent>* writer) {
-  KTSTR_ASSIGN_OR_RETURN(
-      std::unique_ptr<RunManager::Watch> watch,
-      daemon->runs().OpenWatch(caller, request.run_id(), request.cursor()));
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<RunManager::Watch> watch,
+                         daemon->runs().OpenWatch(caller, request.run_id(), request.cursor()));
   while (!watch->done()) {
-    KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunEvent> events,
-                           watch->Next(kCancelCheckPeriod));
+    KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunEvent> events, watch->Next(kCancelCheckPeriod));
     for (const v1::RunEvent& event : events) {
       if (!writer->Write(event)) return Cancelled();
     }

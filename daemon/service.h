@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gRPC calls -> Daemon. Translation only. One object per user: who calls is a constructor argument, so that no call can forget
-// to ask. Any thread.
+// gRPC calls -> Daemon. Translation only. One object per user: who calls is a constructor argument,
+// so that no call can forget to ask. Any thread.
 
 #ifndef KTSTR_DAEMON_SERVICE_H_
 #define KTSTR_DAEMON_SERVICE_H_

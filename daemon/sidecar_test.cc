@@ -70,8 +70,8 @@ TEST(SidecarTest, HeldLockIsNamedWithItsHolder) {
   auto lock = base::FileLock::TryAcquire(dir->path() + "/.locks/k-unknown.lock",
                                          base::LockMode::kExclusive);
   ASSERT_TRUE(lock.ok());
-  auto path = WriteSidecar(dir->path(), "anna", "k-unknown", Scenario(), Record(),
-                           absl::Milliseconds(50));
+  auto path =
+      WriteSidecar(dir->path(), "anna", "k-unknown", Scenario(), Record(), absl::Milliseconds(50));
   EXPECT_EQ(path.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(std::string(path.status().message()),
               testing::AllOf(testing::HasSubstr("flock LOCK_EX on run-dir"),

@@ -57,9 +57,10 @@ absl::Status PrepareDirectory(const std::string& dir) {
   // Anybody may have made /tmp/ktstr-UID before us.
   if (!absl::StartsWith(dir, "/tmp/ktstr-")) return absl::OkStatus();
   if (!S_ISDIR(info.st_mode) || info.st_uid != geteuid() || (info.st_mode & 077) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        dir, ": must be a directory of uid ", geteuid(), " with mode 0700; remove it, or set "
-        "XDG_RUNTIME_DIR"));
+    return absl::FailedPreconditionError(absl::StrCat(dir, ": must be a directory of uid ",
+                                                      geteuid(),
+                                                      " with mode 0700; remove it, or set "
+                                                      "XDG_RUNTIME_DIR"));
   }
   return absl::OkStatus();
 }
@@ -75,7 +76,8 @@ absl::StatusOr<base::UniqueFd> Listen(const std::string& path) {
   }
   if (chmod(making.c_str(), 0600) != 0) return base::ErrnoStatus(errno, "chmod " + making);
   if (listen(fd.get(), kBacklog) != 0) return base::ErrnoStatus(errno, "listen on " + making);
-  if (rename(making.c_str(), path.c_str()) != 0) return base::ErrnoStatus(errno, "rename " + making);
+  if (rename(making.c_str(), path.c_str()) != 0)
+    return base::ErrnoStatus(errno, "rename " + making);
   return fd;
 }
 
@@ -85,8 +87,7 @@ absl::StatusOr<ListeningSocket> ListeningSocket::Claim(const std::string& path,
                                                        absl::Duration patience) {
   KTSTR_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
   KTSTR_RETURN_IF_ERROR(PrepareDirectory(std::string(base::Dirname(path))));
-  const std::string stem =
-      absl::EndsWith(path, ".sock") ? path.substr(0, path.size() - 5) : path;
+  const std::string stem = absl::EndsWith(path, ".sock") ? path.substr(0, path.size() - 5) : path;
   const absl::Duration deadline = base::RealClock()->Monotonic() + patience;
   while (true) {
     absl::StatusOr<base::FileLock> lock =

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's place: a unix socket and the lock beside it. One daemon per socket, for as long as the lock is held. One thread.
+// The daemon's place: a unix socket and the lock beside it. One daemon per socket, for as long as
+// the lock is held. One thread.
 
 #ifndef KTSTR_DAEMON_SOCKET_H_
 #define KTSTR_DAEMON_SOCKET_H_
@@ -16,10 +17,11 @@ namespace ktstr::daemon {
 
 class ListeningSocket {
  public:
-  // Takes PATH's lock ("x.sock": "x.lock" beside it) and then puts a listening socket of mode 0600 at PATH, over what a dead
-  // daemon left there. AlreadyExists when another daemon holds the lock and answers on the socket; while one that is just
-  // starting or ending holds it, waits up to `patience`. The directory is made with mode 0700; one under /tmp that belongs to
-  // somebody else, or that others may write, is refused.
+  // Takes PATH's lock ("x.sock": "x.lock" beside it) and then puts a listening socket of mode 0600
+  // at PATH, over what a dead daemon left there. AlreadyExists when another daemon holds the lock
+  // and answers on the socket; while one that is just starting or ending holds it, waits up to
+  // `patience`. The directory is made with mode 0700; one under /tmp that belongs to somebody else,
+  // or that others may write, is refused.
   static absl::StatusOr<ListeningSocket> Claim(const std::string& path, absl::Duration patience);
   ListeningSocket(ListeningSocket&&) = default;
   ListeningSocket& operator=(ListeningSocket&&) = delete;

@@ -64,7 +64,8 @@ absl::Status CheckFiles(const v1::RunSpec& spec) {
   for (const std::string& path : paths) {
     auto next = paths.lower_bound(path + "/");
     if (next != paths.end() && absl::StartsWith(*next, path + "/")) {
-      return Bad("files", absl::StrCat("'", path, "' is a file and the directory of '", *next, "'"));
+      return Bad("files",
+                 absl::StrCat("'", path, "' is a file and the directory of '", *next, "'"));
     }
   }
   return absl::OkStatus();
@@ -80,8 +81,8 @@ absl::Status CheckScheduler(const v1::RunSpec& spec) {
     if (file.executable()) return absl::OkStatus();
     return Bad("scheduler_path", absl::StrCat("'", spec.scheduler_path(), "' is not executable"));
   }
-  return Bad("scheduler_path", absl::StrCat("'", spec.scheduler_path().substr(0, 128),
-                                            "' is not among the files"));
+  return Bad("scheduler_path",
+             absl::StrCat("'", spec.scheduler_path().substr(0, 128), "' is not among the files"));
 }
 
 // Becomes part of a directory's name.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Everything about a RunSpec that can be judged without looking at the machine: limits, names, references. Pure. What passes is
-// safe to store, to plan and to name files after.
+// Everything about a RunSpec that can be judged without looking at the machine: limits, names,
+// references. Pure. What passes is safe to store, to plan and to name files after.
 
 #ifndef KTSTR_DAEMON_SPEC_CHECK_H_
 #define KTSTR_DAEMON_SPEC_CHECK_H_

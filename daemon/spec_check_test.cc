@@ -15,7 +15,8 @@ v1::RunSpec GoodSpec() {
   const std::string text =
       "scenario { name: 'steady' scheduler { name: 'scx_mine' }"
       "  step { cgroup { name: 'a' work { workers: 1 spin_wait {} } } } }"
-      "files { guest_path: 'bin/scx_mine' sha256: '" + std::string(64, 'a') +
+      "files { guest_path: 'bin/scx_mine' sha256: '" +
+      std::string(64, 'a') +
       "' size: 10 executable: true } scheduler_path: 'bin/scx_mine' project_commit: '0123abc-dirty'"
       " run_source: 'ci'";
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec));
@@ -63,11 +64,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"files[1].guest_path", Path(std::string("a\0b", 3))},
         BadSpec{"files[0].sha256", [](v1::RunSpec* s) { s->mutable_files(0)->set_sha256("A"); }},
         BadSpec{"files[0].size", [](v1::RunSpec* s) { s->mutable_files(0)->set_size(1ull << 40); }},
-        BadSpec{"files: 1025", [](v1::RunSpec* s) {
+        BadSpec{"files: 1025",
+                [](v1::RunSpec* s) {
                   while (s->files_size() < 1025) s->add_files();
                 }},
         BadSpec{"scheduler_path", [](v1::RunSpec* s) { s->set_scheduler_path("bin/other"); }},
-        BadSpec{"scheduler_path", [](v1::RunSpec* s) { s->mutable_files(0)->set_executable(false); }},
+        BadSpec{"scheduler_path",
+                [](v1::RunSpec* s) { s->mutable_files(0)->set_executable(false); }},
         BadSpec{"scheduler_path", [](v1::RunSpec* s) { s->mutable_scenario()->clear_scheduler(); }},
         BadSpec{"timeout_ms", [](v1::RunSpec* s) { s->set_timeout_ms(UINT32_MAX); }},
         BadSpec{"reproduce", [](v1::RunSpec* s) { s->set_reproduce(std::string(70000, 'x')); }},

@@ -82,7 +82,8 @@ void VmCourse::HandleStop() {
   v1::VmRequest request;
   request.mutable_stop()->set_reason(stop_->reason);
   // When it is gone already, the end of the stream says so.
-  if (absl::Status sent = base::SendPacket(socket_.get(), request.SerializeAsString()); !sent.ok()) {
+  if (absl::Status sent = base::SendPacket(socket_.get(), request.SerializeAsString());
+      !sent.ok()) {
     KTSTR_LOG(INFO) << launch_.start.run_id() << ": VmStop: " << sent;
   }
   deadline_ = std::min(deadline_, Now() + (stop_->interrupted ? launch_.interrupt_patience

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One ktstr-vm process seen from the daemon: start, hand over, collect, stop, bury. Nothing that the process sends is believed
-// beyond being well-formed and within limits.
+// One ktstr-vm process seen from the daemon: start, hand over, collect, stop, bury. Nothing that
+// the process sends is believed beyond being well-formed and within limits.
 
 #ifndef KTSTR_DAEMON_VM_CHILD_H_
 #define KTSTR_DAEMON_VM_CHILD_H_
@@ -18,7 +18,7 @@
 namespace ktstr::daemon {
 
 struct VmLaunch {
-  std::string program;   // ktstr-vm
+  std::string program;  // ktstr-vm
   v1::VmStart start;
   std::vector<int> fds;  // In the order that VmStart names.
   // Of one run: more is a flood.
@@ -35,8 +35,9 @@ struct VmListener {
   std::function<void(const v1::VmProgress&)> progress;
 };
 
-// Runs the VM to its end. Returns its observations; exactly the last one is a VmEnd, made here when the process did not send
-// one. Blocks; the calling thread must live as long as the call (the child dies with it). At return the process is gone.
+// Runs the VM to its end. Returns its observations; exactly the last one is a VmEnd, made here when
+// the process did not send one. Blocks; the calling thread must live as long as the call (the child
+// dies with it). At return the process is gone.
 std::vector<v1::Observation> RunVm(const VmLaunch& launch, const RunReporter& reporter,
                                    const VmListener& listener);
 

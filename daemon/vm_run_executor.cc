@@ -45,8 +45,8 @@ v1::Judgement HarnessError(const absl::Status& status) {
   judgement.set_verdict(v1::ERROR);
   v1::Finding* finding = judgement.add_findings();
   finding->set_kind("HARNESS");
-  finding->set_message(base::SanitizeUtf8(status.message().empty() ? status.ToString()
-                                                                   : std::string(status.message())));
+  finding->set_message(base::SanitizeUtf8(
+      status.message().empty() ? status.ToString() : std::string(status.message())));
   return judgement;
 }
 
@@ -66,8 +66,7 @@ v1::RunRecord StartRecord(const RunJob& job, absl::Time start) {
   record.set_project_commit(job.spec.project_commit().empty() ? "unknown"
                                                               : job.spec.project_commit());
   record.set_run_source(job.spec.run_source().empty() ? "local" : job.spec.run_source());
-  record.set_start_time(
-      absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", start, absl::UTCTimeZone()));
+  record.set_start_time(absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", start, absl::UTCTimeZone()));
   return record;
 }
 
@@ -106,9 +105,9 @@ absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& k
 absl::StatusOr<std::string> FindQemu(const std::string& configured) {
   absl::StatusOr<std::string> found = base::FindProgram(configured);
   if (found.ok()) return found;
-  return absl::FailedPreconditionError(
-      absl::StrCat(found.status().message(), ": QEMU is needed to run virtual machines. Install it: ",
-                   "sudo apt install qemu-system-x86"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      found.status().message(), ": QEMU is needed to run virtual machines. Install it: ",
+      "sudo apt install qemu-system-x86"));
 }
 
 // What is known so far of one run.
@@ -124,25 +123,24 @@ struct VmRunExecutor::Course {
 absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& reporter,
                                           Course* course) {
   const absl::Duration begin = base::RealClock()->Monotonic();
-  KTSTR_ASSIGN_OR_RETURN(
-      course->kernel,
-      kernels_->Resolve(job.spec.kernel(), job.spec.scenario().has_scheduler()));
+  KTSTR_ASSIGN_OR_RETURN(course->kernel,
+                         kernels_->Resolve(job.spec.kernel(), job.spec.scenario().has_scheduler()));
   course->kernel_time = base::RealClock()->Monotonic() - begin;
   reporter.Phase(v1::RunPhase::KERNEL, course->kernel->why);
   return absl::OkStatus();
 }
 
 absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
-  KTSTR_ASSIGN_OR_RETURN(
-      const v1::GuestPlan plan,
-      scenario::MakeGuestPlan(job.spec.scenario(), job.spec.scheduler_path()));
+  KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
+                         scenario::MakeGuestPlan(job.spec.scenario(), job.spec.scheduler_path()));
   KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(job.uid));
   vmm::BundleBuilder builder;
   builder.AddData("plan.pb", plan.SerializeAsString(), 0644);
   for (const v1::FileRef& file : job.spec.files()) {
     absl::StatusOr<base::UniqueFd> blob = blobs->OpenBlob(file.sha256());
     if (!blob.ok()) {
-      return base::Annotate(blob.status(), absl::StrCat(file.guest_path(), ": its content is gone "
+      return base::Annotate(blob.status(), absl::StrCat(file.guest_path(),
+                                                        ": its content is gone "
                                                         "from the blob store; run it again"));
     }
     KTSTR_RETURN_IF_ERROR(
@@ -197,8 +195,8 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter,
 void VmRunExecutor::WriteRecordFile(const RunJob& job, RunReporter& reporter, const Course& course,
                                     const v1::RunRecord& record) {
   const std::string key = RunKey(course.kernel->metadata.release(), record.project_commit());
-  absl::StatusOr<std::string> path = WriteSidecar(options_.runs_root, UserName(job.uid), key,
-                                                  job.spec.scenario(), record);
+  absl::StatusOr<std::string> path =
+      WriteSidecar(options_.runs_root, UserName(job.uid), key, job.spec.scenario(), record);
   if (path.ok()) return;
   KTSTR_LOG(WARNING) << record.run_id() << ": " << path.status();
   v1::RunProgress line;
@@ -217,9 +215,9 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   } else if (status.ok()) {
     status = RunMachine(job, reporter, &course);
   }
-  const v1::Judgement judgement =
-      status.ok() ? scenario::Evaluate(job.spec.scenario(), course.observations)
-                  : HarnessError(status);
+  const v1::Judgement judgement = status.ok()
+                                      ? scenario::Evaluate(job.spec.scenario(), course.observations)
+                                      : HarnessError(status);
   RunOutcome outcome;
   v1::RunRecord& record = outcome.record;
   record = StartRecord(job, start);

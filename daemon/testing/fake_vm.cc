@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A stand-in for ktstr-vm that speaks vm.proto and runs nothing. What it does is named in the plan: a cgroup "fake-MODE".
-//   pass     one step, one worker, a good end        hang     runs until VmStop, then ends as it should
-//   deaf     runs and ignores VmStop                 die      kills itself with SIGKILL
+// A stand-in for ktstr-vm that speaks vm.proto and runs nothing. What it does is named in the plan:
+// a cgroup "fake-MODE".
+//   pass     one step, one worker, a good end        hang     runs until VmStop, then ends as it
+//   should deaf     runs and ignores VmStop                 die      kills itself with SIGKILL
 //   leave    exits without a VmEnd                   flood    sends observations without end
 //   garbage  sends what is no VmEvent                panic    ends with a kernel panic
-// It refuses to run when it got more than it may have: an environment, descriptors beyond 0 to 3 and the four of VmStart.
+// It refuses to run when it got more than it may have: an environment, descriptors beyond 0 to 3
+// and the four of VmStart.
 #include <dirent.h>
 #include <signal.h>
 #include <unistd.h>

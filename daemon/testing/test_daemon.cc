@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon as a process of its own that a test can kill: ktstr-test-daemon SOCKET CACHE_DIR VM_PROGRAM. Writes "ready" to
-// descriptor 3.
+// The daemon as a process of its own that a test can kill: ktstr-test-daemon SOCKET CACHE_DIR
+// VM_PROGRAM. Writes "ready" to descriptor 3.
 #include <sys/eventfd.h>
 
 #include <cstdio>

@@ -24,8 +24,8 @@ TestClient::TestClient(const std::string& socket) {
   grpc::ChannelArguments arguments;
   // Channels of one target share a connection otherwise.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  stub_ = v1::Ktstr::NewStub(grpc::CreateCustomChannel(
-      "unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
+  stub_ = v1::Ktstr::NewStub(
+      grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
 }
 
 grpc::Status TestClient::Submit(const v1::RunSpec& spec, std::string* id) {
@@ -99,7 +99,8 @@ v1::RunSpec FakeSpec(const std::string& mode) {
   v1::RunSpec spec;
   const std::string text = absl::StrCat(
       "scenario { name: 'fake' topology { numa_nodes: 1 llcs: 1 cores_per_llc: 1"
-      " threads_per_core: 1 } step { cgroup { name: 'fake-", mode,
+      " threads_per_core: 1 } step { cgroup { name: 'fake-",
+      mode,
       "' work { workers: 1 spin_wait {} } } } } engine: TCG timeout_ms: 60000"
       " reproduce: 'ktstrctl run fake' project_commit: '0123abc' run_source: 'local'");
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec));

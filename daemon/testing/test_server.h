@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A real daemon in this process, on a temporary socket and cache with one made-up kernel, and a real client. One thread.
+// A real daemon in this process, on a temporary socket and cache with one made-up kernel, and a
+// real client. One thread.
 
 #ifndef KTSTR_DAEMON_TESTING_TEST_SERVER_H_
 #define KTSTR_DAEMON_TESTING_TEST_SERVER_H_
