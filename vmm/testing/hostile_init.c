@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A guest program that breaks the rules, one way for each bundle: the bundle is a text, the name of
+// the fault. /init of the VM tests of hostile guests.
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/io.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <unistd.h>
+
+static volatile uint8_t *window;
+static unsigned long window_size;
+
+static void Doorbell(uint32_t reason) {
+  *(volatile uint32_t *)(window + 136) = reason;
+  ioperm(0x505, 1, 1);
+  outb(1, 0x505);
+}
+
+static void MapWindow(void) {
+  char line[4096] = {0};
+  unsigned long address = 0;
+  int fd = open("/proc/cmdline", O_RDONLY);
+  if (fd < 0 || read(fd, line, sizeof(line) - 1) < 0) return;
+  const char *at = strstr(line, "ktstr.window=");
+  if (!at || sscanf(at, "ktstr.window=%lx,%lx", &address, &window_size) != 2) return;
+  int mem = open("/dev/mem", O_RDWR);
+  window = mmap(0, window_size, PROT_READ | PROT_WRITE, MAP_SHARED, mem, (off_t)address);
+}
+
+static void FloodConsole(void) {
+  char line[4096];
+  memset(line, 'x', sizeof(line));
+  int fd = open("/dev/console", O_WRONLY);
+  for (;;) {
+    if (write(fd, line, sizeof(line)) < 0) return;
+  }
+}
+
+int main(void) {
+  mount("proc", "/proc", "proc", 0, "");
+  mount("devtmpfs", "/dev", "devtmpfs", 0, "");
+  MapWindow();
+  if (!window || window == MAP_FAILED) return 9;
+  const char *fault = (const char *)window + (2 << 20);
+  if (!strncmp(fault, "return", 6)) return 0;
+  if (!strncmp(fault, "console", 7)) FloodConsole();
+  if (!strncmp(fault, "ring", 4)) {
+    for (unsigned i = 4096; i < 8192; ++i) window[i] = (uint8_t)(i * 131);
+    *(volatile uint64_t *)(window + 128) = 4096;
+    for (;;) pause();
+  }
+  if (!strncmp(fault, "doorbell", 8)) Doorbell(77);
+  if (!strncmp(fault, "ready", 5)) {
+    Doorbell(1);
+    Doorbell(1);
+  }
+  if (!strncmp(fault, "hang", 4)) {
+    for (;;) pause();
+  }
+  reboot(RB_POWER_OFF);
+  return 0;
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real machines: ktstr-vm, QEMU, the kernel that KTSTR_TEST_VMLINUX names, the real agent, and a
+// guest program that breaks the rules.
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/subprocess.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "ktstr/v1/guest.pb.h"
+#include "vmm/boot_image.h"
+#include "vmm/bundle.h"
+#include "vmm/testing/vm_driver.h"
+
+namespace ktstr::vmm {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::VmDriver;
+
+constexpr absl::Duration kSilence = absl::Seconds(120);
+
+struct Outcome {
+  v1::VmEnd end;
+  std::vector<v1::Observation> observations;
+  std::string Stream() const {  // Without the host's part.
+    std::string stream;
+    for (const v1::Observation& o : observations) {
+      if (!o.has_vm_end()) stream += o.SerializeAsString() + "|";
+    }
+    return stream;
+  }
+};
+
+class VmTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* path = getenv("KTSTR_TEST_VMLINUX");
+    if (path == nullptr) GTEST_SKIP() << "KTSTR_TEST_VMLINUX names no kernel (uncompressed ELF)";
+    auto program = base::FindProgram("qemu-system-x86_64");
+    if (!program.ok()) GTEST_SKIP() << program.status();
+    program_path_ = *program;
+    kernel_ = *base::Open(path, O_RDONLY);
+    program_ = *base::Open(program_path_, O_RDONLY);
+  }
+
+  v1::VmRequest Request(uint32_t nodes = 1, uint32_t llcs = 2) {
+    v1::VmRequest request;
+    v1::VmStart& start = *request.mutable_start();
+    start.set_run_id("r-test");
+    start.set_engine(v1::TCG);
+    start.mutable_topology()->set_numa_nodes(nodes);
+    start.mutable_topology()->set_llcs(llcs);
+    start.mutable_topology()->set_cores_per_llc(2);
+    start.mutable_topology()->set_threads_per_core(1);
+    start.set_memory_mb(256);
+    start.set_timeout_ms(120000);
+    start.set_engine_path(program_path_);
+    start.set_take_digest(true);
+    return request;
+  }
+
+  base::UniqueFd AgentImage() {
+    return *MakeBootImage(absl::StrCat(KTSTR_BIN_DIR, "/ktstr-agent"), "test", "");
+  }
+  base::UniqueFd HostileImage() {
+    return *MakeBootImage(absl::StrCat(KTSTR_BIN_DIR, "/../tests/hostile_init"), "test", "");
+  }
+  // A spin_wait cgroup without a scheduler.
+  base::UniqueFd PlanBundle(uint64_t seed) {
+    v1::GuestPlan plan;
+    plan.set_seed(seed);
+    plan.set_report_timeout_ms(5000);
+    plan.set_overrun_ms(60000);
+    v1::GuestStep* step = plan.add_step();
+    step->set_hold_ns(300000000);
+    v1::GuestCgroup* cgroup = step->add_cgroup();
+    cgroup->set_name("left");
+    cgroup->set_cpus("0-1");
+    v1::GuestWork* work = cgroup->add_work();
+    work->set_type("spin_wait");
+    work->set_workers(2);
+    BundleBuilder bundle;
+    bundle.AddData("plan.pb", plan.SerializeAsString(), 0644);
+    return *bundle.Finish();
+  }
+  // The hostile program reads its fault from the start of the bundle.
+  base::UniqueFd Fault(const std::string& name) {
+    base::UniqueFd fd = *base::MakeMemfd("fault", 0);
+    EXPECT_TRUE(base::WriteAll(fd.get(), name + std::string(64, '\0'), "fault").ok());
+    return fd;
+  }
+
+  absl::StatusOr<VmDriver> Launch(const v1::VmRequest& request, const base::UniqueFd& image,
+                                  const base::UniqueFd& bundle) {
+    auto driver = VmDriver::Start();
+    if (!driver.ok()) return driver;
+    auto sent = driver->Send(request, {kernel_.get(), image.get(), bundle.get(), program_.get()});
+    if (!sent.ok()) return sent;
+    return driver;
+  }
+  Outcome Execute(const v1::VmRequest& request, const base::UniqueFd& image,
+              const base::UniqueFd& bundle) {
+    Outcome run;
+    auto driver = Launch(request, image, bundle);
+    EXPECT_TRUE(driver.ok()) << driver.status();
+    auto end = driver->AwaitEnd(kSilence);
+    EXPECT_TRUE(end.ok()) << end.status();
+    if (end.ok()) run.end = *end;
+    run.observations = driver->observations();
+    auto status = driver->child().Wait(absl::Seconds(10));
+    EXPECT_TRUE(status.has_value() && status->Success());
+    return run;
+  }
+
+  std::string program_path_;
+  base::UniqueFd kernel_;
+  base::UniqueFd program_;
+};
+
+TEST_F(VmTest, RunsThePlanAndRepeatsBitForBitUnderLoad) {
+  const base::UniqueFd image = AgentImage();
+  const base::UniqueFd bundle = PlanBundle(1);
+  const Outcome first = Execute(Request(), image, bundle);
+  ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
+  EXPECT_EQ(first.end.last_stage(), v1::DONE);
+  EXPECT_THAT(first.end.engine_version(), HasSubstr("QEMU "));
+  EXPECT_GT(first.end.host_boot_ns(), 0u);
+  int reports = 0;
+  for (const v1::Observation& o : first.observations) {
+    if (o.has_guest_info()) {
+      EXPECT_EQ(o.guest_info().online_cpus(), 4u);
+    }
+    if (o.has_worker_report()) {
+      ++reports;
+      EXPECT_GT(o.worker_report().work_units(), 0u);
+    }
+  }
+  EXPECT_EQ(reports, 2);
+  RecordProperty("boot_ms", static_cast<int>(first.end.host_boot_ns() / 1000000));
+
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> load;
+  for (int i = 0; i < 3; ++i) {
+    load.emplace_back([&stop] {
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  }
+  const Outcome loaded = Execute(Request(), image, bundle);
+  stop = true;
+  for (std::thread& thread : load) thread.join();
+  EXPECT_EQ(first.end.guest_digest().size(), 64u);
+  EXPECT_EQ(loaded.end.guest_digest(), first.end.guest_digest());
+  EXPECT_TRUE(loaded.Stream() == first.Stream());
+
+  const Outcome other_seed = Execute(Request(), image, PlanBundle(2));
+  EXPECT_NE(other_seed.end.guest_digest(), first.end.guest_digest());
+}
+
+TEST_F(VmTest, NumaNodesAndTheirMemoryRepeatToo) {
+  const base::UniqueFd image = AgentImage();
+  const base::UniqueFd bundle = PlanBundle(1);
+  const Outcome first = Execute(Request(2, 2), image, bundle);
+  ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
+  EXPECT_EQ(Execute(Request(2, 2), image, bundle).end.guest_digest(), first.end.guest_digest());
+}
+
+TEST_F(VmTest, PanicHasTheKernelsWords) {
+  const Outcome run = Execute(Request(), HostileImage(), Fault("return"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::PANIC);
+  EXPECT_THAT(run.end.detail(), HasSubstr("Kernel panic - not syncing: Attempted to kill init!"));
+  EXPECT_THAT(run.end.console_tail(), HasSubstr("Kernel panic"));
+}
+
+TEST_F(VmTest, ConsoleFloodEndsTheRun) {
+  const Outcome run = Execute(Request(), HostileImage(), Fault("console"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
+  EXPECT_THAT(run.end.detail(), HasSubstr("console flood"));
+  EXPECT_TRUE(run.end.console_truncated());
+}
+
+TEST_F(VmTest, RingGarbageEndsTheRun) {
+  const Outcome run = Execute(Request(), HostileImage(), Fault("ring"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
+  EXPECT_THAT(run.end.detail(), HasSubstr("ring, frame 0 at byte 0: magic"));
+}
+
+TEST_F(VmTest, WrongDoorbellsEndTheRun) {
+  const Outcome unknown = Execute(Request(), HostileImage(), Fault("doorbell"));
+  EXPECT_EQ(unknown.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
+  EXPECT_THAT(unknown.end.detail(), HasSubstr("unknown doorbell 77"));
+  const Outcome twice = Execute(Request(), HostileImage(), Fault("ready"));
+  EXPECT_EQ(twice.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
+  EXPECT_THAT(twice.end.detail(), HasSubstr("twice"));
+}
+
+TEST_F(VmTest, EarlyPowerOffIsNotDone) {
+  const Outcome run = Execute(Request(), HostileImage(), Fault("off"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::EARLY_POWER_OFF);
+}
+
+TEST_F(VmTest, HangingGuestMeetsTheTimeLimit) {
+  v1::VmRequest request = Request();
+  request.mutable_start()->set_timeout_ms(1500);
+  const Outcome run = Execute(request, HostileImage(), Fault("hang"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::TIMEOUT);
+  EXPECT_THAT(run.end.detail(), HasSubstr("1.5s"));
+}
+
+TEST_F(VmTest, CancelEndsTheRun) {
+  const base::UniqueFd image = HostileImage();
+  auto driver = Launch(Request(), image, Fault("hang"));
+  ASSERT_TRUE(driver.ok());
+  ASSERT_TRUE(driver->Next(kSilence).ok());  // It boots.
+  v1::VmRequest stop;
+  stop.mutable_stop()->set_reason("the user pressed Ctrl-C");
+  ASSERT_TRUE(driver->Send(stop).ok());
+  auto end = driver->AwaitEnd(kSilence);
+  ASSERT_TRUE(end.ok());
+  EXPECT_EQ(end->cause(), v1::VmEnd::CANCELLED);
+  EXPECT_EQ(end->detail(), "the user pressed Ctrl-C");
+}
+
+// Waits until the engine runs, and gives its process.
+pid_t EngineOf(VmDriver* driver) {
+  while (true) {
+    auto event = driver->Next(kSilence);
+    if (!event.ok()) return -1;
+    if (absl::StrContains(event->progress().text(), "guest ready")) break;
+  }
+  std::vector<pid_t> children = testing::ChildrenOf(driver->child().pid());
+  return children.size() == 1 ? children[0] : -1;
+}
+
+TEST_F(VmTest, EngineDiesWithItsDaemonAndWithItsProcess) {
+  for (bool kill_process : {false, true}) {
+    auto driver = Launch(Request(), AgentImage(), PlanBundle(1));
+    ASSERT_TRUE(driver.ok());
+    const pid_t engine = EngineOf(&*driver);
+    ASSERT_GT(engine, 0);
+    if (kill_process) {
+      driver->child().Kill(SIGKILL);
+    } else {
+      driver->CloseControl();
+    }
+    EXPECT_TRUE(driver->child().Wait(absl::Seconds(10)).has_value());
+    EXPECT_TRUE(testing::IsGone(engine, absl::Seconds(10)));
+  }
+}
+
+TEST_F(VmTest, KilledEngineIsReported) {
+  auto driver = Launch(Request(), AgentImage(), PlanBundle(1));
+  ASSERT_TRUE(driver.ok());
+  const pid_t engine = EngineOf(&*driver);
+  ASSERT_GT(engine, 0);
+  kill(engine, SIGKILL);
+  auto end = driver->AwaitEnd(kSilence);
+  ASSERT_TRUE(end.ok());
+  EXPECT_EQ(end->cause(), v1::VmEnd::ENGINE_FAILED);
+  EXPECT_THAT(end->detail(), HasSubstr("killed by signal 9"));
+  EXPECT_EQ(end->last_stage(), v1::READY);
+}
+
+}  // namespace
+}  // namespace ktstr::vmm
