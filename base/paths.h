@@ -15,9 +15,10 @@ namespace ktstr::base {
 // Value of an environment variable, null when it is unset: getenv(3), or a table in a test.
 using GetEnv = std::function<const char*(const char* name)>;
 
-// The cache directory, absolute and not necessarily there: $KTSTR_CACHE_DIR, else $XDG_CACHE_HOME/ktstr, else
-// $HOME/.cache/ktstr. An empty KTSTR_CACHE_DIR or XDG_CACHE_HOME counts as unset. FailedPrecondition, with the remedy,
-// when HOME is needed and unset or empty; InvalidArgument when the deciding variable is not an absolute path.
+// The cache directory, absolute and not necessarily there: $KTSTR_CACHE_DIR, else
+// $XDG_CACHE_HOME/ktstr, else $HOME/.cache/ktstr. An empty KTSTR_CACHE_DIR or XDG_CACHE_HOME counts
+// as unset. FailedPrecondition, with the remedy, when HOME is needed and unset or empty;
+// InvalidArgument when the deciding variable is not an absolute path.
 absl::StatusOr<std::string> CacheDir();
 absl::StatusOr<std::string> CacheDirFrom(const GetEnv& get_env);
 

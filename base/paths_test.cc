@@ -50,7 +50,8 @@ TEST(CacheDirTest, RelativePathsAreRefusedByName) {
   for (const char* name : {"KTSTR_CACHE_DIR", "XDG_CACHE_HOME", "HOME"}) {
     absl::StatusOr<std::string> dir = Resolve({{name, "rel/dir"}});
     ASSERT_EQ(dir.status().code(), absl::StatusCode::kInvalidArgument) << name;
-    EXPECT_THAT(std::string(dir.status().message()), HasSubstr(std::string(name) + " is 'rel/dir'"));
+    EXPECT_THAT(std::string(dir.status().message()),
+                HasSubstr(std::string(name) + " is 'rel/dir'"));
   }
 }
 

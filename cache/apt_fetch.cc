@@ -45,7 +45,8 @@ constexpr char kNoApt[] =
 bool IsPackageName(std::string_view name) {
   return name.size() >= 2 && name.size() <= 200 && isalnum(static_cast<unsigned char>(name[0])) &&
          std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return islower(c) || isdigit(c) || c == '+' || c == '-' || c == '.' || c == '_' || c == '~';
+           return islower(c) || isdigit(c) || c == '+' || c == '-' || c == '.' || c == '_' ||
+                  c == '~';
          });
 }
 
@@ -122,7 +123,8 @@ absl::StatusOr<std::string> Fetch::Sources() {
   input.signed_by = [](const std::string& entry) -> std::string {
     size_t colon = entry.rfind(':');
     int number = 0;
-    if (colon == std::string::npos || !absl::SimpleAtoi(entry.substr(colon + 1), &number)) return "";
+    if (colon == std::string::npos || !absl::SimpleAtoi(entry.substr(colon + 1), &number))
+      return "";
     std::string path = entry.substr(0, colon);
     absl::StatusOr<std::string> text = base::ReadFile(path);
     return text.ok() ? SignedByOf(*text, absl::EndsWith(path, ".sources"), number) : "";
@@ -130,20 +132,22 @@ absl::StatusOr<std::string> Fetch::Sources() {
   return MakeAptSources(input);
 }
 
-// The host's configuration is read first (proxies, credentials); this file then moves all that apt writes, and drops
-// the host's hooks, which act on the host's state.
+// The host's configuration is read first (proxies, credentials); this file then moves all that apt
+// writes, and drops the host's hooks, which act on the host's state.
 absl::Status Fetch::PrepareState() {
   const std::string& state = options_.state_dir;
   if (state.find_first_of("\"\\\n") != std::string::npos || state.empty() || state[0] != '/') {
     return absl::InvalidArgumentError(
         absl::StrCat("apt state directory '", state, "' must be an absolute path without quotes"));
   }
-  for (const char* dir : {"lists/partial", "cache/archives/partial", "preferences.d", "sources.d"}) {
+  for (const char* dir :
+       {"lists/partial", "cache/archives/partial", "preferences.d", "sources.d"}) {
     KTSTR_RETURN_IF_ERROR(base::MakeDirs(base::JoinPath(state, dir)));
   }
   KTSTR_ASSIGN_OR_RETURN(std::string sources, Sources());
   bool override = !options_.sources_override.empty();
-  std::string list = base::JoinPath(state, override ? "sources.d/ktstr.list" : "sources.d/ktstr.sources");
+  std::string list =
+      base::JoinPath(state, override ? "sources.d/ktstr.list" : "sources.d/ktstr.sources");
   KTSTR_RETURN_IF_ERROR(base::RemoveAll(base::JoinPath(state, "sources.d/ktstr.list")));
   KTSTR_RETURN_IF_ERROR(base::RemoveAll(base::JoinPath(state, "sources.d/ktstr.sources")));
   KTSTR_RETURN_IF_ERROR(base::WriteFileAtomic(list, sources));
@@ -168,7 +172,8 @@ absl::Status Fetch::PrepareState() {
       "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n",
       "#clear APT::Update::Post-Invoke-Success;\n#clear Acquire::IndexTargets;\n",
       "Acquire::IndexTargets::deb::Packages { MetaKey "
-      "\"$(COMPONENT)/binary-$(ARCHITECTURE)/Packages\"; flatMetaKey \"Packages\"; ShortDescription "
+      "\"$(COMPONENT)/binary-$(ARCHITECTURE)/Packages\"; flatMetaKey \"Packages\"; "
+      "ShortDescription "
       "\"Packages\"; Description \"$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages\"; "
       "flatDescription \"$(RELEASE) Packages\"; Optional \"no\"; };\n");
   // As root apt would drop to _apt, which may not write here.
@@ -256,7 +261,8 @@ absl::Status Fetch::AptError(const char* what, const Output& output) const {
   if (lines.empty()) lines = output.errors;
   if (lines.size() > kMaxErrorLines) lines.resize(kMaxErrorLines);
   std::string all = absl::StrJoin(output.errors, "\n");
-  std::string text = absl::StrCat(what, " ", output.status.ToString(), ": ", absl::StrJoin(lines, "\n  "));
+  std::string text =
+      absl::StrCat(what, " ", output.status.ToString(), ": ", absl::StrJoin(lines, "\n  "));
   auto says = [&](absl::string_view words) { return absl::StrContains(all, words); };
   if (says("No space left on device") || says("don't have enough free space")) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -265,17 +271,20 @@ absl::Status Fetch::AptError(const char* what, const Output& output) const {
   }
   if (says("Hash Sum mismatch") || says("File has unexpected size") || says("Size mismatch")) {
     return absl::DataLossError(absl::StrCat(
-        text, "\n  hint: what came is not what the package list announces: a mirror in the middle "
-              "of an update, or a proxy with an old copy; try again later"));
+        text,
+        "\n  hint: what came is not what the package list announces: a mirror in the middle "
+        "of an update, or a proxy with an old copy; try again later"));
   }
   if (says("NO_PUBKEY") || says("is not signed") || says("EXPKEYSIG")) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        text, "\n  hint: the suite's key is not in the host's keyring: update the package "
-              "debian-archive-keyring"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(text,
+                     "\n  hint: the suite's key is not in the host's keyring: update the package "
+                     "debian-archive-keyring"));
   }
   return absl::UnavailableError(absl::StrCat(
-      text, "\n  hint: is the network there? `apt-get update` of the host uses the same mirror and "
-            "proxies; `ktstrctl kernel import FILE.deb` works without a network"));
+      text,
+      "\n  hint: is the network there? `apt-get update` of the host uses the same mirror and "
+      "proxies; `ktstrctl kernel import FILE.deb` works without a network"));
 }
 
 absl::Status Fetch::Update() {
@@ -299,8 +308,8 @@ absl::StatusOr<bool> Fetch::Known(const std::string& package) {
   return absl::StartsWith(shown, absl::StrCat("Package: ", package, "\n"));
 }
 
-// From a metapackage to the package with the image: linux-image-amd64 depends on linux-image-RELEASE, which since 6.19
-// depends on linux-binary-RELEASE.
+// From a metapackage to the package with the image: linux-image-amd64 depends on
+// linux-image-RELEASE, which since 6.19 depends on linux-binary-RELEASE.
 absl::StatusOr<std::string> Fetch::Follow(std::string package) {
   for (int i = 0; i < kMaxMetapackages && absl::StartsWith(package, "linux-image-"); ++i) {
     KTSTR_ASSIGN_OR_RETURN(std::string depends, Query({"depends", package}));
@@ -357,8 +366,9 @@ absl::Status Fetch::UnknownPackage(const std::string& package) {
 }
 
 absl::StatusOr<std::vector<std::string>> Fetch::Download(const std::vector<std::string>& packages) {
-  // apt-get writes under the final name; a directory of its own keeps pieces out of `dest_dir`.
-  std::string partial = base::JoinPath(options_.state_dir, "download");
+  // apt-get writes under the final name: a directory of its own keeps the pieces of a killed
+  // download apart.
+  std::string partial = base::JoinPath(options_.dest_dir, ".download");
   KTSTR_RETURN_IF_ERROR(base::RemoveAll(partial));
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(partial));
   Progress(absl::StrCat("downloading ", absl::StrJoin(packages, " and ")));
@@ -411,8 +421,8 @@ absl::StatusOr<std::vector<std::string>> Fetch::Run() {
   KTSTR_RETURN_IF_ERROR(PrepareState());
   absl::Status updated = Update();
   if (absl::IsCancelled(updated)) return updated;
-  // A list from an earlier fetch may be good enough: another repository's failure, or a mirror that is away for lists
-  // only.
+  // A list from an earlier fetch may be good enough: another repository's failure, or a mirror that
+  // is away for lists only.
   KTSTR_ASSIGN_OR_RETURN(bool known, Known(options_.package));
   if (!updated.ok() && !known) return updated;
   if (!updated.ok()) {

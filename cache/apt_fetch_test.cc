@@ -44,17 +44,19 @@ TEST(AptSourcesTest, FindsTheKeyOfAnEntry) {
   EXPECT_EQ(SignedByOf(deb822, true, 1), "/k/one.gpg");
   EXPECT_EQ(SignedByOf(deb822, true, 2), "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc");
   EXPECT_EQ(SignedByOf(deb822, true, 3), "");
-  const char* list = "# first\ndeb [arch=amd64 signed-by=/k/two.gpg] http://m s main\ndeb http://m t main\n";
+  const char* list =
+      "# first\ndeb [arch=amd64 signed-by=/k/two.gpg] http://m s main\ndeb http://m t main\n";
   EXPECT_EQ(SignedByOf(list, false, 2), "/k/two.gpg");
   EXPECT_EQ(SignedByOf(list, false, 3), "");
 }
 
 TEST(AptSourcesTest, TheHostsSuitesAndOneMore) {
   AptSourcesInput input;
-  input.host = {{"http://s/debian-security/", "bookworm-security", "main", "f:2", "Debian-Security"},
-                {"http://m/debian/", "bookworm", "main", "f:1", "Debian"},
-                {"http://m/debian/", "bookworm", "contrib", "f:1", "Debian"},
-                {"http://other/node/", "nodistro", "main", "g:1", "node"}};
+  input.host = {
+      {"http://s/debian-security/", "bookworm-security", "main", "f:2", "Debian-Security"},
+      {"http://m/debian/", "bookworm", "main", "f:1", "Debian"},
+      {"http://m/debian/", "bookworm", "contrib", "f:1", "Debian"},
+      {"http://other/node/", "nodistro", "main", "g:1", "node"}};
   input.suites = {"trixie-backports", "bookworm"};
   input.archive_keyring = "/k/archive.gpg";
   input.signed_by = [](const std::string& entry) { return entry == "f:1" ? "/k/host.gpg" : ""; };
@@ -78,7 +80,7 @@ class AptFetchTest : public ::testing::Test {
     options_.state_dir = dir_.path() + "/state";
     options_.dest_dir = dir_.path() + "/dest";
     options_.progress = [this](const std::string& line) { progress_.push_back(line); };
-    options_.sources_override = absl::StrCat("deb [trusted=yes] file:", repo_, " ./\n");
+    options_.sources_override = absl::StrCat("deb [trusted=yes] copy:", repo_, " ./\n");
   }
   void SetUp() override {
     if (!base::FindProgram("apt-get").ok()) GTEST_SKIP() << "no apt-get on this host";
@@ -88,7 +90,8 @@ class AptFetchTest : public ::testing::Test {
   void AddPackage(const std::string& name, const std::string& depends = "", size_t size = 100) {
     std::string content;  // Incompressible enough to have its size.
     for (uint64_t i = 0, x = 1; i < size; ++i) {
-      content.push_back(static_cast<char>((x = x * 6364136223846793005u + 1442695040888963407u) >> 56));
+      content.push_back(
+          static_cast<char>((x = x * 6364136223846793005u + 1442695040888963407u) >> 56));
     }
     std::string deb = MakeDeb({.package = name,
                                .version = "1:7.3-1",
@@ -136,8 +139,7 @@ TEST_F(AptFetchTest, MetapackageToBinaryAndBase) {
   AddPackage("linux-base-7.3");
   absl::StatusOr<std::vector<std::string>> paths = Fetch("linux-image-amd64");
   ASSERT_TRUE(paths.ok()) << paths.status();
-  EXPECT_THAT(*paths,
-              ElementsAre(HasSubstr("/linux-binary-7.3_"), HasSubstr("/linux-base-7.3_")));
+  EXPECT_THAT(*paths, ElementsAre(HasSubstr("/linux-binary-7.3_"), HasSubstr("/linux-base-7.3_")));
 }
 
 TEST_F(AptFetchTest, BinaryWithoutBase) {
@@ -198,16 +200,16 @@ TEST_F(AptFetchTest, Cancel) {
 
 TEST_F(AptFetchTest, FullDisk) {
   AddPackage("linux-image-7.3", "", 6 << 20);
-  ASSERT_TRUE(base::MakeDirs(options_.state_dir).ok());
-  if (mount("tmpfs", options_.state_dir.c_str(), "tmpfs", 0, "size=4m") != 0) {
+  ASSERT_TRUE(base::MakeDirs(options_.dest_dir).ok());
+  if (mount("tmpfs", options_.dest_dir.c_str(), "tmpfs", 0, "size=1m") != 0) {
     GTEST_SKIP() << "needs to mount a tmpfs (root): " << strerror(errno);
   }
   absl::Status status = Fetch("linux-image-7.3").status();
-  EXPECT_EQ(base::Exists(options_.state_dir + "/download"), false);
-  umount2(options_.state_dir.c_str(), MNT_DETACH);
+  std::vector<std::string> left = Destination();
+  umount2(options_.dest_dir.c_str(), MNT_DETACH);
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   EXPECT_THAT(MessageOf(status), HasSubstr("hint: free space below"));
-  EXPECT_THAT(Destination(), IsEmpty());
+  EXPECT_THAT(left, IsEmpty());
 }
 
 TEST_F(AptFetchTest, NotADebianHost) {

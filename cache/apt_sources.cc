@@ -45,7 +45,8 @@ std::string Stanza(const std::string& uri, absl::string_view suites, absl::strin
 std::string SignedByOfLine(absl::string_view line) {
   size_t open = line.find('[');
   size_t close = line.find(']');
-  if (open == absl::string_view::npos || close == absl::string_view::npos || close < open) return "";
+  if (open == absl::string_view::npos || close == absl::string_view::npos || close < open)
+    return "";
   for (absl::string_view option :
        absl::StrSplit(line.substr(open + 1, close - open - 1), ' ', absl::SkipEmpty())) {
     if (absl::ConsumePrefix(&option, "signed-by=")) return std::string(option);
@@ -127,9 +128,8 @@ absl::StatusOr<std::string> MakeAptSources(const AptSourcesInput& input) {
     host_suites.push_back(target.suite);
     if (!IsDebianMirror(target)) continue;
     if (mirror == nullptr) mirror = &target;
-    if (target.uri == mirror->uri &&
-        std::find(mirror_components.begin(), mirror_components.end(), target.component) ==
-            mirror_components.end()) {
+    if (target.uri == mirror->uri && std::find(mirror_components.begin(), mirror_components.end(),
+                                               target.component) == mirror_components.end()) {
       mirror_components.push_back(target.component);
     }
   }
@@ -149,8 +149,10 @@ absl::StatusOr<std::string> MakeAptSources(const AptSourcesInput& input) {
   if (mirror == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the host's apt configuration names no Debian mirror (see `apt-get indextargets`), so that "
-        "the suites ", absl::StrJoin(extra, ", "),
-        " cannot be looked up. Download a kernel package and run `ktstrctl kernel import FILE.deb`."));
+        "the suites ",
+        absl::StrJoin(extra, ", "),
+        " cannot be looked up. Download a kernel package and run `ktstrctl kernel import "
+        "FILE.deb`."));
   }
   // A key of the host's release need not be one of another release: the archive's keyring has all.
   std::string signed_by =

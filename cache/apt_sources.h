@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The source list of the private apt state, derived from what the host's own apt uses: its mirror, its components, its
-// trust. Pure; used by FetchPackages. Any thread.
+// The source list of the private apt state, derived from what the host's own apt uses: its mirror,
+// its components, its trust. Pure; used by FetchPackages. Any thread.
 
 #ifndef KTSTR_CACHE_APT_SOURCES_H_
 #define KTSTR_CACHE_APT_SOURCES_H_
@@ -29,18 +29,21 @@ inline constexpr char kIndexTargetFormat[] =
     "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SOURCESENTRY)|$(LABEL)";
 std::vector<AptTarget> ParseIndexTargets(std::string_view text);
 
-// The Signed-By of an entry in a configuration file's text: `number` is the line of a .list file, the paragraph of a
-// .sources file, from 1. Empty when it has none. A key that is written out is returned with its continuation lines.
+// The Signed-By of an entry in a configuration file's text: `number` is the line of a .list file,
+// the paragraph of a .sources file, from 1. Empty when it has none. A key that is written out is
+// returned with its continuation lines.
 std::string SignedByOf(std::string_view text, bool deb822, int number);
 
 struct AptSourcesInput {
   std::vector<AptTarget> host;
   std::vector<std::string> suites;  // Beyond the host's.
-  std::string archive_keyring;      // Of Debian's package debian-archive-keyring; empty when it is not installed.
+  std::string archive_keyring;  // Of Debian's package debian-archive-keyring; empty when it is not
+                                // installed.
   std::function<std::string(const std::string& entry)> signed_by;
 };
-// A deb822 source list (sources.list(5)) of the host's Debian or Ubuntu suites and `suites` on the host's Debian mirror.
-// FailedPrecondition when suites are asked for and the host has no Debian mirror.
+// A deb822 source list (sources.list(5)) of the host's Debian or Ubuntu suites and `suites` on the
+// host's Debian mirror. FailedPrecondition when suites are asked for and the host has no Debian
+// mirror.
 absl::StatusOr<std::string> MakeAptSources(const AptSourcesInput& input);
 
 }  // namespace ktstr::cache

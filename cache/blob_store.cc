@@ -171,8 +171,8 @@ BlobWriter::~BlobWriter() {
 
 absl::Status BlobWriter::Append(std::string_view data) {
   if (data.size() > size_ - received_) {
-    return absl::InvalidArgumentError(absl::StrCat("blob ", sha256_, ": more than the ", size_,
-                                                   " bytes that were announced"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("blob ", sha256_, ": more than the ", size_, " bytes that were announced"));
   }
   KTSTR_RETURN_IF_ERROR(base::WriteAll(fd_.get(), data, temporary_path_));
   digest_.Update(data);
@@ -241,14 +241,13 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> BlobStore::Begin(const std::string& 
 
 absl::StatusOr<base::UniqueFd> BlobStore::OpenBlob(const std::string& sha256) {
   if (state_->Use(sha256)) {
-    absl::StatusOr<base::UniqueFd> fd =
-        base::Open(state_->PathOf(sha256), O_RDONLY | O_NOFOLLOW);
+    absl::StatusOr<base::UniqueFd> fd = base::Open(state_->PathOf(sha256), O_RDONLY | O_NOFOLLOW);
     if (fd.ok() || !absl::IsNotFound(fd.status())) return fd;
     state_->Forget(sha256);
   }
-  return absl::NotFoundError(absl::StrCat(
-      "blob ", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
-      " is not in the store: it was never sent, or made room for others; send it"));
+  return absl::NotFoundError(
+      absl::StrCat("blob ", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
+                   " is not in the store: it was never sent, or made room for others; send it"));
 }
 
 }  // namespace ktstr::cache

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Files that clients send, named by their SHA-256: schedulers, payloads, shared libraries. One process (ktstrd) has the
-// store; any thread.
+// Files that clients send, named by their SHA-256: schedulers, payloads, shared libraries. One
+// process (ktstrd) has the store; any thread.
 //
 //   DIR/SHA256         a whole blob, read-only; its modification time is its last use
 //   DIR/.tmp/NAME      one being received
 //
-// Above the budget the least recently used go. A descriptor from OpenBlob stays good when its blob goes.
+// Above the budget the least recently used go. A descriptor from OpenBlob stays good when its blob
+// goes.
 
 #ifndef KTSTR_CACHE_BLOB_STORE_H_
 #define KTSTR_CACHE_BLOB_STORE_H_
@@ -55,11 +56,11 @@ class BlobStore {
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& dir,
                                                          uint64_t budget_bytes);
 
-  // Those of `sha256s` that are not there (malformed names among them), in their order, each once. The others count as
-  // used now.
+  // Those of `sha256s` that are not there (malformed names among them), in their order, each once.
+  // The others count as used now.
   std::vector<std::string> FindMissing(const std::vector<std::string>& sha256s);
-  // Makes room for `size` bytes. InvalidArgument for a malformed name, ResourceExhausted when the blobs being received
-  // leave no room in the budget.
+  // Makes room for `size` bytes. InvalidArgument for a malformed name, ResourceExhausted when the
+  // blobs being received leave no room in the budget.
   absl::StatusOr<std::unique_ptr<BlobWriter>> Begin(const std::string& sha256, uint64_t size);
   // Read-only, at offset 0. NotFound when it is not there.
   absl::StatusOr<base::UniqueFd> OpenBlob(const std::string& sha256);

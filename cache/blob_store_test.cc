@@ -41,9 +41,7 @@ class BlobStoreTest : public ::testing::Test {
     absl::StatusOr<base::UniqueFd> fd = store_->OpenBlob(base::Sha256Hex(data));
     return fd.ok() ? *base::ReadFd(fd->get(), "blob", 1000) : std::string(fd.status().message());
   }
-  bool Has(const std::string& data) {
-    return store_->FindMissing({base::Sha256Hex(data)}).empty();
-  }
+  bool Has(const std::string& data) { return store_->FindMissing({base::Sha256Hex(data)}).empty(); }
   std::vector<std::string> Temporaries() { return *base::ListDir(dir_ + "/.tmp"); }
 
   base::TempDir temp_;
@@ -96,7 +94,8 @@ TEST_F(BlobStoreTest, AbandonedWriters) {
   EXPECT_THAT(Temporaries(), IsEmpty());
   EXPECT_TRUE(store_->Begin(base::Sha256Hex("y"), 20).ok());
   EXPECT_TRUE(absl::IsResourceExhausted(store_->Begin(base::Sha256Hex("y"), 101).status()));
-  EXPECT_TRUE(absl::IsResourceExhausted(store_->Begin(base::Sha256Hex("y"), ~uint64_t{0}).status()));
+  EXPECT_TRUE(
+      absl::IsResourceExhausted(store_->Begin(base::Sha256Hex("y"), ~uint64_t{0}).status()));
   // As after kill -9.
   ASSERT_TRUE(base::WriteFileAtomic(dir_ + "/.tmp/blob.dead", "half").ok());
   Reopen(100);

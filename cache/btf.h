@@ -11,8 +11,9 @@
 
 namespace ktstr::cache {
 
-// Whether `btf`, the content of a .BTF section, defines a struct of that name. DataLoss for damaged BTF, with what is
-// wrong; a kind that this code does not know is an error too, as its size is unknown.
+// Whether `btf`, the content of a .BTF section, defines a struct of that name. DataLoss for damaged
+// BTF, with what is wrong; a kind that this code does not know is an error too, as its size is
+// unknown.
 absl::StatusOr<bool> BtfHasStruct(std::string_view btf, std::string_view name);
 
 }  // namespace ktstr::cache

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A stream of bytes that is pulled piece by piece: what a decompressor reads and what it is. One thread.
+// A stream of bytes that is pulled piece by piece: what a decompressor reads and what it is. One
+// thread.
 
 #ifndef KTSTR_CACHE_BYTE_SOURCE_H_
 #define KTSTR_CACHE_BYTE_SOURCE_H_

@@ -25,8 +25,8 @@ namespace {
 
 constexpr uint64_t kMaxControlBytes = uint64_t{4} << 20;
 constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20;
-// Of everything unpacked, the parts that are skipped too, in units of the largest image (by default 8 GiB in all): a
-// package that expands without end stops here.
+// Of everything unpacked, the parts that are skipped too, in units of the largest image (by default
+// 8 GiB in all): a package that expands without end stops here.
 constexpr uint64_t kMaxUnpackedImages = 32;
 constexpr int kMaxEntries = 200'000;
 
@@ -165,14 +165,15 @@ std::string Field(const std::string& control, absl::string_view field) {
 }
 
 absl::Status ReadControl(ByteSource* packed, DebKernel* deb) {
-  return ReadTar(packed, kMaxControlBytes, [deb](const std::string& path, ByteSource* data) -> absl::Status {
-    if (path != "control") return absl::OkStatus();
-    KTSTR_ASSIGN_OR_RETURN(std::string control, ReadAll(data, kMaxControlBytes));
-    deb->package = Field(control, "Package");
-    deb->version = Field(control, "Version");
-    deb->architecture = Field(control, "Architecture");
-    return absl::OkStatus();
-  });
+  return ReadTar(packed, kMaxControlBytes,
+                 [deb](const std::string& path, ByteSource* data) -> absl::Status {
+                   if (path != "control") return absl::OkStatus();
+                   KTSTR_ASSIGN_OR_RETURN(std::string control, ReadAll(data, kMaxControlBytes));
+                   deb->package = Field(control, "Package");
+                   deb->version = Field(control, "Version");
+                   deb->architecture = Field(control, "Architecture");
+                   return absl::OkStatus();
+                 });
 }
 
 // RELEASE when `path` is PREFIX RELEASE SUFFIX and RELEASE is one component; else empty.

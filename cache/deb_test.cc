@@ -17,8 +17,8 @@ absl::StatusOr<DebKernel> Read(const std::string& deb) { return ReadDebFromMemor
 class DebCompressionTest : public ::testing::TestWithParam<Compression> {};
 
 TEST_P(DebCompressionTest, BothPlacesOfTheImage) {
-  for (const char* image : {"./boot/vmlinuz-7.3.4", "./usr/lib/modules/7.3.4/vmlinuz",
-                            "./lib/modules/7.3.4/vmlinuz"}) {
+  for (const char* image :
+       {"./boot/vmlinuz-7.3.4", "./usr/lib/modules/7.3.4/vmlinuz", "./lib/modules/7.3.4/vmlinuz"}) {
     absl::StatusOr<DebKernel> deb = Read(MakeDeb({.version = "1:7.3.4-1~bpo13+1",
                                                   .files = {{image, "IMAGE"},
                                                             {"./boot/config-7.3.4", "CONFIG_A=y\n"},

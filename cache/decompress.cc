@@ -156,8 +156,8 @@ class ZstdSource : public StreamSource {
   std::unique_ptr<ZSTD_DCtx, size_t (*)(ZSTD_DCtx*)> context_;
 };
 
-// The kernel's lz4 (lib/decompress_unlz4.c): magic, then blocks of (32-bit size, data), no end mark; the build appends
-// the 32-bit uncompressed size.
+// The kernel's lz4 (lib/decompress_unlz4.c): magic, then blocks of (32-bit size, data), no end
+// mark; the build appends the 32-bit uncompressed size.
 class Lz4LegacySource : public ByteSource {
  public:
   explicit Lz4LegacySource(ByteSource* input) : input_(input) {}

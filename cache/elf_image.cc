@@ -28,9 +28,9 @@ std::optional<T> Load(std::string_view data, uint64_t offset) {
 }
 
 absl::Status CutShort(std::string_view what) {
-  return absl::DataLossError(
-      absl::StrCat("the ELF file is damaged or cut short: its ",
-                   absl::string_view(what.data(), what.size()), " lies outside of it"));
+  return absl::DataLossError(absl::StrCat("the ELF file is damaged or cut short: its ",
+                                          absl::string_view(what.data(), what.size()),
+                                          " lies outside of it"));
 }
 
 std::string_view NameAt(std::string_view names, uint32_t offset) {

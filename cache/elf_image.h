@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The little of ELF that a kernel image needs: sections by name and notes, from untrusted bytes with every offset checked
-// (System V ABI gABI 4.1, 64-bit little-endian only). Any thread.
+// The little of ELF that a kernel image needs: sections by name and notes, from untrusted bytes
+// with every offset checked (System V ABI gABI 4.1, 64-bit little-endian only). Any thread.
 
 #ifndef KTSTR_CACHE_ELF_IMAGE_H_
 #define KTSTR_CACHE_ELF_IMAGE_H_
@@ -23,7 +23,8 @@ class ElfImage {
     std::string_view description;
   };
 
-  // `data` must outlive the result. InvalidArgument for what is not ELF64 little-endian, DataLoss when it is cut short.
+  // `data` must outlive the result. InvalidArgument for what is not ELF64 little-endian, DataLoss
+  // when it is cut short.
   static absl::StatusOr<ElfImage> Parse(std::string_view data);
 
   uint16_t type() const { return type_; }        // ET_EXEC, ...

@@ -41,7 +41,8 @@ constexpr char kHowToImport[] =
     "Kernels come from a Debian package (linux-image-* or linux-binary-*), a bzImage or a vmlinux "
     "ELF file.";
 
-// A directory under .tmp, locked while it is being filled so that no other process takes it for abandoned.
+// A directory under .tmp, locked while it is being filled so that no other process takes it for
+// abandoned.
 struct Temporary {
   std::string path;
   base::UniqueFd lock;
@@ -60,7 +61,8 @@ absl::Status MakeTemporary(const std::string& parent, const std::string& lock_pa
                          base::FileLock::Acquire(lock_path, base::LockMode::kExclusive,
                                                  kReadLockTimeout, "temporary kernel entries"));
   std::string path = base::JoinPath(parent, "entry.XXXXXX");
-  if (mkdtemp(path.data()) == nullptr) return base::ErrnoStatus(errno, absl::StrCat("mkdir ", path));
+  if (mkdtemp(path.data()) == nullptr)
+    return base::ErrnoStatus(errno, absl::StrCat("mkdir ", path));
   temporary->path = path;
   if (chmod(path.c_str(), 0755) != 0) return base::ErrnoStatus(errno, absl::StrCat("chmod ", path));
   KTSTR_ASSIGN_OR_RETURN(temporary->lock, base::Open(path, O_RDONLY | O_DIRECTORY));
@@ -130,8 +132,8 @@ KernelIndex::Row RowOf(const EntryCheck& check) {
 
 absl::Status NoKernel(const std::string& id, size_t cached) {
   std::string which = id.empty() ? "" : absl::StrCat(" for '", id, "'");
-  std::string among = cached == 0 ? " (the cache is empty)"
-                                  : absl::StrCat(" among the ", cached, " in the cache");
+  std::string among =
+      cached == 0 ? " (the cache is empty)" : absl::StrCat(" among the ", cached, " in the cache");
   return absl::NotFoundError(absl::StrCat(
       "no kernel found", which, among,
       "\n  hint: set KTSTR_KERNEL to a version (e.g. `6.14.2`) or a cache key (see `ktstrctl "
@@ -293,8 +295,8 @@ absl::StatusOr<KernelCache::Imported> KernelCache::Import(int fd, const std::str
   KTSTR_ASSIGN_OR_RETURN(std::string start, ReadStart(fd, file_name));
   FileKind kind = FileKindOf(start);
   if (kind == FileKind::kOther) {
-    return absl::InvalidArgumentError(absl::StrCat(file_name, ": not a kernel but ",
-                                                   DescribeOther(start), ". ", kHowToImport));
+    return absl::InvalidArgumentError(
+        absl::StrCat(file_name, ": not a kernel but ", DescribeOther(start), ". ", kHowToImport));
   }
   if (kind == FileKind::kDeb) {
     KTSTR_ASSIGN_OR_RETURN(DebKernel deb, ReadDeb(fd, file_name));
@@ -303,8 +305,8 @@ absl::StatusOr<KernelCache::Imported> KernelCache::Import(int fd, const std::str
   KTSTR_ASSIGN_OR_RETURN(std::string file, base::ReadFd(fd, file_name, kMaxVmlinuxBytes));
   absl::StatusOr<KernelImage> image = DecodeKernel(file);
   if (!image.ok()) return base::Annotate(image.status(), file_name);
-  std::string identity = image->build_id.empty() ? base::Sha256Hex(image->vmlinux)
-                                                 : image->build_id;
+  std::string identity =
+      image->build_id.empty() ? base::Sha256Hex(image->vmlinux) : image->build_id;
   v1::KernelMetadata metadata;
   metadata.set_key(absl::StrCat("image-", identity.substr(0, 8), "-", kArch));
   metadata.set_source("image");
@@ -325,31 +327,29 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportPackages(
     if (debs[i].image.empty()) continue;
     std::string config;
     for (const DebKernel& other : debs) {
-      if (!other.config.empty() &&
-          absl::StrContains(debs[i].image_path, other.config_release)) {
+      if (!other.config.empty() && absl::StrContains(debs[i].image_path, other.config_release)) {
         config = other.config;
       }
     }
     return ImportDeb(debs[i], deb_paths[i], config);
   }
-  return absl::InvalidArgumentError(absl::StrCat(absl::StrJoin(deb_paths, ", "),
-                                                 ": no kernel image in it. ", kHowToImport));
+  return absl::InvalidArgumentError(
+      absl::StrCat(absl::StrJoin(deb_paths, ", "), ": no kernel image in it. ", kHowToImport));
 }
 
 absl::StatusOr<KernelCache::Imported> KernelCache::ImportDeb(const DebKernel& deb,
                                                              const std::string& file_name,
                                                              const std::string& config_text) {
   if (deb.architecture != "amd64" && deb.architecture != "all") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file_name, ": package ", deb.package, " is for ", base::SanitizeUtf8(deb.architecture),
-        "; only amd64 (x86_64) kernels can be used"));
+    return absl::InvalidArgumentError(absl::StrCat(file_name, ": package ", deb.package, " is for ",
+                                                   base::SanitizeUtf8(deb.architecture),
+                                                   "; only amd64 (x86_64) kernels can be used"));
   }
   if (deb.image_path.empty()) {
     if (!deb.config.empty()) return AddConfigOfDeb(deb, file_name);
-    return absl::InvalidArgumentError(
-        absl::StrCat(file_name, ": package ", base::SanitizeUtf8(deb.package),
-                     " holds no kernel image (boot/vmlinuz-* or usr/lib/modules/*/vmlinuz). ",
-                     kHowToImport));
+    return absl::InvalidArgumentError(absl::StrCat(
+        file_name, ": package ", base::SanitizeUtf8(deb.package),
+        " holds no kernel image (boot/vmlinuz-* or usr/lib/modules/*/vmlinuz). ", kHowToImport));
   }
   absl::StatusOr<KernelImage> image = DecodeKernel(deb.image);
   if (!image.ok()) {
@@ -373,11 +373,11 @@ absl::StatusOr<KernelCache::Imported> KernelCache::AddConfigOfDeb(const DebKerne
   for (const KernelIndex::Row& row : SyncedRows(keys)) {
     if (row.release == deb.config_release) return AddConfig(row.key, deb.config);
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      file_name, ": package ", base::SanitizeUtf8(deb.package), " holds the configuration of ",
-      base::SanitizeUtf8(deb.config_release),
-      " but no kernel image. Import the package with the image first (linux-binary-",
-      base::SanitizeUtf8(deb.config_release), ")."));
+  return absl::InvalidArgumentError(
+      absl::StrCat(file_name, ": package ", base::SanitizeUtf8(deb.package),
+                   " holds the configuration of ", base::SanitizeUtf8(deb.config_release),
+                   " but no kernel image. Import the package with the image first (linux-binary-",
+                   base::SanitizeUtf8(deb.config_release), ")."));
 }
 
 absl::StatusOr<KernelCache::Imported> KernelCache::AddConfig(const std::string& key,
@@ -434,8 +434,8 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   if (!config.empty()) files.push_back({kConfigFile, config});
 
   Temporary temporary;
-  absl::Status status = MakeTemporary(temporary_dir_, base::JoinPath(locks_dir_, kTemporaryLock),
-                                      &temporary);
+  absl::Status status =
+      MakeTemporary(temporary_dir_, base::JoinPath(locks_dir_, kTemporaryLock), &temporary);
   if (status.ok()) status = WriteEntry(temporary.path, files, &metadata);
   if (status.ok()) status = Place(temporary.path, key);
   if (!status.ok()) return Explain(status);
@@ -445,7 +445,8 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   return Imported{check.entry, false};
 }
 
-// Under the exclusive lock of `key`. What was there is corrupt: it goes to where RemoveAbandoned would find it.
+// Under the exclusive lock of `key`. What was there is corrupt: it goes to where RemoveAbandoned
+// would find it.
 absl::Status KernelCache::Place(const std::string& temporary, const std::string& key) const {
   std::string dir = EntryDir(key);
   std::string old = absl::StrCat(temporary, ".old");
@@ -481,8 +482,8 @@ absl::StatusOr<ResolvedKernel> KernelCache::Take(const std::string& key, std::st
   }
   if (!check.ok()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("kernel ", key, " is corrupt (", check.entry.error_kind(), "): ",
-                     check.entry.error(), ". Import or fetch it again, which replaces it."));
+        absl::StrCat("kernel ", key, " is corrupt (", check.entry.error_kind(),
+                     "): ", check.entry.error(), ". Import or fetch it again, which replaces it."));
   }
   {
     base::MutexLock guard(&mutex_);
@@ -526,9 +527,8 @@ absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& id, bool 
   if (IsKernelKey(id) && lstat(EntryDir(id).c_str(), &info) == 0) {
     KTSTR_ASSIGN_OR_RETURN(ResolvedKernel kernel, Take(id, "named by its key"));
     if (needs_sched_ext && !kernel.metadata.sched_ext()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("kernel ", id, " has no sched_ext (no sched_ext_ops in its BTF), and ",
-                       kGetSchedExt));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "kernel ", id, " has no sched_ext (no sched_ext_ops in its BTF), and ", kGetSchedExt));
     }
     return kernel;
   }
@@ -551,9 +551,8 @@ absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& id, bool 
     return kernel;
   }
   if (able == 0) return corrupt;
-  return absl::FailedPreconditionError(absl::StrCat("no kernel ", Quoted(id),
-                                                    " has sched_ext (sched_ext_ops in its BTF), and ",
-                                                    kGetSchedExt));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "no kernel ", Quoted(id), " has sched_ext (sched_ext_ops in its BTF), and ", kGetSchedExt));
 }
 
 }  // namespace ktstr::cache

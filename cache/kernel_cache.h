@@ -2,8 +2,10 @@
 //
 // The kernels on disk. ktstrd imports into it, lists it, and takes kernels out of it for runs.
 //
-//   CACHE/kernels/KEY/   bzImage (when the source was one), vmlinux (the uncompressed ELF, entered by PVH), vmlinux.btf
-//                        (when it has BTF), config (when known), metadata.json (JSON of v1::KernelMetadata)
+//   CACHE/kernels/KEY/   bzImage (when the source was one), vmlinux (the uncompressed ELF, entered
+//   by PVH), vmlinux.btf
+//                        (when it has BTF), config (when known), metadata.json (JSON of
+//                        v1::KernelMetadata)
 //   CACHE/.locks/        KEY.lock: shared by who reads an entry, exclusive for who writes it
 //   CACHE/.tmp/          entries in the making; moved into place when complete and synced
 //   CACHE/index.db       sqlite; can be deleted at any time
@@ -39,8 +41,8 @@ struct ResolvedKernel {
 
 class KernelCache {
  public:
-  // Makes the directories and removes what killed imports left. An existing cache on a read-only file system opens; then
-  // only List works.
+  // Makes the directories and removes what killed imports left. An existing cache on a read-only
+  // file system opens; then only List works.
   static absl::StatusOr<std::unique_ptr<KernelCache>> Open(const std::string& cache_dir);
 
   // Newest version first, corrupt ones last. Checks metadata and sizes, not contents.
@@ -50,21 +52,25 @@ class KernelCache {
     v1::KernelEntry entry;
     bool already_there;  // The cache had this kernel, whole; nothing was changed.
   };
-  // `fd`: a regular file or memfd that holds a .deb package, a bzImage or a vmlinux ELF file, told apart by content; read
-  // from its start. `file_name` is for messages and the record. `config_text`: the kernel's .config, or empty; a package
-  // that has its own keeps its own. A package with only a configuration (Debian's linux-base-*) adds it to the kernel of
-  // that release. A corrupt entry is replaced. On an error nothing is left behind.
-  // Errors: InvalidArgument (not a kernel, or one for another machine), DataLoss (damaged or cut short),
-  // FailedPrecondition (no PVH entry; read-only cache), PermissionDenied, ResourceExhausted (full disk; too large).
+  // `fd`: a regular file or memfd that holds a .deb package, a bzImage or a vmlinux ELF file, told
+  // apart by content; read from its start. `file_name` is for messages and the record.
+  // `config_text`: the kernel's .config, or empty; a package that has its own keeps its own. A
+  // package with only a configuration (Debian's linux-base-*) adds it to the kernel of that
+  // release. A corrupt entry is replaced. On an error nothing is left behind. Errors:
+  // InvalidArgument (not a kernel, or one for another machine), DataLoss (damaged or cut short),
+  // FailedPrecondition (no PVH entry; read-only cache), PermissionDenied, ResourceExhausted (full
+  // disk; too large).
   absl::StatusOr<Imported> Import(int fd, const std::string& file_name,
                                   const std::string& config_text);
-  // One kernel from packages that belong together (FetchPackages): image and configuration may be in different ones.
+  // One kernel from packages that belong together (FetchPackages): image and configuration may be
+  // in different ones.
   absl::StatusOr<Imported> ImportPackages(const std::vector<std::string>& deb_paths);
 
-  // `id`: a key, a release, a version, a version's prefix ("7.3", "7"), or "": any. Takes the newest sound entry that
-  // matches and, with `needs_sched_ext`, can do sched_ext. NotFound when there is none, FailedPrecondition when those
-  // that match are corrupt or lack sched_ext; each with the remedy. Compares contents with their SHA-256 when the files
-  // have changed since the last time.
+  // `id`: a key, a release, a version, a version's prefix ("7.3", "7"), or "": any. Takes the
+  // newest sound entry that matches and, with `needs_sched_ext`, can do sched_ext. NotFound when
+  // there is none, FailedPrecondition when those that match are corrupt or lack sched_ext; each
+  // with the remedy. Compares contents with their SHA-256 when the files have changed since the
+  // last time.
   absl::StatusOr<ResolvedKernel> Resolve(const std::string& id, bool needs_sched_ext);
 
  private:

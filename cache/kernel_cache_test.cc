@@ -170,7 +170,8 @@ TEST_F(KernelCacheTest, BadInputsSayWhatTheyAre) {
   for (const Case& bad : cases) {
     absl::StatusOr<KernelCache::Imported> imported = Import(bad.data);
     ASSERT_FALSE(imported.ok()) << bad.message;
-    EXPECT_THAT(MessageOf(imported.status()), AllOf(StartsWith("file.deb: "), HasSubstr(bad.message)));
+    EXPECT_THAT(MessageOf(imported.status()),
+                AllOf(StartsWith("file.deb: "), HasSubstr(bad.message)));
   }
   EXPECT_THAT(MessageOf(Import(ImageOf("7.3.4"), "no config").status()),
               HasSubstr("no kernel .config"));
@@ -193,7 +194,8 @@ TEST_F(KernelCacheTest, TwoImportsAtOnce) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
     KernelCache* cache = i % 2 == 0 ? cache_.get() : other->get();
-    threads.emplace_back([&, i, cache] { results[i] = cache->Import(FdOf(deb).get(), "x.deb", ""); });
+    threads.emplace_back(
+        [&, i, cache] { results[i] = cache->Import(FdOf(deb).get(), "x.deb", ""); });
   }
   for (std::thread& thread : threads) thread.join();
   for (const auto& result : results) {
@@ -316,8 +318,8 @@ TEST_F(KernelCacheTest, AResolvedKernelIsLocked) {
     absl::StatusOr<ResolvedKernel> one = cache_->Resolve(key, true);
     absl::StatusOr<ResolvedKernel> two = cache_->Resolve(key, true);
     ASSERT_TRUE(one.ok() && two.ok());
-    EXPECT_TRUE(absl::IsUnavailable(
-        base::FileLock::TryAcquire(lock, base::LockMode::kExclusive).status()));
+    EXPECT_TRUE(
+        absl::IsUnavailable(base::FileLock::TryAcquire(lock, base::LockMode::kExclusive).status()));
   }
   EXPECT_TRUE(base::FileLock::TryAcquire(lock, base::LockMode::kExclusive).ok());
 }
@@ -402,7 +404,8 @@ TEST_F(KernelCacheTest, ReadOnlyCache) {
   EXPECT_THAT(MessageOf(status), HasSubstr("Read-only file system"));
 }
 
-// With real packages: KTSTR_TEST_DEBS is a directory with linux-image-*.deb or linux-binary-*.deb in it.
+// With real packages: KTSTR_TEST_DEBS is a directory with linux-image-*.deb or linux-binary-*.deb
+// in it.
 TEST_F(KernelCacheTest, RealPackages) {
   const char* debs = getenv("KTSTR_TEST_DEBS");
   if (debs == nullptr) GTEST_SKIP() << "KTSTR_TEST_DEBS names no directory with kernel packages";

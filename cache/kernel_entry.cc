@@ -78,9 +78,9 @@ void ReadMetadata(const std::string& path, EntryCheck* check) {
   google::protobuf::Struct any;
   if (absl::Status parsed = scenario::FromJson(*json, &any); !parsed.ok()) {
     if (EndsEarly(*json)) {
-      return Fail(check, "truncated",
-                  absl::StrCat("metadata.json truncated: ", path, " ends after ", json->size(),
-                               " bytes"));
+      return Fail(
+          check, "truncated",
+          absl::StrCat("metadata.json truncated: ", path, " ends after ", json->size(), " bytes"));
     }
     return Fail(check, "malformed",
                 absl::StrCat("metadata.json malformed: ", path, ": ", parsed.message()));
@@ -112,9 +112,9 @@ void CheckFile(const std::string& dir, const v1::KernelFile& file, EntryCheck* c
                 std::string(base::ErrnoStatus(errno, path).message()));
   }
   if (!S_ISREG(info.st_mode) || static_cast<uint64_t>(info.st_size) != file.size()) {
-    return Fail(check, "checksum_mismatch",
-                absl::StrCat(path, " has ", info.st_size, " bytes, metadata.json says ",
-                             file.size()));
+    return Fail(
+        check, "checksum_mismatch",
+        absl::StrCat(path, " has ", info.st_size, " bytes, metadata.json says ", file.size()));
   }
   check->entry.set_size_bytes(check->entry.size_bytes() + file.size());
   absl::StrAppend(&check->stamp, file.name(), ":", file.size(), ":", file.sha256(), ":",
@@ -163,8 +163,8 @@ EntryCheck CheckEntry(const std::string& dir, const std::string& key) {
   ReadMetadata(base::JoinPath(dir, kMetadataFile), &check);
   if (check.ok() && check.entry.metadata().key() != key) {
     Fail(&check, "unknown",
-         absl::StrCat("metadata.json in ", dir, " is of the entry '",
-                      check.entry.metadata().key(), "'"));
+         absl::StrCat("metadata.json in ", dir, " is of the entry '", check.entry.metadata().key(),
+                      "'"));
   }
   bool has_vmlinux = false;
   for (const v1::KernelFile& file : check.entry.metadata().files()) {

@@ -94,7 +94,8 @@ absl::StatusOr<Unpacked> UnpackBzImage(std::string_view file, uint64_t max_bytes
     failure = vmlinux.status();
     if (absl::IsResourceExhausted(failure)) return failure;
   }
-  // An old boot protocol or a changed header: look for the magic numbers, as scripts/extract-vmlinux does.
+  // An old boot protocol or a changed header: look for the magic numbers, as
+  // scripts/extract-vmlinux does.
   int attempts = 0;
   for (size_t at = kMagicAt; at < file.size() && attempts < kMaxScanAttempts; ++at) {
     switch (file[at]) {
@@ -141,8 +142,8 @@ absl::Status CheckMachine(const ElfImage& elf) {
         "a 64-bit Arm (aarch64) kernel; only x86_64 kernels can be used");
   }
   if (elf.machine() != EM_X86_64) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "an ELF file for machine ", elf.machine(), "; only x86_64 kernels can be used"));
+    return absl::InvalidArgumentError(absl::StrCat("an ELF file for machine ", elf.machine(),
+                                                   "; only x86_64 kernels can be used"));
   }
   return absl::OkStatus();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is in a kernel image file: the uncompressed kernel, what it is, what it can do. The file is untrusted. Used by
-// KernelCache on import. Any thread.
+// What is in a kernel image file: the uncompressed kernel, what it is, what it can do. The file is
+// untrusted. Used by KernelCache on import. Any thread.
 
 #ifndef KTSTR_CACHE_KERNEL_IMAGE_H_
 #define KTSTR_CACHE_KERNEL_IMAGE_H_
@@ -37,9 +37,10 @@ struct KernelImage {
   const char* compression = "";  // "zstd", ... of the payload; "uncompressed" for an ELF file.
 };
 
-// Of a bzImage or an ELF file in memory. Errors name no file, the caller does: InvalidArgument for what is no x86-64
-// Linux kernel, DataLoss for damaged or cut short data, ResourceExhausted beyond `max_vmlinux`, FailedPrecondition for a
-// sound kernel that the engines cannot enter (no PVH entry note).
+// Of a bzImage or an ELF file in memory. Errors name no file, the caller does: InvalidArgument for
+// what is no x86-64 Linux kernel, DataLoss for damaged or cut short data, ResourceExhausted beyond
+// `max_vmlinux`, FailedPrecondition for a sound kernel that the engines cannot enter (no PVH entry
+// note).
 absl::StatusOr<KernelImage> DecodeKernel(std::string_view file,
                                          uint64_t max_vmlinux = kMaxVmlinuxBytes);
 

@@ -62,8 +62,7 @@ TEST(DecompressTest, Lz4OfSeveralBlocks) {
   for (size_t i = 0; i < data.size(); i += 97) data[i] = static_cast<char>(i);
   std::string packed = Pack(Compression::kLz4Legacy, data);
   MemorySource input(packed);
-  absl::StatusOr<std::unique_ptr<ByteSource>> source =
-      Decompress(CompressionOf(packed), &input);
+  absl::StatusOr<std::unique_ptr<ByteSource>> source = Decompress(CompressionOf(packed), &input);
   ASSERT_TRUE(source.ok());
   absl::StatusOr<std::string> out = ReadAll(source->get(), uint64_t{1} << 30);
   ASSERT_TRUE(out.ok()) << out.status();

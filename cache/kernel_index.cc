@@ -103,7 +103,8 @@ absl::Status PrepareSchema(sqlite3* db, const std::string& path) {
   KTSTR_RETURN_IF_ERROR(Execute(db, path, "PRAGMA journal_mode=WAL", {}));
   KTSTR_RETURN_IF_ERROR(Execute(db, path, "PRAGMA synchronous=NORMAL", {}));
   KTSTR_ASSIGN_OR_RETURN(Statement version, Prepare(db, path, "PRAGMA user_version", {}));
-  if (int code = sqlite3_step(version.get()); code != SQLITE_ROW) return SqliteError(db, code, path);
+  if (int code = sqlite3_step(version.get()); code != SQLITE_ROW)
+    return SqliteError(db, code, path);
   int found = sqlite3_column_int(version.get(), 0);
   version.reset();
   if (found != 0 && found != kSchemaVersion) {
@@ -113,8 +114,8 @@ absl::Status PrepareSchema(sqlite3* db, const std::string& path) {
   KTSTR_RETURN_IF_ERROR(
       Execute(db, path, absl::StrCat("PRAGMA user_version=", kSchemaVersion).c_str(), {}));
   // A table of another shape under our name, and pages that are damaged, show here.
-  return Query(db, path, "SELECT key,version,release,sched_ext,created,last_used,stamp FROM kernels",
-               {})
+  return Query(db, path,
+               "SELECT key,version,release,sched_ext,created,last_used,stamp FROM kernels", {})
       .status();
 }
 
@@ -122,9 +123,8 @@ absl::Status PrepareSchema(sqlite3* db, const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<KernelIndex>> KernelIndex::OpenOnce(const std::string& path) {
   sqlite3* db = nullptr;
-  int code = sqlite3_open_v2(path.c_str(), &db,
-                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                             nullptr);
+  int code = sqlite3_open_v2(
+      path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   std::unique_ptr<KernelIndex> index(new KernelIndex(path, db));
   if (code != SQLITE_OK) return SqliteError(db, code, path);
   sqlite3_busy_timeout(db, kBusyTimeoutMs);
@@ -168,13 +168,13 @@ absl::StatusOr<std::optional<KernelIndex::Row>> KernelIndex::Find(const std::str
 }
 
 absl::Status KernelIndex::Put(const Row& row) {
-  return Execute(db_, path_,
-                 "INSERT INTO kernels(key,version,release,sched_ext,created,stamp) "
-                 "VALUES(?,?,?,?,?,?) ON CONFLICT(key) DO UPDATE SET version=excluded.version,"
-                 "release=excluded.release,sched_ext=excluded.sched_ext,created=excluded.created,"
-                 "stamp=excluded.stamp",
-                 {row.key, row.version, row.release, int64_t{row.sched_ext}, row.created_unix_s,
-                  row.stamp});
+  return Execute(
+      db_, path_,
+      "INSERT INTO kernels(key,version,release,sched_ext,created,stamp) "
+      "VALUES(?,?,?,?,?,?) ON CONFLICT(key) DO UPDATE SET version=excluded.version,"
+      "release=excluded.release,sched_ext=excluded.sched_ext,created=excluded.created,"
+      "stamp=excluded.stamp",
+      {row.key, row.version, row.release, int64_t{row.sched_ext}, row.created_unix_s, row.stamp});
 }
 
 absl::Status KernelIndex::Remove(const std::string& key) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sqlite index over the kernel entries: lookups by version, last use, and which files have been checked against their
-// SHA-256. It holds nothing that cannot be made again from the directories, so KernelCache treats every error here as
-// "no index". One thread at a time (KernelCache's mutex); several processes at once (WAL).
+// The sqlite index over the kernel entries: lookups by version, last use, and which files have been
+// checked against their SHA-256. It holds nothing that cannot be made again from the directories,
+// so KernelCache treats every error here as "no index". One thread at a time (KernelCache's mutex);
+// several processes at once (WAL).
 
 #ifndef KTSTR_CACHE_KERNEL_INDEX_H_
 #define KTSTR_CACHE_KERNEL_INDEX_H_
@@ -31,10 +32,12 @@ class KernelIndex {
     bool sched_ext = false;
     int64_t created_unix_s = 0;
     int64_t last_used_unix_s = 0;  // 0: never.
-    std::string stamp;             // Of the files whose SHA-256 was right (EntryCheck::stamp); empty: not checked.
+    std::string
+        stamp;  // Of the files whose SHA-256 was right (EntryCheck::stamp); empty: not checked.
   };
 
-  // Makes the database when it is missing, and makes it anew when it is no database, damaged, or of another schema.
+  // Makes the database when it is missing, and makes it anew when it is no database, damaged, or of
+  // another schema.
   static absl::StatusOr<std::unique_ptr<KernelIndex>> Open(const std::string& path);
   ~KernelIndex();
 

@@ -131,7 +131,8 @@ std::string Pack(Compression compression, std::string_view payload) {
       return std::string(payload);
     case Compression::kGzip: {
       z_stream stream{};
-      KTSTR_CHECK(deflateInit2(&stream, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+      KTSTR_CHECK(deflateInit2(&stream, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) ==
+                  Z_OK);
       out.resize(deflateBound(&stream, payload.size()) + 64);
       stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(payload.data()));
       stream.avail_in = size;
@@ -228,18 +229,17 @@ std::string MakeAr(const TestFiles& members) {
 }
 
 std::string MakeDeb(const TestDeb& deb) {
-  std::string control =
-      absl::StrCat("Package: ", deb.package, "\nVersion: ", deb.version, "\nArchitecture: ",
-                   deb.architecture, "\nMaintainer: Test <t@example.org>\n", deb.extra_control,
-                   "Description: for a test\n");
+  std::string control = absl::StrCat(
+      "Package: ", deb.package, "\nVersion: ", deb.version, "\nArchitecture: ", deb.architecture,
+      "\nMaintainer: Test <t@example.org>\n", deb.extra_control, "Description: for a test\n");
   const char* suffix = deb.compression == Compression::kXz     ? ".xz"
                        : deb.compression == Compression::kZstd ? ".zst"
                        : deb.compression == Compression::kGzip ? ".gz"
                                                                : "";
-  return MakeAr({{"debian-binary", "2.0\n"},
-                 {absl::StrCat("control.tar", suffix),
-                  MakeTar({{"./control", control}}, deb.compression)},
-                 {absl::StrCat("data.tar", suffix), MakeTar(deb.files, deb.compression)}});
+  return MakeAr(
+      {{"debian-binary", "2.0\n"},
+       {absl::StrCat("control.tar", suffix), MakeTar({{"./control", control}}, deb.compression)},
+       {absl::StrCat("data.tar", suffix), MakeTar(deb.files, deb.compression)}});
 }
 
 base::UniqueFd FdOf(std::string_view data) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Small kernels and packages for tests: right in every structure that cache/ reads, and nothing else.
+// Small kernels and packages for tests: right in every structure that cache/ reads, and nothing
+// else.
 
 #ifndef KTSTR_CACHE_TEST_KERNEL_H_
 #define KTSTR_CACHE_TEST_KERNEL_H_

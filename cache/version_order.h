@@ -9,8 +9,8 @@
 
 namespace ktstr::cache {
 
-// Negative, 0 or positive, as `a` is older than, equal to or newer than `b`: runs of digits compare as numbers, the rest
-// as text, and "-rc" comes before the end: 7.3-rc2 < 7.3 < 7.3.4 < 7.10.
+// Negative, 0 or positive, as `a` is older than, equal to or newer than `b`: runs of digits compare
+// as numbers, the rest as text, and "-rc" comes before the end: 7.3-rc2 < 7.3 < 7.3.4 < 7.10.
 int CompareVersions(std::string_view a, std::string_view b);
 
 // "7", "7.3" and "7.3.4" are prefixes of "7.3.4"; "7.3" is none of "7.30.1".
