@@ -417,15 +417,15 @@ TEST(SchedulerNotAttached, TimeOut) {
   EXPECT_THAT(
       Lines(judgement),
       ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: the kernel did not report scheduler scx_mine "
-                  "enabled within 10000ms; its last output: loading..."));
-  EXPECT_EQ(judgement.findings(0).threshold(), "10000ms");
+                  "enabled within 60000ms; its last output: loading..."));
+  EXPECT_EQ(judgement.findings(0).threshold(), "60000ms");
 }
 
 TEST(SchedulerNotAttached, KernelWithoutSchedExt) {
   EXPECT_THAT(
       Lines(Judge({"guest_info {}", Exit("cause: ATTACH_TIMEOUT"), kDone})),
       ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: the kernel did not report scheduler scx_mine "
-                  "enabled within 10000ms: the guest's kernel has no sched_ext"));
+                  "enabled within 60000ms: the guest's kernel has no sched_ext"));
 }
 
 TEST(SchedulerNotAttached, CannotBeExecuted) {
