@@ -13,8 +13,8 @@
 
 namespace ktstr::vmm {
 
-// `config_text` goes to /boot/config-`kernel_release`; no such file when it is empty. NotFound names
-// `agent_path`.
+// `config_text` goes to /boot/config-`kernel_release`; no such file when it is empty. NotFound
+// names `agent_path`.
 absl::StatusOr<base::UniqueFd> MakeBootImage(const std::string& agent_path,
                                              const std::string& kernel_release,
                                              const std::string& config_text);

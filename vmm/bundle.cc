@@ -34,9 +34,9 @@ std::string Padding(uint64_t size) { return std::string((4 - size % 4) % 4, '\0'
 
 std::string Header(const std::string& path, uint32_t inode, uint32_t mode, uint64_t size) {
   // magic, ino, mode, uid, gid, nlink, mtime, filesize, four device numbers, namesize, check
-  std::string header = absl::StrFormat(
-      "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", inode, mode, 0, 0, 1, 0, size,
-      0, 0, 0, 0, path.size() + 1, 0);
+  std::string header =
+      absl::StrFormat("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", inode, mode, 0,
+                      0, 1, 0, size, 0, 0, 0, 0, path.size() + 1, 0);
   header += path;
   header.push_back('\0');
   return header + Padding(header.size());
@@ -132,8 +132,8 @@ absl::StatusOr<base::UniqueFd> BundleBuilder::Finish() {
   uint32_t inode = 0;
   // A directory sorts before what is below it.
   for (const auto& [path, entry] : entries_) {
-    KTSTR_RETURN_IF_ERROR(base::WriteAll(
-        memfd.get(), Header(path, ++inode, entry.mode, entry.size), kName));
+    KTSTR_RETURN_IF_ERROR(
+        base::WriteAll(memfd.get(), Header(path, ++inode, entry.mode, entry.size), kName));
     if (entry.fd.valid()) {
       KTSTR_RETURN_IF_ERROR(CopyFile(entry.fd.get(), entry.size, path, memfd.get()));
     } else {

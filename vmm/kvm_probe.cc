@@ -15,8 +15,7 @@ absl::Status CheckKvm(const std::string& dev_path) {
   absl::StatusOr<base::UniqueFd> device = base::Open(dev_path, O_RDWR);
   if (absl::IsNotFound(device.status())) {
     return absl::NotFoundError(absl::StrCat(
-        dev_path, " not found. KVM requires:\n",
-        "  - Linux kernel with KVM support (CONFIG_KVM)\n",
+        dev_path, " not found. KVM requires:\n", "  - Linux kernel with KVM support (CONFIG_KVM)\n",
         "  - Access to ", dev_path, " (check permissions or add user to 'kvm' group)\n",
         "  - Hardware virtualization enabled in BIOS (VT-x/AMD-V)\n",
         "Without it, software emulation runs the same scenario: --engine tcg"));
@@ -29,9 +28,9 @@ absl::Status CheckKvm(const std::string& dev_path) {
   if (!device.ok()) return device.status();
   const int version = ioctl(device->get(), KVM_GET_API_VERSION, 0);
   if (version != KVM_API_VERSION) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        dev_path, " does not answer as KVM does (KVM_GET_API_VERSION: ", version, " instead of ",
-        KVM_API_VERSION, "). Use software emulation: --engine tcg"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(dev_path, " does not answer as KVM does (KVM_GET_API_VERSION: ", version,
+                     " instead of ", KVM_API_VERSION, "). Use software emulation: --engine tcg"));
   }
   return absl::OkStatus();
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether this process may use hardware virtualization, with the remedy when it may not. Any thread.
+// Whether this process may use hardware virtualization, with the remedy when it may not. Any
+// thread.
 
 #ifndef KTSTR_VMM_KVM_PROBE_H_
 #define KTSTR_VMM_KVM_PROBE_H_

@@ -40,12 +40,15 @@ std::vector<uint64_t> SplitMemory(uint64_t total, int nodes) {
 //   nokaslr                 Addresses are equal over runs: the memory digest needs it.
 //   mitigations=off         Nothing to protect in a guest of one user; the emulation pays for them.
 //   random.trust_cpu=on     No waiting for entropy: the pool is seeded by the plan.
-//   oops=panic panic=0      A broken kernel stops, at once and where it is: pvpanic sees it.
+//   oops=panic panic=-1     A broken kernel resets the machine at once, which ends it (-no-reboot).
+//                           Distribution kernels have the pvpanic driver as a module, so that the
+//                           panic itself is seen only on the console.
 //   init_on_alloc=0 lsm= audit= ipv6. rcu_expedited, initcall_blacklist=
 //                           Work that no scheduler test needs.
 constexpr char kFixedOptions[] =
     "console=ttyS0 quiet loglevel=4 cryptomgr.notests tsc=reliable no_timer_check nokaslr "
-    "mitigations=off random.trust_cpu=on oops=panic panic=0 init_on_alloc=0 lsm=capability audit=0 "
+    "mitigations=off random.trust_cpu=on oops=panic panic=-1 init_on_alloc=0 lsm=capability "
+    "audit=0 "
     "ipv6.disable=1 rcupdate.rcu_expedited=1 initcall_blacklist=load_system_certificate_list";
 
 }  // namespace
@@ -58,8 +61,8 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const LaunchRequest& request) {
   LaunchPlan plan{request.topology};
   const int cpus = plan.topology.num_cpus();
   if (request.bundle_bytes > kGuestBundleLimit) {
-    return absl::InvalidArgumentError(absl::StrCat("bundle: ", request.bundle_bytes,
-                                                   " bytes, more than ", kGuestBundleLimit));
+    return absl::InvalidArgumentError(
+        absl::StrCat("bundle: ", request.bundle_bytes, " bytes, more than ", kGuestBundleLimit));
   }
   if (request.memory_mb > kMaxMemoryMb) {
     return absl::InvalidArgumentError(
@@ -81,14 +84,13 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const LaunchRequest& request) {
   const uint64_t low_end = std::min(memory, kLowRamEnd);
   const uint64_t above = plan.window_size + request.boot_image_bytes + kTopReserve;
   if (above > low_end) {
-    return absl::InvalidArgumentError(absl::StrCat("boot image: ", request.boot_image_bytes,
-                                                   " bytes do not fit below 2 GiB"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("boot image: ", request.boot_image_bytes, " bytes do not fit below 2 GiB"));
   }
   plan.window_address = (low_end - above) / window::kAlignment * window::kAlignment;
-  plan.command_line = absl::StrFormat("%s memmap=%dK$%#x %s%#x,%#x", kFixedOptions,
-                                      plan.window_size / 1024, plan.window_address,
-                                      window::kCommandLineKey, plan.window_address,
-                                      plan.window_size);
+  plan.command_line = absl::StrFormat(
+      "%s memmap=%dK$%#x %s%#x,%#x", kFixedOptions, plan.window_size / 1024, plan.window_address,
+      window::kCommandLineKey, plan.window_address, plan.window_size);
   plan.icount_shift = std::max(0, 5 - static_cast<int>(std::lround(std::log2(cpus))));
   return plan;
 }

@@ -30,8 +30,8 @@ struct LaunchPlan {
 
   std::string command_line;
 
-  // tcg: one instruction takes 2^shift ns of virtual time. Chosen so that each of n busy vCPUs, which
-  // share that time, runs at about 31 MIPS.
+  // tcg: one instruction takes 2^shift ns of virtual time. Chosen so that each of n busy vCPUs,
+  // which share that time, runs at about 31 MIPS.
   int icount_shift = 0;
 };
 

@@ -34,7 +34,8 @@ LaunchRequest Request(int nodes, int llcs, int cores, int threads, uint32_t memo
 
 constexpr char kOptions[] =
     "console=ttyS0 quiet loglevel=4 cryptomgr.notests tsc=reliable no_timer_check nokaslr "
-    "mitigations=off random.trust_cpu=on oops=panic panic=0 init_on_alloc=0 lsm=capability audit=0 "
+    "mitigations=off random.trust_cpu=on oops=panic panic=-1 init_on_alloc=0 lsm=capability "
+    "audit=0 "
     "ipv6.disable=1 rcupdate.rcu_expedited=1 initcall_blacklist=load_system_certificate_list ";
 
 TEST(LaunchPlan, OfFourCpus) {
@@ -44,8 +45,8 @@ TEST(LaunchPlan, OfFourCpus) {
   EXPECT_EQ(plan->window_size, 4 * kMiB);
   EXPECT_EQ(plan->window_address, 502 * kMiB);  // 512 - 4 - 3 - 2, down to 2 MiB.
   EXPECT_EQ(plan->icount_shift, 3);
-  EXPECT_EQ(plan->command_line, std::string(kOptions) +
-                                    "memmap=4096K$0x1f600000 ktstr.window=0x1f600000,0x400000");
+  EXPECT_EQ(plan->command_line,
+            std::string(kOptions) + "memmap=4096K$0x1f600000 ktstr.window=0x1f600000,0x400000");
 }
 
 TEST(LaunchPlan, WindowStaysBelowTwoGiB) {
@@ -79,7 +80,8 @@ TEST(LaunchPlan, ShiftKeepsVcpuSpeed) {
 
 TEST(LaunchPlan, LimitsAreErrors) {
   LaunchRequest request = Request(1, 1, 1, 1, 16385);
-  EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()), HasSubstr("memory_mb: 16385"));
+  EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()),
+              HasSubstr("memory_mb: 16385"));
   request = Request(1, 1, 1, 1, 512);
   request.bundle_bytes = 1025 * kMiB;
   EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()), HasSubstr("bundle: "));
@@ -113,9 +115,11 @@ TEST(QemuArguments, OfOneNode) {
 TEST(QemuArguments, OfTwoNodes) {
   const LaunchPlan plan = *MakeLaunchPlan(Request(2, 4, 2, 2, 512));
   const std::string arguments = Arguments(plan, 7);
-  EXPECT_THAT(arguments, HasSubstr("-machine q35 -smp 16,sockets=2,dies=2,cores=2,threads=2 -m 512M"));
-  EXPECT_THAT(arguments, HasSubstr("-numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 "
-                                   "-numa cpu,node-id=1,socket-id=1 "));
+  EXPECT_THAT(arguments,
+              HasSubstr("-machine q35 -smp 16,sockets=2,dies=2,cores=2,threads=2 -m 512M"));
+  EXPECT_THAT(arguments,
+              HasSubstr("-numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 "
+                        "-numa cpu,node-id=1,socket-id=1 "));
   EXPECT_THAT(arguments, HasSubstr("id=ram1,size=268435456,mem-path=/proc/self/fd/9,share=on"));
 }
 
@@ -134,7 +138,8 @@ TEST(QemuVersion, IsParsed) {
 }
 
 TEST(QemuVersion, OthersAreRefused) {
-  EXPECT_THAT(std::string(qemu::ParseVersion("bash 5.2").status().message()), HasSubstr("bash 5.2"));
+  EXPECT_THAT(std::string(qemu::ParseVersion("bash 5.2").status().message()),
+              HasSubstr("bash 5.2"));
   EXPECT_FALSE(qemu::ParseVersion("").ok());
   EXPECT_THAT(std::string(qemu::ParseVersion("QEMU emulator version 6.2.0\n").status().message()),
               HasSubstr("too old"));

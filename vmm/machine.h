@@ -7,8 +7,8 @@
 // Life cycle: the factory makes the machine and lets the guest run. At a doorbell and at a panic
 // the guest stands still (kStopped) until Resume(). The destructor kills what is left.
 //
-// One thread, which multiplexes: it polls PollFds() beside its own descriptors, and calls NextEvent()
-// until there is none.
+// One thread, which multiplexes: it polls PollFds() beside its own descriptors, and calls
+// NextEvent() until there is none.
 
 #ifndef KTSTR_VMM_MACHINE_H_
 #define KTSTR_VMM_MACHINE_H_

@@ -47,8 +47,7 @@ class Process {
     absl::Duration started;
   };
 
-  absl::StatusOr<Launched> Launch(const v1::VmStart& start,
-                                  const std::vector<base::UniqueFd>& fds);
+  absl::StatusOr<Launched> Launch(const v1::VmStart& start, const std::vector<base::UniqueFd>& fds);
   absl::Status Follow(const v1::VmStart& start, Launched launched);
   absl::Status HandleControl(Session* session);
   absl::Status SendObservation(v1::Observation observation);
@@ -86,8 +85,7 @@ absl::StatusOr<uint64_t> SizeOf(const base::UniqueFd& fd, std::string_view what)
 }
 
 absl::Status Process::Run() {
-  KTSTR_ASSIGN_OR_RETURN(base::Packet packet,
-                         base::ReceivePacket(control_.get(), kStartTimeout));
+  KTSTR_ASSIGN_OR_RETURN(base::Packet packet, base::ReceivePacket(control_.get(), kStartTimeout));
   v1::VmRequest request;
   absl::StatusOr<Launched> launched =
       absl::InvalidArgumentError("ktstr-vm: the first message is no VmStart");

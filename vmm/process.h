@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ktstr-vm: one process, one virtual machine, one run. Speaks proto/ktstr/v1/vm.proto with the daemon
-// on a SOCK_SEQPACKET socket: a VmStart with its descriptors comes in, checked observations go out,
-// the last one a VmEnd; then it ends. A VmStop cancels; when the daemon is gone, so is the VM. It
-// trusts the daemon and nothing else: not the guest, not the images.
+// ktstr-vm: one process, one virtual machine, one run. Speaks proto/ktstr/v1/vm.proto with the
+// daemon on a SOCK_SEQPACKET socket: a VmStart with its descriptors comes in, checked observations
+// go out, the last one a VmEnd; then it ends. A VmStop cancels; when the daemon is gone, so is the
+// VM. It trusts the daemon and nothing else: not the guest, not the images.
 //
 // One thread: an event loop over the control socket, the engine and, every 20 ms, the ring.
 

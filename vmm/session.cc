@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
@@ -63,7 +64,7 @@ absl::Status Session::HandleEvent(const MachineEvent& event) {
     case MachineEvent::Kind::kShutdown:
       KTSTR_RETURN_IF_ERROR(DrainRing());
       if (!end_.has_value()) {
-        Finish(v1::VmEnd::EARLY_POWER_OFF, "the guest powered off or reset before it was done");
+        Finish(v1::VmEnd::EARLY_POWER_OFF, "the guest powered off before it was done");
       }
       return absl::OkStatus();
     case MachineEvent::Kind::kEnded:
@@ -146,8 +147,8 @@ void Session::NoteTimes(const v1::Observation& observation) {
     last_stage_ = std::max(last_stage_, observation.stage().stage());
     if (observation.stage().stage() == v1::READY && !ready_.has_value()) {
       ready_ = options_.clock->Monotonic();
-      options_.progress(absl::StrFormat("guest ready after %.1f s",
-                                        absl::ToDoubleSeconds(*ready_ - started_)));
+      options_.progress(
+          absl::StrFormat("guest ready after %.1f s", absl::ToDoubleSeconds(*ready_ - started_)));
     }
   }
   if (!observation.has_step_mark()) return;
@@ -196,8 +197,13 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   if (v1::Stage_IsValid(claimed)) {
     last_stage_ = std::max(last_stage_, static_cast<v1::Stage>(claimed));
   }
+  // A panicked kernel resets the machine: only its last words tell that from a power-off.
+  const std::string panic = PanicLine(console);
+  if (cause == v1::VmEnd::EARLY_POWER_OFF && absl::StartsWith(panic, "Kernel panic")) {
+    cause = v1::VmEnd::PANIC;
+  }
   if (cause == v1::VmEnd::PANIC) {
-    detail = PanicLine(console);
+    detail = panic;
     if (detail.empty()) detail = "the guest stopped at its panic port and gave no reason";
     if (IsEmulationFault(console)) {
       cause = v1::VmEnd::ENGINE_FAILED;

@@ -25,7 +25,7 @@ namespace ktstr::vmm {
 class Session {
  public:
   struct Options {
-    absl::Duration timeout;        // Of the host, from now.
+    absl::Duration timeout;  // Of the host, from now.
     bool take_digest = false;
     // A checked observation. An error means that nobody listens any more.
     std::function<absl::Status(v1::Observation)> observe;

@@ -111,7 +111,7 @@ class VmTest : public ::testing::Test {
     return driver;
   }
   Outcome Execute(const v1::VmRequest& request, const base::UniqueFd& image,
-              const base::UniqueFd& bundle) {
+                  const base::UniqueFd& bundle) {
     Outcome run;
     auto driver = Launch(request, image, bundle);
     EXPECT_TRUE(driver.ok()) << driver.status();
@@ -179,9 +179,9 @@ TEST_F(VmTest, NumaNodesAndTheirMemoryRepeatToo) {
 
 TEST_F(VmTest, PanicHasTheKernelsWords) {
   const Outcome run = Execute(Request(), HostileImage(), Fault("return"));
-  EXPECT_EQ(run.end.cause(), v1::VmEnd::PANIC);
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::PANIC) << run.end.DebugString();
   EXPECT_THAT(run.end.detail(), HasSubstr("Kernel panic - not syncing: Attempted to kill init!"));
-  EXPECT_THAT(run.end.console_tail(), HasSubstr("Kernel panic"));
+  EXPECT_THAT(run.end.console_tail(), HasSubstr("Kernel Offset: disabled"));  // Its last line.
 }
 
 TEST_F(VmTest, ConsoleFloodEndsTheRun) {
@@ -270,7 +270,7 @@ TEST_F(VmTest, KilledEngineIsReported) {
   ASSERT_TRUE(end.ok());
   EXPECT_EQ(end->cause(), v1::VmEnd::ENGINE_FAILED);
   EXPECT_THAT(end->detail(), HasSubstr("killed by signal 9"));
-  EXPECT_EQ(end->last_stage(), v1::READY);
+  EXPECT_GE(end->last_stage(), v1::READY);
 }
 
 }  // namespace

@@ -114,8 +114,8 @@ absl::StatusOr<std::optional<WindowFrame>> Window::ReadFrame() {
   FrameHeader header;
   CopyFromRing(position_, &header, sizeof(header));
   if (header.magic != window::kFrameMagic) {
-    return bad(absl::StrFormat("magic %#010x instead of %#010x", header.magic,
-                               window::kFrameMagic));
+    return bad(
+        absl::StrFormat("magic %#010x instead of %#010x", header.magic, window::kFrameMagic));
   }
   if (header.length == 0 || header.length > window::kMaxFramePayload) {
     return bad(absl::StrCat("length ", header.length, " is not in 1..", window::kMaxFramePayload));

@@ -65,10 +65,10 @@ class Window {
   absl::Span<uint8_t> memory_;
   uint64_t bundle_offset_;
   uint64_t bundle_size_;
-  uint64_t position_ = 0;       // Next byte to read; the guest cannot reach it.
-  uint64_t last_head_ = 0;      // Highest head seen.
+  uint64_t position_ = 0;   // Next byte to read; the guest cannot reach it.
+  uint64_t last_head_ = 0;  // Highest head seen.
   uint64_t next_sequence_ = 0;
-  absl::Status broken_;         // First rule that the guest broke.
+  absl::Status broken_;  // First rule that the guest broke.
 };
 
 }  // namespace ktstr::vmm

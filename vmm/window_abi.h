@@ -1,31 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The window: a piece of guest RAM that the guest kernel leaves alone, shared by the VM process and the agent.
-// The only channel between them besides the console. Included by both sides; C-compatible layout, little endian.
+// The window: a piece of guest RAM that the guest kernel leaves alone, shared by the VM process and
+// the agent. The only channel between them besides the console. Included by both sides;
+// C-compatible layout, little endian.
 //
 //   window base (physical address and size on the guest command line: ktstr.window=0xADDR,0xSIZE)
 //   +----------------------------+ 0
-//   | WindowHeader (4096 bytes)  |  host-written words, then guest-written words, a cache line apart
+//   | WindowHeader (4096 bytes)  |  host-written words, then guest-written words, a cache line
+//   apart
 //   +----------------------------+ kRingOffset = 4096
 //   | ring, ring_size bytes      |  guest -> host, frames
 //   +----------------------------+ bundle_offset (2 MiB aligned)
-//   | bundle, bundle_size bytes  |  host -> guest, a cpio archive (newc), written before the guest goes on
+//   | bundle, bundle_size bytes  |  host -> guest, a cpio archive (newc), written before the guest
+//   goes on
 //   +----------------------------+ window size
 //
-// Ring: byte positions `head` (guest) and `tail` (host) only grow; position p is at ring[p % ring_size]. Frames are
-// 8-byte aligned and may wrap at the end of the ring. Guest: one producer lock; copies the frame, then publishes `head`
-// with release order. Host: loads `head` with acquire order at any time, reads without writing anything, and keeps
-// its own read position.
+// Ring: byte positions `head` (guest) and `tail` (host) only grow; position p is at ring[p %
+// ring_size]. Frames are 8-byte aligned and may wrap at the end of the ring. Guest: one producer
+// lock; copies the frame, then publishes `head` with release order. Host: loads `head` with acquire
+// order at any time, reads without writing anything, and keeps its own read position.
 //
-// `tail` moves only while the guest stands still at a doorbell, a definite instruction. So how fast the host reads never
-// reaches the guest, and runs stay equal bit for bit. When the ring is full the guest rings kDoorbellRingFull, the
-// host reads everything, sets `tail` and lets the guest go on.
+// `tail` moves only while the guest stands still at a doorbell, a definite instruction. So how fast
+// the host reads never reaches the guest, and runs stay equal bit for bit. When the ring is full
+// the guest rings kDoorbellRingFull, the host reads everything, sets `tail` and lets the guest go
+// on.
 //
-// Doorbell: the agent stores the reason in `doorbell`, then writes kPvpanicPanicked to I/O port kPvpanicPort; the machine
-// stops there. A stop with `doorbell` == 0 is the kernel's own panic notifier. The host clears the word before it resumes.
+// Doorbell: the agent stores the reason in `doorbell`, then writes kPvpanicPanicked to I/O port
+// kPvpanicPort; the machine stops there. A stop with `doorbell` == 0 is the kernel's own panic
+// notifier. The host clears the word before it resumes.
 //
-// Compatibility: both sides come from one build and check `magic` and `version`; any change of layout raises kVersion.
-// Everything the guest writes is hostile until checked: head, lengths, types, CRCs.
+// Compatibility: both sides come from one build and check `magic` and `version`; any change of
+// layout raises kVersion. Everything the guest writes is hostile until checked: head, lengths,
+// types, CRCs.
 
 #ifndef KTSTR_VMM_WINDOW_ABI_H_
 #define KTSTR_VMM_WINDOW_ABI_H_
@@ -49,10 +55,12 @@ inline constexpr uint8_t kPvpanicPanicked = 1;
 inline constexpr uint32_t kDoorbellNone = 0;
 inline constexpr uint32_t kDoorbellReady = 1;     // Agent is ready; the place of a snapshot.
 inline constexpr uint32_t kDoorbellRingFull = 2;  // Host must empty the ring.
-inline constexpr uint32_t kDoorbellDone = 3;      // Everything is written; the place of the memory digest.
+inline constexpr uint32_t kDoorbellDone =
+    3;  // Everything is written; the place of the memory digest.
 
-// Bits of WindowHeader::flags. Ready is rung only when asked for: a snapshot needs the stop, but the emulator does not
-// resume at one definite place in its order of vCPUs, so that a run with a stop in it may take one of two courses.
+// Bits of WindowHeader::flags. Ready is rung only when asked for: a snapshot needs the stop, but
+// the emulator does not resume at one definite place in its order of vCPUs, so that a run with a
+// stop in it may take one of two courses.
 inline constexpr uint32_t kFlagStopAtReady = 1;
 
 struct WindowHeader {
@@ -67,13 +75,13 @@ struct WindowHeader {
   uint32_t flags;          // 48: kFlag* bits
   uint32_t reserved0[3];
   // Written by the host at doorbells only.
-  uint64_t tail;           // 64
+  uint64_t tail;  // 64
   uint64_t reserved1[7];
   // Written by the guest.
-  uint64_t head;           // 128
-  uint32_t doorbell;       // 136
-  uint32_t stage;          // 140: v1::Stage last reached
-  uint64_t full_waits;     // 144
+  uint64_t head;        // 128
+  uint32_t doorbell;    // 136
+  uint32_t stage;       // 140: v1::Stage last reached
+  uint64_t full_waits;  // 144
   uint64_t reserved2[5];
 };
 static_assert(sizeof(WindowHeader) == 192);
@@ -84,11 +92,11 @@ static_assert(offsetof(WindowHeader, stage) == 140);
 
 // Precedes each payload. A frame takes sizeof(FrameHeader) + length bytes, rounded up to 8.
 struct FrameHeader {
-  uint32_t magic;          // kFrameMagic
-  uint32_t length;         // Payload bytes, 1 to kMaxFramePayload.
-  uint32_t type;           // kFrameObservation
-  uint32_t crc32c;         // CRC-32C (Castagnoli) over this header with crc32c = 0, then the payload.
-  uint64_t sequence;       // From 0, no gaps.
+  uint32_t magic;     // kFrameMagic
+  uint32_t length;    // Payload bytes, 1 to kMaxFramePayload.
+  uint32_t type;      // kFrameObservation
+  uint32_t crc32c;    // CRC-32C (Castagnoli) over this header with crc32c = 0, then the payload.
+  uint64_t sequence;  // From 0, no gaps.
   uint64_t guest_time_ns;  // CLOCK_MONOTONIC
 };
 static_assert(sizeof(FrameHeader) == 32);
@@ -98,7 +106,9 @@ inline constexpr uint32_t kFrameObservation = 1;      // Payload: serialized kts
 inline constexpr uint32_t kMaxFramePayload = 48 << 10;
 
 // Bytes of ring that a frame with this payload occupies.
-constexpr uint64_t FrameSpan(uint64_t payload) { return (sizeof(FrameHeader) + payload + 7) & ~uint64_t{7}; }
+constexpr uint64_t FrameSpan(uint64_t payload) {
+  return (sizeof(FrameHeader) + payload + 7) & ~uint64_t{7};
+}
 
 }  // namespace ktstr::window
 

@@ -18,10 +18,9 @@ void AddTopology(const LaunchPlan& plan, std::vector<std::string>* args) {
   const scenario::Topology& topology = plan.topology;
   const int nodes = topology.numa_nodes();
   args->push_back("-smp");
-  args->push_back(absl::StrCat(topology.num_cpus(), ",sockets=", nodes,
-                               ",dies=", topology.llcs() / nodes,
-                               ",cores=", topology.cores_per_llc(),
-                               ",threads=", topology.threads_per_core()));
+  args->push_back(
+      absl::StrCat(topology.num_cpus(), ",sockets=", nodes, ",dies=", topology.llcs() / nodes,
+                   ",cores=", topology.cores_per_llc(), ",threads=", topology.threads_per_core()));
   args->push_back("-m");
   args->push_back(absl::StrCat(plan.memory_bytes() >> 20, "M"));
   const bool numa = nodes > 1;
@@ -60,32 +59,40 @@ absl::StatusOr<Version> ParseVersion(std::string_view output) {
 }
 
 std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version) {
-  // Only an Intel guest sees dies as LLCs. From version 10 on QEMU aborts with several dies when the
-  // highest CPUID leaf is not named.
+  // Only an Intel guest sees dies as LLCs. From version 10 on QEMU aborts with several dies when
+  // the highest CPUID leaf is not named.
   std::string cpu = "max,vendor=GenuineIntel,-rdrand,-rdseed";
   if (version.major >= 10) cpu += ",level=0x1b";
   std::vector<std::string> args = {
-      "-nodefaults",
-      "-no-user-config",
-      "-display", "none",
-      "-accel", "tcg,thread=single",
-      "-icount", absl::StrCat("shift=", plan.icount_shift, ",sleep=off"),
-      "-rtc", "base=2026-01-01,clock=vm",
-      "-cpu", cpu,
-      "-machine", plan.topology.numa_nodes() > 1 ? "q35" : "q35,memory-backend=ram0",
+      "-nodefaults", "-no-user-config",
+      "-display",    "none",
+      "-accel",      "tcg,thread=single",
+      "-icount",     absl::StrCat("shift=", plan.icount_shift, ",sleep=off"),
+      "-rtc",        "base=2026-01-01,clock=vm",
+      "-cpu",        cpu,
+      "-machine",    plan.topology.numa_nodes() > 1 ? "q35" : "q35,memory-backend=ram0",
   };
   AddTopology(plan, &args);
   const std::vector<std::string> rest = {
-      "-kernel", FdPath(kKernelFd),
-      "-initrd", FdPath(kBootImageFd),
-      "-append", plan.command_line,
-      "-device", "pvpanic",
-      "-action", "panic=pause",
+      "-kernel",
+      FdPath(kKernelFd),
+      "-initrd",
+      FdPath(kBootImageFd),
+      "-append",
+      plan.command_line,
+      "-device",
+      "pvpanic",
+      "-action",
+      "panic=pause",
       "-no-reboot",
-      "-chardev", absl::StrCat("file,id=console,path=", FdPath(kConsoleFd)),
-      "-serial", "chardev:console",
-      "-chardev", absl::StrCat("socket,id=qmp,fd=", kQmpFd),
-      "-mon", "chardev=qmp,mode=control",
+      "-chardev",
+      absl::StrCat("file,id=console,path=", FdPath(kConsoleFd)),
+      "-serial",
+      "chardev:console",
+      "-chardev",
+      absl::StrCat("socket,id=qmp,fd=", kQmpFd),
+      "-mon",
+      "chardev=qmp,mode=control",
       "-S",
   };
   args.insert(args.end(), rest.begin(), rest.end());

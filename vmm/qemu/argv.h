@@ -30,8 +30,8 @@ struct Version {
   std::string text;  // "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
 };
 
-// From the first line of `qemu-system-x86_64 -version`. FailedPrecondition when it is not QEMU's, or
-// older than 7.2.
+// From the first line of `qemu-system-x86_64 -version`. FailedPrecondition when it is not QEMU's,
+// or older than 7.2.
 absl::StatusOr<Version> ParseVersion(std::string_view output);
 
 // Arguments after argv[0]. The guest does not run before QMP `cont`: a QMP command that arrives

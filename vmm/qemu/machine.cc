@@ -35,8 +35,7 @@ std::string EngineText(const Console& output, const std::string& program_path) {
   if (!raw.ok()) return {};
   if (raw->size() > kMaxEngineOutput) raw->erase(0, raw->size() - kMaxEngineOutput);
   std::string text = absl::StrReplaceAll(
-      base::PrintableTail(*raw, 50),
-      {{ProgramPath(), base::ToAbsl(base::Basename(program_path))}});
+      base::PrintableTail(*raw, 50), {{ProgramPath(), base::ToAbsl(base::Basename(program_path))}});
   return std::string(absl::StripAsciiWhitespace(text));
 }
 
@@ -154,9 +153,9 @@ absl::StatusOr<Version> QueryVersion(const BootFiles& files) {
                                      " cannot be executed: ", result.status().message()));
   }
   if (!result->status.Success()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("engine program ", files.program_path, " -version ",
-                     result->status.ToString(), ": ", base::PrintableTail(result->err, 5)));
+    return absl::FailedPreconditionError(absl::StrCat("engine program ", files.program_path,
+                                                      " -version ", result->status.ToString(), ": ",
+                                                      base::PrintableTail(result->err, 5)));
   }
   absl::StatusOr<Version> version = ParseVersion(result->out);
   return version.ok() ? version
@@ -196,9 +195,8 @@ absl::StatusOr<std::unique_ptr<Machine>> Boot(const LaunchPlan& plan, const Boot
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
   theirs.Reset();
 
-  auto machine = std::make_unique<QemuMachine>(std::move(child), std::move(qmp),
-                                               std::move(console), std::move(output),
-                                               files.program_path, version.text,
+  auto machine = std::make_unique<QemuMachine>(std::move(child), std::move(qmp), std::move(console),
+                                               std::move(output), files.program_path, version.text,
                                                std::move(memory));
   if (absl::Status started = machine->Start(); !started.ok()) {
     machine->Stop(absl::Seconds(1));

@@ -21,9 +21,9 @@ namespace ktstr::vmm::qemu {
 
 // Open files of a launch; borrowed during the call.
 struct BootFiles {
-  int kernel = -1;      // vmlinux, ELF with a PVH entry.
-  int boot_image = -1;  // initramfs
-  int program = -1;     // qemu-system-x86_64, executed through this descriptor.
+  int kernel = -1;           // vmlinux, ELF with a PVH entry.
+  int boot_image = -1;       // initramfs
+  int program = -1;          // qemu-system-x86_64, executed through this descriptor.
   std::string program_path;  // For messages.
 };
 

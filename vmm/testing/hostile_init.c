@@ -12,11 +12,11 @@
 #include <sys/reboot.h>
 #include <unistd.h>
 
-static volatile uint8_t *window;
+static volatile uint8_t* window;
 static unsigned long window_size;
 
 static void Doorbell(uint32_t reason) {
-  *(volatile uint32_t *)(window + 136) = reason;
+  *(volatile uint32_t*)(window + 136) = reason;
   ioperm(0x505, 1, 1);
   outb(1, 0x505);
 }
@@ -26,7 +26,7 @@ static void MapWindow(void) {
   unsigned long address = 0;
   int fd = open("/proc/cmdline", O_RDONLY);
   if (fd < 0 || read(fd, line, sizeof(line) - 1) < 0) return;
-  const char *at = strstr(line, "ktstr.window=");
+  const char* at = strstr(line, "ktstr.window=");
   if (!at || sscanf(at, "ktstr.window=%lx,%lx", &address, &window_size) != 2) return;
   int mem = open("/dev/mem", O_RDWR);
   window = mmap(0, window_size, PROT_READ | PROT_WRITE, MAP_SHARED, mem, (off_t)address);
@@ -46,12 +46,12 @@ int main(void) {
   mount("devtmpfs", "/dev", "devtmpfs", 0, "");
   MapWindow();
   if (!window || window == MAP_FAILED) return 9;
-  const char *fault = (const char *)window + (2 << 20);
+  const char* fault = (const char*)window + (2 << 20);
   if (!strncmp(fault, "return", 6)) return 0;
   if (!strncmp(fault, "console", 7)) FloodConsole();
   if (!strncmp(fault, "ring", 4)) {
     for (unsigned i = 4096; i < 8192; ++i) window[i] = (uint8_t)(i * 131);
-    *(volatile uint64_t *)(window + 128) = 4096;
+    *(volatile uint64_t*)(window + 128) = 4096;
     for (;;) pause();
   }
   if (!strncmp(fault, "doorbell", 8)) Doorbell(77);

@@ -29,8 +29,8 @@ class RingWriter {
     frame.type = window::kFrameObservation;
     frame.sequence = sequence_;
     frame.guest_time_ns = guest_time_ns;
-    frame.crc32c = base::Crc32c(payload.data(), payload.size(),
-                                base::Crc32c(&frame, sizeof(frame)));
+    frame.crc32c =
+        base::Crc32c(payload.data(), payload.size(), base::Crc32c(&frame, sizeof(frame)));
     return frame;
   }
   void Write(std::string_view payload, uint64_t guest_time_ns = 0) {

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/session.h"
+
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "vmm/digest.h"
+#include "vmm/process.h"
+#include "vmm/testing/fake_machine.h"
+#include "vmm/testing/ring_writer.h"
+
+namespace ktstr::vmm {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SessionTest : public ::testing::Test {
+ protected:
+  SessionTest() {
+    absl::Span<uint8_t> memory = *machine_.Memory().At(0, WindowSize(0));
+    Session::Options options;
+    options.timeout = absl::Seconds(10);
+    options.take_digest = true;
+    options.observe = [this](v1::Observation o) {
+      observations_.push_back(std::move(o));
+      return listener_;
+    };
+    options.progress = [](std::string) {};
+    options.clock = &clock_;
+    session_.emplace(&machine_, *Window::Create(memory, 0), clock_.Monotonic(), options);
+  }
+
+  testing::RingWriter Guest() { return testing::RingWriter(machine_.Memory().At(0, 1)->data()); }
+  bool Step() {
+    auto ended = session_->Step();
+    EXPECT_TRUE(ended.ok()) << ended.status();
+    return ended.ok() && *ended;
+  }
+  void Ring(uint32_t doorbell) {
+    Guest().header()->doorbell = doorbell;
+    machine_.events.push_back({MachineEvent::Kind::kStopped, {}});
+  }
+  void Print(const std::string& text) {
+    ASSERT_TRUE(base::WriteAll(machine_.GuestConsole().fd(), text, "console").ok());
+  }
+  void ExpectEnd(v1::VmEnd::Cause cause, const std::string& detail) {
+    ASSERT_TRUE(Step());
+    EXPECT_EQ(session_->end().cause(), cause) << session_->end().DebugString();
+    EXPECT_THAT(session_->end().detail(), HasSubstr(detail));
+    EXPECT_EQ(machine_.stops, 1);
+    EXPECT_TRUE(Step());  // Once is for ever.
+    EXPECT_EQ(machine_.stops, 1);
+  }
+  static std::string Mark(v1::StepMark::Edge edge) {
+    v1::Observation o;
+    o.mutable_step_mark()->set_edge(edge);
+    return o.SerializeAsString();
+  }
+
+  testing::FakeMachine machine_{4 << 20};
+  base::FakeClock clock_{absl::UnixEpoch()};
+  absl::Status listener_;
+  std::vector<v1::Observation> observations_;
+  std::optional<Session> session_;
+};
+
+TEST_F(SessionTest, WholeRunWithItsTimes) {
+  testing::RingWriter guest = Guest();
+  EXPECT_FALSE(Step());
+  clock_.Advance(absl::Seconds(1));
+  v1::Observation ready;
+  ready.mutable_stage()->set_stage(v1::READY);
+  guest.Write(ready.SerializeAsString());
+  EXPECT_FALSE(Step());
+  clock_.Advance(absl::Seconds(2));
+  guest.Write(Mark(v1::StepMark::BEGIN), 77);
+  EXPECT_FALSE(Step());
+  clock_.Advance(absl::Seconds(3));
+  guest.Write(Mark(v1::StepMark::END));
+  EXPECT_FALSE(Step());
+  clock_.Advance(absl::Seconds(1));
+  guest.header()->stage = v1::DONE;
+  Ring(window::kDoorbellDone);
+  const std::string digest = *DigestOf(machine_.Memory());
+  ExpectEnd(v1::VmEnd::DONE, "");
+  const v1::VmEnd& end = session_->end();
+  EXPECT_EQ(end.last_stage(), v1::DONE);
+  EXPECT_EQ(end.guest_digest(), digest);
+  EXPECT_EQ(end.engine_version(), "FAKE 1.0");
+  EXPECT_EQ(end.host_boot_ns(), 1000000000u);
+  EXPECT_EQ(end.host_attach_ns(), 2000000000u);
+  EXPECT_EQ(end.host_scenario_ns(), 3000000000u);
+  EXPECT_EQ(end.host_teardown_ns(), 1000000000u);
+  ASSERT_EQ(observations_.size(), 3u);
+  EXPECT_EQ(observations_[1].guest_time_ns(), 77u);
+}
+
+TEST_F(SessionTest, FullRingIsEmptiedAndGivenBack) {
+  testing::RingWriter guest = Guest();
+  guest.Write(Mark(v1::StepMark::BEGIN));
+  Ring(window::kDoorbellRingFull);
+  EXPECT_FALSE(Step());
+  EXPECT_EQ(observations_.size(), 1u);
+  EXPECT_EQ(guest.header()->tail, guest.header()->head);
+  EXPECT_EQ(machine_.resumes, 1);
+}
+
+TEST_F(SessionTest, StopAtReadyGoesOnOnce) {
+  Ring(window::kDoorbellReady);
+  EXPECT_FALSE(Step());
+  EXPECT_EQ(machine_.resumes, 1);
+  EXPECT_EQ(Guest().header()->doorbell, window::kDoorbellNone);
+  Ring(window::kDoorbellReady);
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "twice");
+}
+
+TEST_F(SessionTest, PanicByItsNotifier) {
+  Print("[    2.0] Kernel panic - not syncing: sysrq triggered crash\n");
+  Ring(window::kDoorbellNone);
+  ExpectEnd(v1::VmEnd::PANIC, "Kernel panic - not syncing: sysrq triggered crash");
+}
+
+TEST_F(SessionTest, PanicByReset) {
+  Print("[    2.0] Kernel panic - not syncing: Fatal exception\n");
+  machine_.events.push_back({MachineEvent::Kind::kShutdown, "SHUTDOWN"});
+  ExpectEnd(v1::VmEnd::PANIC, "Kernel panic - not syncing: Fatal exception");
+}
+
+TEST_F(SessionTest, EmulationFaultIsTheEngines) {
+  Print("[    2.0] Oops: int3: 0000 [#1]\n[    2.1] Kernel panic - not syncing: Fatal exception\n");
+  machine_.events.push_back({MachineEvent::Kind::kShutdown, "SHUTDOWN"});
+  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "corrupted kernel text");
+}
+
+TEST_F(SessionTest, EarlyPowerOffCarriesTheAgentsReason) {
+  Print("ktstr-agent: stage INIT_STARTED\nktstr-agent: error: /dev/mem: no such file\n");
+  machine_.events.push_back({MachineEvent::Kind::kShutdown, "SHUTDOWN"});
+  ExpectEnd(v1::VmEnd::EARLY_POWER_OFF, "the agent said: /dev/mem: no such file");
+  EXPECT_EQ(session_->end().last_stage(), v1::INIT_STARTED);
+}
+
+TEST_F(SessionTest, EngineLostHasItsWords) {
+  machine_.output = "qemu: cannot allocate memory";
+  machine_.events.push_back({MachineEvent::Kind::kEnded, "exited with 1"});
+  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "the engine exited with 1: qemu: cannot allocate memory");
+}
+
+TEST_F(SessionTest, EngineThatBreaksItsProtocolIsLost) {
+  machine_.broken = absl::InvalidArgumentError("QMP: not a message");
+  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "QMP: not a message");
+}
+
+TEST_F(SessionTest, TimeLimit) {
+  clock_.Advance(absl::Seconds(9));
+  EXPECT_FALSE(Step());
+  clock_.Advance(absl::Seconds(1));
+  ExpectEnd(v1::VmEnd::TIMEOUT, "time limit of 10s");
+}
+
+TEST_F(SessionTest, FramesBeforeADeathAreKept) {
+  Guest().Write(Mark(v1::StepMark::BEGIN));
+  machine_.events.push_back({MachineEvent::Kind::kEnded, "killed by signal 9"});
+  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "signal 9");
+  EXPECT_EQ(observations_.size(), 1u);
+}
+
+TEST_F(SessionTest, ConsoleFlood) {
+  ASSERT_EQ(ftruncate(machine_.GuestConsole().fd(), Console::kCap + 1), 0);
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "console flood: more than 4 MiB");
+  EXPECT_TRUE(session_->end().console_truncated());
+}
+
+TEST_F(SessionTest, EngineKilledByItsFileSizeLimitIsTheGuestsFlood) {
+  ASSERT_EQ(ftruncate(machine_.GuestConsole().fd(), Console::kHardLimit), 0);
+  machine_.events.push_back({MachineEvent::Kind::kEnded, "killed by signal 25"});
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "console flood");
+}
+
+TEST_F(SessionTest, RingFlood) {
+  testing::RingWriter guest = Guest();
+  v1::Observation o;
+  o.mutable_scheduler_output()->set_data(std::string(40000, 'x'));
+  const std::string payload = o.SerializeAsString();
+  const uint64_t span = window::FrameSpan(payload.size());
+  bool ended = false;
+  for (uint64_t sent = 0; !ended && sent < 2 * kMaxRingBytes;) {
+    for (int i = 0; i < 40; ++i, sent += span) guest.Write(payload);
+    ended = Step();
+  }
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "ring flood: more than 64 MiB");
+}
+
+TEST_F(SessionTest, GarbageInAFrame) {
+  Guest().Write("\xff\xff\xff");
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "frame 0 holds no valid observation");
+}
+
+TEST_F(SessionTest, GuestCannotPlayTheHost) {
+  v1::Observation o;
+  o.mutable_vm_end()->set_cause(v1::VmEnd::DONE);
+  Guest().Write(o.SerializeAsString());
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "pretends to come from the host");
+  EXPECT_TRUE(observations_.empty());
+}
+
+TEST_F(SessionTest, GarbageInTheHeader) {
+  Guest().header()->head = ~uint64_t{0};
+  Guest().header()->stage = 4000000000U;
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "more than one ring ahead");
+  EXPECT_EQ(session_->end().last_stage(), v1::STAGE_UNSPECIFIED);
+}
+
+TEST_F(SessionTest, WrongDoorbell) {
+  Ring(4);
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "unknown doorbell 4");
+}
+
+TEST_F(SessionTest, CancelledOnce) {
+  session_->Cancel("Ctrl-C");
+  session_->Cancel("again");
+  ExpectEnd(v1::VmEnd::CANCELLED, "Ctrl-C");
+}
+
+TEST_F(SessionTest, ListenerGoneIsAnError) {
+  listener_ = absl::UnavailableError("the peer is gone");
+  Guest().Write(Mark(v1::StepMark::BEGIN));
+  EXPECT_TRUE(absl::IsUnavailable(session_->Step().status()));
+}
+
+TEST_F(SessionTest, BinaryConsoleBecomesText) {
+  Print("good\n\xff\x1b[31mred\n" + std::string(100000, 'y'));
+  session_->Cancel("x");
+  ExpectEnd(v1::VmEnd::CANCELLED, "x");
+  EXPECT_LT(session_->end().console_tail().size(), size_t{64} << 10);
+}
+
+}  // namespace
+}  // namespace ktstr::vmm

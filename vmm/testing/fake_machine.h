@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A Machine without an engine: the test plays guest and engine. Events come from a queue.
+
+#ifndef KTSTR_VMM_TESTING_FAKE_MACHINE_H_
+#define KTSTR_VMM_TESTING_FAKE_MACHINE_H_
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vmm/machine.h"
+
+namespace ktstr::vmm::testing {
+
+class FakeMachine : public Machine {
+ public:
+  explicit FakeMachine(uint64_t memory_bytes)
+      : memory_(*GuestMemory::Create({memory_bytes})), console_(*Console::Create()) {}
+
+  std::vector<int> PollFds() const override { return {}; }
+  absl::StatusOr<std::optional<MachineEvent>> NextEvent() override {
+    if (!broken.ok()) return broken;
+    if (events.empty()) return std::optional<MachineEvent>();
+    MachineEvent event = std::move(events.front());
+    events.pop_front();
+    return std::optional<MachineEvent>(std::move(event));
+  }
+  absl::Status Resume() override {
+    ++resumes;
+    return absl::OkStatus();
+  }
+  void Stop(absl::Duration) override { ++stops; }
+  GuestMemory& Memory() override { return *memory_; }
+  const Console& GuestConsole() const override { return console_; }
+  std::string EngineOutput() override { return output; }
+  const std::string& EngineVersion() const override { return version; }
+
+  std::deque<MachineEvent> events;
+  absl::Status broken;
+  std::string output;
+  std::string version = "FAKE 1.0";
+  int resumes = 0;
+  int stops = 0;
+
+ private:
+  std::unique_ptr<GuestMemory> memory_;
+  Console console_;
+};
+
+}  // namespace ktstr::vmm::testing
+
+#endif  // KTSTR_VMM_TESTING_FAKE_MACHINE_H_
