@@ -3,6 +3,7 @@
 // How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own
 // reason.
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/file.h"
@@ -56,9 +58,18 @@ std::string LastLine(const std::string& output, absl::string_view prefix) {
 }
 
 // The kernel's words: what the agent read in the kernel log, else what the scheduler printed of its
-// exit record.
+// exit record. Lines that begin with a space are the kernel's backtrace; it stays in the log.
 std::string KernelReason(const Facts& facts) {
-  const std::string detail = OneLine(facts.death->detail());
+  std::vector<absl::string_view> lines;
+  for (absl::string_view line : absl::StrSplit(facts.death->detail(), '\n')) {
+    if (line.empty() || line[0] == ' ') continue;
+    // "sched_ext: NAME: " of the lines after the first says nothing new.
+    if (!lines.empty() && absl::ConsumePrefix(&line, "sched_ext: ")) {
+      line = line.substr(std::min(line.size(), line.find(": ") + 2));
+    }
+    lines.push_back(line);
+  }
+  const std::string detail = OneLine(absl::StrJoin(lines, "; "));
   return detail.empty() ? LastLine(facts.scheduler_output, "EXIT:") : detail;
 }
 
