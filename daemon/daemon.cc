@@ -27,7 +27,8 @@ constexpr size_t kMaxConfigBytes = size_t{2} << 20;
 
 // What a cache that cannot be written looks like to the user.
 absl::Status CacheError(absl::Status status, const std::string& cache_dir) {
-  if (absl::IsPermissionDenied(status) || absl::IsFailedPrecondition(status)) {
+  if (absl::IsPermissionDenied(status) || absl::IsFailedPrecondition(status) ||
+      absl::IsNotFound(status)) {
     return absl::FailedPreconditionError(
         absl::StrCat("cache directory ", cache_dir, " cannot be used: ", status.message(),
                      ". It must be writable by the user; KTSTR_CACHE_DIR names another one"));

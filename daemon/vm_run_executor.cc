@@ -233,6 +233,10 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   *outcome.observations.mutable_scenario() = job.spec.scenario();
   if (course.kernel.has_value()) {
     record.mutable_variant()->set_kernel(course.kernel->metadata.key());
+    // "The newest one" may be another kernel when the run is repeated.
+    if (job.spec.kernel().empty() && !record.reproduce().empty()) {
+      absl::StrAppend(record.mutable_reproduce(), " --kernel ", course.kernel->metadata.key());
+    }
     WriteRecordFile(job, reporter, course, record);
   }
   for (v1::Observation& observation : course.observations) {

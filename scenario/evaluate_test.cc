@@ -367,18 +367,15 @@ TEST(SchedulerDied, EjectedWithTheKernelsReason) {
 TEST(SchedulerDied, TheKernelsBacktraceStaysOutOfTheMessage) {
   const v1::Judgement judgement = Judge(
       {kEnabled, kBegin0,
-       Exit(
-           "cause: EJECTED was_enabled: true during_steps: true steps_total: 2 scenario_time_ns: "
-           "1000000000 detail: 'sched_ext: BPF scheduler \\" x\\" disabled (runnable task stall)\\n"
-                                                                "sched_ext: x: watchdog failed to "
-                                                                "check in for 1.004s\\n   "
-                                                                "scx_tick+0xa4/0xb0'"),
+       Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 scenario_time_ns: "
+            "1000000000 detail: 'sched_ext: BPF scheduler x disabled (runnable task stall)\\n"
+            "sched_ext: x: watchdog failed to check in for 1.004s\\n   scx_tick+0xa4/0xb0'"),
        Report(0), Report(1), kDone});
   EXPECT_THAT(
       Lines(judgement),
       ElementsAre("SCHEDULER_DIED scheduler: scheduler was ejected by the kernel during the "
                   "workload, in step 1 of 2 (1.0s into test): sched_ext: BPF scheduler "
-                  "\"x\" disabled (runnable task stall); watchdog failed to check in for "
+                  "x disabled (runnable task stall); watchdog failed to check in for "
                   "1.004s"));
 }
 
