@@ -64,7 +64,7 @@ TEST_F(ServerTest, SubmitWatchPass) {
   EXPECT_EQ(record.variant().kernel(), "image-fake-x86_64");
   EXPECT_EQ(record.variant().engine(), "tcg");
   EXPECT_EQ(record.variant().topology(), "1n1l1c1t");
-  EXPECT_EQ(record.reproduce(), "ktstrctl run fake");
+  EXPECT_EQ(record.reproduce(), "ktstrctl run fake --kernel image-fake-x86_64");
   EXPECT_EQ(record.project_commit(), "0123abc");
   EXPECT_EQ(record.engine_version(), "fake 1");
   EXPECT_EQ(record.timings().start(), v1::Timings::BOOT);

@@ -171,7 +171,9 @@ int Run() {
     End(v1::VmEnd::PANIC, "", v1::STEPS_RUNNING);
   }
   if (mode == "garbage" && !base::SendPacket(kSocket, "\xff\xff\xff").ok()) return 3;
-  while (mode == "flood") Reach(v1::STEPS_RUNNING);
+  v1::Observation output;
+  output.mutable_scheduler_output()->set_data(std::string(32 << 10, 'x'));
+  while (mode == "flood") Observe(output);
   return 0;
 }
 
