@@ -494,6 +494,21 @@ TEST(VerifierRejected, CutLogAndHangingScheduler) {
   EXPECT_THAT(lines[1], StartsWith("> SCHEDULER_NOT_ATTACHED"));
 }
 
+TEST(VerifierRejected, ReasonStandsBeforeTheExplanation) {
+  const auto lines = Lines(
+      Judge({"scheduler_output { data: \"libbpf: prog 'qmap_dequeue': -- BEGIN PROG LOAD LOG --\\n"
+             "97: (7b) *(u64 *)(r7 +16) = r1\\nR7 invalid mem access 'scalar'\\n\\n"
+             "Verification failed: Register Type Safety: Invalid dereference\\n\\nReason:\\n"
+             "  R7 is an integer scalar here, not a pointer to memory.\\n\\nSuggestion:\\n"
+             "  Preserve a pointer-valued register where needed.\\n\\n"
+             "processed 71 insns (limit 1000000)\\n-- END PROG LOAD LOG --\\n\" }",
+             Exit("cause: PROCESS_EXITED exit_code: 1"), kDone}));
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0],
+            "VERIFIER_REJECTED scheduler: the kernel's verifier rejected program "
+            "'qmap_dequeue': R7 invalid mem access 'scalar'");
+}
+
 TEST(VerifierRejected, NotWhenItWasEnabled) {
   const auto lines =
       Lines(Judge({kVerifierLog, kEnabled,

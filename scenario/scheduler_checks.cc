@@ -79,7 +79,7 @@ struct Rejection {
 };
 
 // The first program that the verifier refused. Its reason is the last line of the log before the
-// statistics.
+// statistics, and before the explanation that kernels from 7.3 on add.
 bool FindRejection(const std::string& output, Rejection* rejection) {
   const size_t begin = output.find(kLogBegin);
   if (begin == std::string::npos) return false;
@@ -93,7 +93,10 @@ bool FindRejection(const std::string& output, Rejection* rejection) {
   const std::string text = output.substr(log, output.find(kLogEnd, log) - log);
   for (absl::string_view raw : absl::StrSplit(text, '\n')) {
     const absl::string_view stripped = absl::StripAsciiWhitespace(raw);
-    if (absl::StartsWith(stripped, "processed ")) break;
+    if (absl::StartsWith(stripped, "processed ") ||
+        absl::StartsWith(stripped, "Verification failed:")) {
+      break;
+    }
     // The line of the end marker begins with libbpf's own prefix.
     if (!stripped.empty() && !absl::StartsWith(stripped, "libbpf:")) {
       rejection->reason = OneLine(base::ToStd(stripped));
