@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/sha256.h"
 
 namespace ktstr::base {
 namespace {
@@ -50,6 +51,19 @@ absl::StatusOr<std::string> CacheDirFrom(const GetEnv& get_env) {
 
 absl::StatusOr<std::string> CacheDir() {
   return CacheDirFrom([](const char* name) -> const char* { return getenv(name); });
+}
+
+std::string PrivateSocketPath(const GetEnv& get_env, uid_t uid) {
+  const char* runtime = get_env("XDG_RUNTIME_DIR");
+  const std::string directory = runtime != nullptr && runtime[0] == '/'
+                                    ? JoinPath(runtime, "ktstr")
+                                    : absl::StrCat("/tmp/ktstr-", uid);
+  const absl::StatusOr<std::string> cache = CacheDirFrom(get_env);
+  const char* home = get_env("HOME");
+  const bool usual = !cache.ok() || (home != nullptr && *cache == JoinPath(home, ".cache/ktstr"));
+  return JoinPath(
+      directory,
+      usual ? "ktstrd.sock" : absl::StrCat("ktstrd-", Sha256Hex(*cache).substr(0, 8), ".sock"));
 }
 
 }  // namespace ktstr::base

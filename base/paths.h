@@ -5,6 +5,8 @@
 #ifndef KTSTR_BASE_PATHS_H_
 #define KTSTR_BASE_PATHS_H_
 
+#include <sys/types.h>
+
 #include <functional>
 #include <string>
 
@@ -21,6 +23,12 @@ using GetEnv = std::function<const char*(const char* name)>;
 // InvalidArgument when the deciding variable is not an absolute path.
 absl::StatusOr<std::string> CacheDir();
 absl::StatusOr<std::string> CacheDirFrom(const GetEnv& get_env);
+
+// The socket of the user's private daemon: $XDG_RUNTIME_DIR/ktstr/ktstrd.sock, else
+// /tmp/ktstr-UID/ktstrd.sock (XDG_RUNTIME_DIR must be absolute to count). A daemon serves one
+// cache, so where the environment names another cache than $HOME/.cache/ktstr the file is
+// ktstrd-HASH8.sock, of the cache directory's SHA-256: two caches of one user have two daemons.
+std::string PrivateSocketPath(const GetEnv& get_env, uid_t uid);
 
 }  // namespace ktstr::base
 

@@ -55,5 +55,33 @@ TEST(CacheDirTest, RelativePathsAreRefusedByName) {
   }
 }
 
+std::string Socket(const std::map<std::string, std::string>& env) {
+  return PrivateSocketPath(
+      [&env](const char* name) -> const char* {
+        const auto it = env.find(name);
+        return it == env.end() ? nullptr : it->second.c_str();
+      },
+      7);
+}
+
+TEST(PrivateSocketPathTest, FollowsTheRuntimeDirectory) {
+  EXPECT_EQ(Socket({{"HOME", "/h"}, {"XDG_RUNTIME_DIR", "/run/user/7"}}),
+            "/run/user/7/ktstr/ktstrd.sock");
+  EXPECT_EQ(Socket({{"HOME", "/h"}}), "/tmp/ktstr-7/ktstrd.sock");
+  EXPECT_EQ(Socket({{"HOME", "/h"}, {"XDG_RUNTIME_DIR", ""}}), "/tmp/ktstr-7/ktstrd.sock");
+  EXPECT_EQ(Socket({{"HOME", "/h"}, {"XDG_RUNTIME_DIR", "rel"}}), "/tmp/ktstr-7/ktstrd.sock");
+  EXPECT_EQ(Socket({}), "/tmp/ktstr-7/ktstrd.sock");
+}
+
+TEST(PrivateSocketPathTest, AnotherCacheHasAnotherDaemon) {
+  const std::string a = Socket({{"HOME", "/h"}, {"KTSTR_CACHE_DIR", "/a"}});
+  const std::string b = Socket({{"HOME", "/h"}, {"KTSTR_CACHE_DIR", "/b"}});
+  EXPECT_THAT(a, testing::MatchesRegex("/tmp/ktstr-7/ktstrd-[0-9a-f]+\\.sock"));
+  EXPECT_NE(a, b);
+  EXPECT_EQ(a, Socket({{"XDG_CACHE_HOME", "/x"}, {"KTSTR_CACHE_DIR", "/a"}}));
+  EXPECT_EQ(Socket({{"HOME", "/h"}, {"KTSTR_CACHE_DIR", "/h/.cache/ktstr"}}),
+            "/tmp/ktstr-7/ktstrd.sock");
+}
+
 }  // namespace
 }  // namespace ktstr::base

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "base/paths.h"
 #include "base/status_macros.h"
 #include "client/private_daemon.h"
 
@@ -88,7 +89,7 @@ absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global
                                                      Terminal* terminal, int interrupt_fd) {
   ConnectOptions options;
   options.socket = global.socket;
-  options.private_socket = PrivateSocketPath(getenv("XDG_RUNTIME_DIR"), geteuid());
+  options.private_socket = base::PrivateSocketPath(&getenv, geteuid());
   options.interrupt_fd = interrupt_fd;
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
                          Session::Open([options] { return Connect(options); }));

@@ -47,7 +47,7 @@ class Connection {
 struct ConnectOptions {
   std::string socket;  // --socket or KTSTR_SOCKET; empty: system, then private.
   std::string system_socket = kSystemSocket;
-  std::string private_socket;  // PrivateSocketPath().
+  std::string private_socket;  // base::PrivateSocketPath().
   std::string daemon_program;  // Empty: FindDaemonProgram().
   int interrupt_fd = -1;       // Readable: give up with Cancelled.
 };

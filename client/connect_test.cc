@@ -128,13 +128,6 @@ TEST_F(PrivateTest, DirectoryOfTheSocket) {
   EXPECT_FALSE(PrepareSocketDirectory(dir_.path() + "/no/such", geteuid()).ok());
 }
 
-TEST(PrivateSocketPath, FollowsTheRuntimeDirectory) {
-  EXPECT_EQ(PrivateSocketPath("/run/user/7", 7), "/run/user/7/ktstr/ktstrd.sock");
-  EXPECT_EQ(PrivateSocketPath("", 7), "/tmp/ktstr-7/ktstrd.sock");
-  EXPECT_EQ(PrivateSocketPath("relative", 7), "/tmp/ktstr-7/ktstrd.sock");
-  EXPECT_EQ(PrivateSocketPath(nullptr, 7), "/tmp/ktstr-7/ktstrd.sock");
-}
-
 TEST(ConnectSocket, PathTooLong) {
   EXPECT_THAT(std::string(ConnectSocket("/" + std::string(200, 'x')).status().message()),
               HasSubstr("at most 107"));

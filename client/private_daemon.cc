@@ -66,12 +66,6 @@ absl::StatusOr<std::string> ReadWord(int pipe_fd, const DaemonStart& start) {
 
 }  // namespace
 
-std::string PrivateSocketPath(const char* runtime_dir, uid_t uid) {
-  if (runtime_dir != nullptr && runtime_dir[0] == '/')
-    return base::JoinPath(runtime_dir, "ktstr/ktstrd.sock");
-  return absl::StrCat("/tmp/ktstr-", uid, "/ktstrd.sock");
-}
-
 absl::Status PrepareSocketDirectory(const std::string& directory, uid_t uid) {
   if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
     return base::ErrnoStatus(

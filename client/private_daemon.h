@@ -16,10 +16,6 @@
 
 namespace ktstr::client {
 
-// $XDG_RUNTIME_DIR/ktstr/ktstrd.sock, else /tmp/ktstr-UID/ktstrd.sock. `runtime_dir` may be null,
-// empty or relative: then it does not count.
-std::string PrivateSocketPath(const char* runtime_dir, uid_t uid);
-
 // Makes the socket's directory (0700) or checks the one that is there: a directory, no link, of
 // user `uid`, closed to others.
 absl::Status PrepareSocketDirectory(const std::string& directory, uid_t uid);

@@ -209,14 +209,6 @@ std::string_view UsageText() {
          "60\n";
 }
 
-std::string DefaultSocketPath() {
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/') {
-    return base::JoinPath(runtime, "ktstr/ktstrd.sock");
-  }
-  return absl::StrCat("/tmp/ktstr-", getuid(), "/ktstrd.sock");
-}
-
 absl::StatusOr<ServerOptions> MakeServerOptions(const CommandLine& line) {
   ServerOptions options;
   options.config = DefaultConfig(HostCpus());
@@ -228,7 +220,7 @@ absl::StatusOr<ServerOptions> MakeServerOptions(const CommandLine& line) {
   if (line.idle_exit_seconds.has_value()) {
     options.config.set_idle_exit_seconds(*line.idle_exit_seconds);
   }
-  options.socket = line.socket.empty() ? DefaultSocketPath() : line.socket;
+  options.socket = line.socket.empty() ? base::PrivateSocketPath(&getenv, geteuid()) : line.socket;
   options.cache_dir = line.cache_dir;
   if (options.cache_dir.empty()) {
     KTSTR_ASSIGN_OR_RETURN(options.cache_dir, base::CacheDir());

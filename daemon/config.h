@@ -41,9 +41,6 @@ struct CommandLine {
 absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& args);
 std::string_view UsageText();
 
-// $XDG_RUNTIME_DIR/ktstr/ktstrd.sock, else /tmp/ktstr-UID/ktstrd.sock.
-std::string DefaultSocketPath();
-
 // Everything a Server is made from.
 struct ServerOptions {
   std::string socket;

@@ -98,12 +98,5 @@ TEST(CommandLineTest, ConfigFileErrorsComeThrough) {
   EXPECT_THAT(std::string(MakeServerOptions(line).status().message()), HasSubstr("/bad:1:2: "));
 }
 
-TEST(SocketPathTest, FollowsTheEnvironment) {
-  setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
-  EXPECT_EQ(DefaultSocketPath(), "/run/user/7/ktstr/ktstrd.sock");
-  unsetenv("XDG_RUNTIME_DIR");
-  EXPECT_THAT(DefaultSocketPath(), testing::StartsWith("/tmp/ktstr-"));
-}
-
 }  // namespace
 }  // namespace ktstr::daemon

@@ -41,6 +41,14 @@ constexpr size_t kPrefaceSize = sizeof(kPreface) - 1;
 
 absl::Duration Now() { return base::RealClock()->Monotonic(); }
 
+// Another build took the place of this program: the next client must get that one.
+bool ProgramReplaced() {
+  char path[4096];
+  const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
+  // What procfs(5) appends when the name no longer leads to the program.
+  return size > 0 && std::string_view(path, static_cast<size_t>(size)).ends_with(" (deleted)");
+}
+
 }  // namespace
 
 struct Server::UserServer {
@@ -102,7 +110,12 @@ void Server::Serve(int stop_fd) {
       it = Examine(&*it) ? std::next(it) : pending_.erase(it);
     }
     if (waits[1].revents != 0) Accept();
-    if (!Idle()) idle_since_ = Now();
+    if (!Idle()) {
+      idle_since_ = Now();
+    } else if (ProgramReplaced()) {
+      KTSTR_LOG(INFO) << "idle, and its program was replaced by another build, ending";
+      break;
+    }
     if (Now() - idle_since_ >= idle_exit) {
       KTSTR_LOG(INFO) << "idle for " << options_.config.idle_exit_seconds() << " s, ending";
       break;

@@ -34,7 +34,8 @@ class Server {
   ~Server();
 
   // Serves on the calling thread until `stop_fd` is readable, or until there was no connection and
-  // no run for idle_exit_seconds. Then, in this order: no new clients, running runs end as
+  // no run for idle_exit_seconds, or as soon as that is so once another build has replaced this
+  // program. Then, in this order: no new clients, running runs end as
   // INTERRUPTED and are recorded, streams end, the socket is gone. Once.
   void Serve(int stop_fd);
 

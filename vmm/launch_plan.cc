@@ -17,7 +17,7 @@ constexpr uint64_t kMaxMemoryMb = 16384;
 constexpr uint64_t kGuestBundleLimit = 1024 * kMiB;  // Keeps the window below 2 GiB.
 
 // RAM that the kernel itself takes beside its image (page structures, per-CPU data, caches) and the
-// agent with some workers: measured at 110 MiB for 4 CPUs, with a reserve.
+// agent with some workers: an estimate, on the safe side (a 4-CPU guest runs in 256 MiB).
 constexpr uint64_t kBaseNeed = 128 * kMiB;
 constexpr uint64_t kNeedPerCpu = 4 * kMiB;
 // The engine keeps ACPI tables at the top of low RAM, 128 KiB, and puts the initramfs below them.
