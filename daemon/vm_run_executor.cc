@@ -96,8 +96,8 @@ absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& k
   if (asked == v1::AUTO) {
     // The first sentence says what is missing; what to do about it is for those who ask for kvm.
     const std::string why(kvm.message().substr(0, kvm.message().find(". ")));
-    return EngineChoice{v1::TCG, kvm.ok() ? "this version has no kvm engine"
-                                          : absl::StrCat("no KVM: ", why)};
+    return EngineChoice{
+        v1::TCG, kvm.ok() ? "this version has no kvm engine" : absl::StrCat("no KVM: ", why)};
   }
   if (!kvm.ok()) return absl::FailedPreconditionError(kvm.message());
   return absl::FailedPreconditionError(
