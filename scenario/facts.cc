@@ -57,6 +57,8 @@ class Collector {
         if (!facts_.guest_info) facts_.guest_info = {&observation.guest_info(), order};
         break;
       case v1::Observation::kChannelStats:
+      case v1::Observation::kPerturbation:
+      case v1::Observation::kPerturbationTotal:
       case v1::Observation::FACT_NOT_SET:
         break;
     }

@@ -63,14 +63,14 @@ const Case kBadText[] = {
     {"UnknownFieldFar",
      "name: \"x\" step {}\nwidgets { a: 1 }\n",
      {"f:2:1: Scenario has no field 'widgets'; it has name, description, topology, memory_mb, "
-      "duration_ms, scheduler, step, checks, seed"}},
+      "duration_ms, scheduler, step, checks, seed, perturb, seed_fork"}},
     {"UnknownFieldInEmptyMessage",
      "name: \"x\" step { cgroup { name: \"a\" work { spin_wait { spins: 1 } workers: 1 } } }",
      {"f:1:56: SpinWait has no field 'spins'; it has none"}},
     {"SeveralUnknown",
      "name: \"x\"\nfoo_bar_baz: [1, 2]\nstep { hlod { ms: 5 } cgroup { name: \"a\" cpuest {} } }\n",
      {"f:2:1: Scenario has no field 'foo_bar_baz'; it has name, description, topology, memory_mb, "
-      "duration_ms, scheduler, step, checks, seed",
+      "duration_ms, scheduler, step, checks, seed, perturb, seed_fork",
       "f:3:8: Step has no field 'hlod'; did you mean 'hold'?",
       "f:3:42: Cgroup has no field 'cpuest'; did you mean 'cpuset'?"}},
     {"UnknownTypeDoesNotAddMissingType",
@@ -254,6 +254,26 @@ const Case kBadMeaning[] = {
      "name: \"x\" step {}\nchecks { max_gap_ms: 0 max_spread_pct: 100.5 }",
      {"f:2:10: max_gap_ms 0 is out of range; allowed: 1 to 3600000",
       "f:2:24: max_spread_pct 100.5 is out of range; allowed: 0 to 100"}},
+    {"Perturb",
+     "name: \"x\" step {}\nperturb { intensity: 4 pct { change_points: 9 } }",
+     {"f:2:11: intensity 4 is out of range; allowed: 0 to 3",
+      "f:2:30: change_points 9 is out of range; allowed: 0 to 8"}},
+    {"PerturbKindsWithoutIntensity",
+     "name: \"x\" step {}\nperturb { intensity: 0\n bursts: true moves: false timers: true }",
+     {"f:3:2: bursts is on, but intensity 0 turns all disturbances off; give intensity 1 to 3",
+      "f:3:28: timers is on, but intensity 0 turns all disturbances off; give intensity 1 to 3"}},
+    {"HotplugOfOneCpu",
+     "name: \"x\" step {}\nperturb { hotplug: true }\n"
+     "topology { numa_nodes: 1 llcs: 1 cores_per_llc: 1 threads_per_core: 1 }",
+     {"f:2:11: hotplug needs a CPU besides CPU 0 that is not the only one of a cpuset; there is "
+      "none (topology 1n1l1c1t)"}},
+    {"SeedForks",
+     "name: \"x\" step {}\nseed_fork { seed: 3 }\nseed_fork { at_ms: 9 seed: 3 }\n"
+     "seed_fork { at_ms: 9 }\nseed_fork { at_ms: 3600001 }\nseed_fork { at_ms: 10 }",
+     {"f:2:1: at_ms 0 is out of range; allowed: 1 to 3600000",
+      "f:4:13: at_ms 9 does not lie after the fork before, 9",
+      "f:5:13: at_ms 3600001 is out of range; allowed: 1 to 3600000",
+      "f:6:1: more seed forks than the 4 that are possible"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Meaning, BadMeaning, ::testing::ValuesIn(kBadMeaning),

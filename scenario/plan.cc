@@ -14,6 +14,7 @@
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "scenario/cpuset.h"
+#include "scenario/perturb.h"
 #include "scenario/validate.h"
 #include "scenario/work_types.h"
 
@@ -28,6 +29,9 @@ constexpr uint32_t kMemoryMbPerCpu = 64;
 constexpr uint32_t kMinReportTimeoutMs = 5000;
 // Unpacking, cgroups, starting workers: instructions of the agent itself, generous.
 constexpr uint64_t kAgentMs = 30'000;
+// Workers start at unlike times, as on a real machine; short against any hold.
+constexpr uint64_t kMaxStartJitterNs = 2 * kNsPerMs;
+constexpr uint64_t kStartJitterPart = 16;
 
 uint32_t NonZero(uint32_t value, uint32_t otherwise) { return value != 0 ? value : otherwise; }
 
@@ -198,9 +202,12 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
   }
   const Holds holds = ResolveHolds(scenario);
   uint64_t total_ms = kAgentMs;
+  uint64_t length_ns = 0;
   for (int i = 0; i < scenario.step_size(); ++i) {
     v1::GuestStep* step = plan.add_step();
     step->set_hold_ns(holds.ns[i]);
+    step->set_start_jitter_ns(std::min(kMaxStartJitterNs, holds.ns[i] / kStartJitterPart));
+    length_ns += holds.ns[i];
     total_ms += holds.ns[i] / kNsPerMs + 1;
     for (const v1::Cgroup& cgroup : scenario.step(i).cgroup()) {
       KTSTR_ASSIGN_OR_RETURN(*step->add_cgroup(), MakeCgroup(cgroup, topology));
@@ -210,6 +217,9 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
   total_ms += plan.scheduler().attach_timeout_ms() + plan.scheduler().stop_timeout_ms() +
               plan.report_timeout_ms();
   plan.set_overrun_ms(static_cast<uint32_t>(total_ms));
+  if (scenario.has_perturb())
+    *plan.mutable_perturb() = MakeGuestPerturb(scenario, topology, length_ns);
+  for (v1::GuestSeedFork& fork : MakeSeedForks(scenario)) *plan.add_seed_fork() = std::move(fork);
   return plan;
 }
 

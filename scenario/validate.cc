@@ -17,6 +17,7 @@
 #include "base/string_view.h"
 #include "base/utf8.h"
 #include "scenario/cpuset.h"
+#include "scenario/perturb.h"
 #include "scenario/plan.h"
 #include "scenario/topology.h"
 #include "scenario/work_types.h"
@@ -62,6 +63,7 @@ class Validator {
     CheckWorkerTotal();
     CheckHolds();
     CheckChecks();
+    CheckPerturb();
     return std::move(problems_);
   }
 
@@ -275,6 +277,13 @@ class Validator {
         !(checks.max_spread_pct() >= 0 && checks.max_spread_pct() <= 100)) {
       Add("checks.max_spread_pct", "max_spread_pct ", checks.max_spread_pct(),
           " is out of range; allowed: 0 to 100");
+    }
+  }
+
+  void CheckPerturb() {
+    for (const auto& [field, message] :
+         PerturbProblems(scenario_, topology_.has_value() ? &*topology_ : nullptr)) {
+      Add(field, message);
     }
   }
 
