@@ -389,12 +389,18 @@ absl::StatusOr<std::vector<v1::RunSummary>> RunManager::List(const Caller& calle
 }
 
 absl::StatusOr<v1::GetRunResponse> RunManager::Get(const Caller& caller,
-                                                   const std::string& run_id) {
-  KTSTR_ASSIGN_OR_RETURN(const StoredRun run, Find(caller, run_id));
+                                                   const v1::GetRunRequest& request) {
+  KTSTR_ASSIGN_OR_RETURN(const StoredRun run, Find(caller, request.run_id()));
   v1::GetRunResponse response;
   *response.mutable_summary() = Summary(run);
   if (run.state == RunState::kFinished) {
     KTSTR_ASSIGN_OR_RETURN(*response.mutable_record(), store_->Record(run.number));
+    if (request.with_observations()) {
+      KTSTR_ASSIGN_OR_RETURN(*response.mutable_observations(), store_->Observations(run.number));
+    }
+  }
+  if (request.with_spec()) {
+    KTSTR_ASSIGN_OR_RETURN(*response.mutable_spec(), store_->Spec(run.number));
   }
   return response;
 }

@@ -81,7 +81,7 @@ class RunManager {
                                                    uint64_t cursor);
   absl::Status Cancel(const Caller& caller, const std::string& run_id, const std::string& reason);
   absl::StatusOr<std::vector<v1::RunSummary>> List(const Caller& caller, uint32_t limit);
-  absl::StatusOr<v1::GetRunResponse> Get(const Caller& caller, const std::string& run_id);
+  absl::StatusOr<v1::GetRunResponse> Get(const Caller& caller, const v1::GetRunRequest& request);
 
   // How many connections of `uid` are open now: keeps runs alive that were submitted and not
   // watched yet.

@@ -20,6 +20,12 @@ v1::RunSpec Spec(bool cancel_when_unwatched = false) {
   return spec;
 }
 
+v1::GetRunRequest Of(const std::string& id) {
+  v1::GetRunRequest request;
+  request.set_run_id(id);
+  return request;
+}
+
 class RunManagerTest : public testing::Test {
  protected:
   RunManagerTest()
@@ -102,13 +108,13 @@ TEST_F(RunManagerTest, WatchResumesAtItsCursor) {
 TEST_F(RunManagerTest, OthersSeeNothing) {
   Start();
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
-  EXPECT_EQ(manager_->Get(kBert, "r-0001").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Get(kBert, Of("r-0001")).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(manager_->Cancel(kBert, "r-0001", "").code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(manager_->OpenWatch(kBert, "r-0001", 0).status().code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(manager_->List(kBert, 0)->empty());
   EXPECT_EQ(manager_->List(kRoot, 0)->size(), 1u);
-  EXPECT_TRUE(manager_->Get(kRoot, "r-0001").ok());
-  EXPECT_EQ(manager_->Get(kAnna, "nonsense").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(manager_->Get(kRoot, Of("r-0001")).ok());
+  EXPECT_EQ(manager_->Get(kAnna, Of("nonsense")).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(manager_->List(kAnna, 10001).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(manager_->Cancel(kRoot, "r-0001", "by root").ok());
   EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().findings(0).message(), "by root");
@@ -139,6 +145,22 @@ TEST_F(RunManagerTest, QueueLimitIsPerUser) {
   EXPECT_TRUE(manager_->Submit(kBert, Spec()).ok());
 }
 
+TEST_F(RunManagerTest, SpecAndObservationsComeWhenAskedFor) {
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.WaitForStarts(1);
+  v1::GetRunRequest request = Of("r-0001");
+  EXPECT_FALSE(manager_->Get(kAnna, request)->has_spec());
+  request.set_with_spec(true);
+  request.set_with_observations(true);
+  EXPECT_EQ(manager_->Get(kAnna, request)->spec().scenario().name(), "steady");
+  EXPECT_FALSE(manager_->Get(kAnna, request)->has_observations());
+  executor_.Release(1);
+  ReadAll(kAnna, "r-0001");
+  EXPECT_TRUE(manager_->Get(kAnna, request)->has_observations());
+  EXPECT_FALSE(manager_->Get(kAnna, Of("r-0001"))->has_observations());
+}
+
 TEST_F(RunManagerTest, LastWatcherGoneCancelsAfterGrace) {
   Start();
   manager_->SetConnections(kAnna.uid, 1);
@@ -147,7 +169,7 @@ TEST_F(RunManagerTest, LastWatcherGoneCancelsAfterGrace) {
   { auto watch = *manager_->OpenWatch(kAnna, "r-0001", 0); }
   // Not ReadAll: it would watch.
   ASSERT_TRUE(WaitIdle());
-  const auto response = *manager_->Get(kAnna, "r-0001");
+  const auto response = *manager_->Get(kAnna, Of("r-0001"));
   EXPECT_EQ(response.record().findings(0).kind(), "CANCELLED");
   EXPECT_EQ(response.record().findings(0).message(), "client gone");
 }
@@ -161,7 +183,7 @@ TEST_F(RunManagerTest, NeverWatchedRunLivesAsLongAsTheConnection) {
   EXPECT_FALSE(manager_->Idle());
   manager_->SetConnections(kAnna.uid, 0);
   ASSERT_TRUE(WaitIdle());
-  EXPECT_EQ(manager_->Get(kAnna, "r-0001")->record().findings(0).kind(), "CANCELLED");
+  EXPECT_EQ(manager_->Get(kAnna, Of("r-0001"))->record().findings(0).kind(), "CANCELLED");
 }
 
 TEST_F(RunManagerTest, DetachedRunGoesOn) {
@@ -217,7 +239,7 @@ TEST_F(RunManagerTest, KeepsOnlyTheNewestFinishedRuns) {
   }
   manager_->Stop();
   EXPECT_EQ(manager_->List(kAnna, 0)->size(), 2u);
-  EXPECT_EQ(manager_->Get(kAnna, "r-0001").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Get(kAnna, Of("r-0001")).status().code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

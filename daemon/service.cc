@@ -142,7 +142,7 @@ grpc::Status KtstrService::ListRuns(grpc::ServerContext* context,
 
 grpc::Status KtstrService::GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
                                   v1::GetRunResponse* response) {
-  return Answer(daemon_->runs().Get(caller_, request->run_id()), response);
+  return Answer(daemon_->runs().Get(caller_, *request), response);
 }
 
 grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
