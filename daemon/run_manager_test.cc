@@ -114,7 +114,8 @@ TEST_F(RunManagerTest, OthersSeeNothing) {
   EXPECT_TRUE(manager_->List(kBert, 0)->empty());
   EXPECT_EQ(manager_->List(kRoot, 0)->size(), 1u);
   EXPECT_TRUE(manager_->Get(kRoot, Of("r-0001")).ok());
-  EXPECT_EQ(manager_->Get(kAnna, Of("nonsense")).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(manager_->Get(kAnna, Of("nonsense")).status().code(),
+            absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(manager_->List(kAnna, 10001).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(manager_->Cancel(kRoot, "r-0001", "by root").ok());
   EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().findings(0).message(), "by root");
