@@ -163,6 +163,46 @@ ensure_kernel() {
   [ -n "$KERNEL_KEY" ] || die "fetched $package, but \`ktstrctl kernel list\` does not show it"
 }
 
+# kernel_debs DIRECTORY ROLE: the kernel packages of a role that DIRECTORY holds, by the first pattern that any matches.
+kernel_debs() {
+  local line pattern found
+  line=$(kernel_line "$2")
+  set -f
+  for pattern in ${line#* }; do
+    set +f
+    found=$(compgen -G "$1/${pattern}_*.deb") || continue
+    printf '%s\n' "$found"
+    return 0
+  done
+  set +f
+}
+
+# ensure_kernel_debs DIRECTORY ROLE...: fetches the packages of each role that DIRECTORY lacks: with the image, and a
+# linux-binary-* with the linux-base-* that has its configuration. A download is moved there when it is whole.
+ensure_kernel_debs() {
+  local directory=$1 role package suite conf work
+  shift
+  mkdir -p "$directory"
+  for role in "$@"; do
+    if [ -n "$(kernel_debs "$directory" "$role")" ]; then
+      say "kernel packages of $role are in $directory"
+      continue
+    fi
+    package=$(resolve_kernel "$role")
+    suite=$(kernel_line "$role")
+    conf=$(private_apt "${suite%% *}")
+    work=$(mktemp -d "$directory/download.XXXXXX")
+    say "fetching the package $package from ${suite%% *}"
+    (cd "$work" && apt-get -c "$conf" -qq download "$package" &&
+      case $package in linux-binary-*) apt-get -c "$conf" -qq download "linux-base-${package#linux-binary-}" ;; esac) || {
+      rm -rf "$work"
+      die "cannot download $package. Is the network up? A directory with kernel packages can be named by KTSTR_TEST_DEBS."
+    }
+    mv "$work"/*.deb "$directory/"
+    rmdir "$work"
+  done
+}
+
 # The kernel cache, by the same rule as ktstrctl's.
 kernel_cache_dir() {
   if [ -n "${KTSTR_CACHE_DIR:-}" ]; then
