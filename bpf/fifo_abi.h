@@ -30,6 +30,7 @@ struct fifo_config {
   u64 slice_ns;
   u32 nr_llcs; /* queues in use: 1, or one per LLC; queue ids are 0 .. nr_llcs - 1 */
   u32 cpu_to_llc[FIFO_MAX_CPUS]; /* queue of each CPU */
+  u32 nr_cpus;                   /* CPUs that may ever be online */
 
   /* Faults of scx_broken; all 0 (starve_cpu -1) means a correct scheduler. */
   u64 stall_after_ns; /* from ops.init on; 0: never */
@@ -37,6 +38,8 @@ struct fifo_config {
   s32 starve_cpu; /* -1: none */
   s32 own_tgid;   /* process id of the scheduler itself, which no fault keeps from running */
   u32 verifier_reject;
+
+  u32 use_has_work; /* the race of scx_racy; 0: scx_racy --fixed */
 };
 
 struct fifo_exit {

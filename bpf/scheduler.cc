@@ -8,6 +8,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdarg>
@@ -161,6 +162,8 @@ fifo_config MakeConfig(bool per_llc, unsigned slice_us) {
   fifo_config config = {};
   config.slice_ns = uint64_t{slice_us} * 1000;
   config.nr_llcs = 1;
+  config.nr_cpus =
+      static_cast<uint32_t>(std::clamp(sysconf(_SC_NPROCESSORS_CONF), 1L, long{FIFO_MAX_CPUS}));
   config.starve_cpu = -1;
   config.own_tgid = getpid();
   if (per_llc) {

@@ -33,6 +33,9 @@ s32 scx_bpf_create_dsq___ktstr(u64 dsq_id, s32 node) __ksym;
 s32 scx_bpf_select_cpu_dfl___ktstr(struct task_struct* p, s32 prev_cpu, u64 wake_flags,
                                    bool* is_idle) __ksym;
 s32 scx_bpf_task_cpu___ktstr(const struct task_struct* p) __ksym;
+bool bpf_cpumask_test_cpu___ktstr(u32 cpu, const struct cpumask* cpumask) __ksym;
+s32 scx_bpf_dsq_nr_queued___ktstr(u64 dsq_id) __ksym;
+void scx_bpf_kick_cpu___ktstr(s32 cpu, u64 flags) __ksym;
 void scx_bpf_error_bstr___ktstr(char* fmt, unsigned long long* data, u32 data__sz) __ksym;
 
 void scx_bpf_dispatch___ktstr612(struct task_struct* p, u64 dsq_id, u64 slice,
