@@ -23,6 +23,8 @@ namespace {
 constexpr int kMaxDepth =
     256;  // Of directories that RemoveAll goes down: a guard for descriptors and stack.
 
+constexpr int kFinalSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
 struct CloseDir {
   void operator()(DIR* dir) const { closedir(dir); }
 };
@@ -181,12 +183,32 @@ std::string_view Dirname(std::string_view path) {
 }
 
 absl::StatusOr<UniqueFd> MakeMemfd(const std::string& name, uint64_t size) {
-  UniqueFd fd(memfd_create(name.c_str(), MFD_CLOEXEC));
+  UniqueFd fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("memfd_create ", name));
   if (ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
     return ErrnoStatus(errno, absl::StrCat("memfd ", name, " of ", size, " bytes"));
   }
   return fd;
+}
+
+absl::Status SealMemfd(int fd, std::string_view name) {
+  if (fcntl(fd, F_ADD_SEALS, kFinalSeals) == 0) return absl::OkStatus();
+  if (errno == EBUSY) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("sealing ", ToAbsl(name), ": it is still mapped for writing"));
+  }
+  return ErrnoStatus(errno, absl::StrCat("sealing ", ToAbsl(name)));
+}
+
+bool IsSealed(int fd) {
+  const int seals = fcntl(fd, F_GET_SEALS);
+  return seals >= 0 && (seals & kFinalSeals) == kFinalSeals;
+}
+
+absl::StatusOr<UniqueFd> Reopen(int fd, std::string_view name) {
+  UniqueFd again(open(absl::StrCat("/proc/self/fd/", fd).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!again.valid()) return ErrnoStatus(errno, absl::StrCat("opening ", ToAbsl(name), " again"));
+  return again;
 }
 
 absl::StatusOr<TempDir> TempDir::Make(std::string_view prefix) {

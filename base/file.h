@@ -47,8 +47,15 @@ std::string JoinPath(std::string_view a, std::string_view b);
 std::string_view Basename(std::string_view path);
 std::string_view Dirname(std::string_view path);  // "." when there is none.
 
-// Sealed against nothing, close-on-exec, of `size` bytes (sparse).
+// Close-on-exec, of `size` bytes (sparse), not sealed against anything yet.
 absl::StatusOr<UniqueFd> MakeMemfd(const std::string& name, uint64_t size);
+// Its content and size are final from here on (F_SEAL_WRITE and so on). FailedPrecondition while a
+// shared writable mapping of it is left.
+absl::Status SealMemfd(int fd, std::string_view name);
+// True when SealMemfd was called on it.
+bool IsSealed(int fd);
+// Another open file of the same content, for reading, with an offset of its own.
+absl::StatusOr<UniqueFd> Reopen(int fd, std::string_view name);
 
 // A private directory under $TMPDIR or /tmp, removed with all it holds by the destructor.
 class TempDir {

@@ -34,14 +34,14 @@ class VmCourse {
   VmCourse(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener)
       : launch_(launch), reporter_(reporter), listener_(listener) {}
 
-  std::vector<v1::Observation> Run();
+  VmResult Run();
 
  private:
   absl::Status Start();
   void Loop();
   void HandleStop();
   void HandlePacket();
-  void HandleEvent(const std::string& data);
+  void HandleEvent(base::Packet packet);
   void Lost();
   void End(v1::Observation end) { end_ = std::move(end); }
   // A run that was told to stop ends for that reason, whatever the process says of it then.
@@ -58,6 +58,7 @@ class VmCourse {
   uint64_t bytes_ = 0;
   std::vector<v1::Observation> observations_;
   std::optional<v1::Observation> end_;
+  std::optional<std::string> no_snapshot_;
   bool said_end_ = false;  // The process said how it ended, so it is about to exit.
 };
 
@@ -72,9 +73,12 @@ absl::Status VmCourse::Start() {
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(spawn));
   child_.emplace(std::move(child));
   socket_ = std::move(pair.first);
-  v1::VmRequest request;
-  *request.mutable_start() = launch_.start;
-  return base::SendPacket(socket_.get(), request.SerializeAsString(), launch_.fds);
+  v1::VmRequest start;
+  *start.mutable_start() = launch_.start;
+  KTSTR_RETURN_IF_ERROR(base::SendPacket(socket_.get(), start.SerializeAsString(), launch_.fds));
+  v1::VmRequest run;
+  *run.mutable_run() = launch_.run;
+  return base::SendPacket(socket_.get(), run.SerializeAsString(), {launch_.bundle});
 }
 
 void VmCourse::HandleStop() {
@@ -84,7 +88,7 @@ void VmCourse::HandleStop() {
   // When it is gone already, the end of the stream says so.
   if (absl::Status sent = base::SendPacket(socket_.get(), request.SerializeAsString());
       !sent.ok()) {
-    KTSTR_LOG(INFO) << launch_.start.run_id() << ": VmStop: " << sent;
+    KTSTR_LOG(INFO) << launch_.run.run_id() << ": VmStop: " << sent;
   }
   deadline_ = std::min(deadline_, Now() + (stop_->interrupted ? launch_.interrupt_patience
                                                               : launch_.cancel_patience));
@@ -102,13 +106,13 @@ void VmCourse::Lost() {
   }
 }
 
-void VmCourse::HandleEvent(const std::string& data) {
+void VmCourse::HandleEvent(base::Packet packet) {
   v1::VmEvent event;
-  if (!event.ParseFromString(data) || event.event_case() == v1::VmEvent::EVENT_NOT_SET) {
+  if (!event.ParseFromString(packet.data) || event.event_case() == v1::VmEvent::EVENT_NOT_SET) {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED, "the VM process sent what is no VmEvent"));
     return;
   }
-  bytes_ += data.size();
+  bytes_ += packet.data.size();
   if (bytes_ > launch_.max_bytes || observations_.size() >= launch_.max_observations) {
     End(MakeEnd(v1::VmEnd::GUEST_MISBEHAVED,
                 absl::StrCat("flood: more than ", launch_.max_observations, " observations or ",
@@ -117,6 +121,16 @@ void VmCourse::HandleEvent(const std::string& data) {
   }
   if (event.has_progress()) {
     listener_.progress(event.progress());
+    return;
+  }
+  if (event.has_prepared()) return;
+  if (event.has_snapshot()) {
+    if (listener_.snapshot) listener_.snapshot(std::move(packet.fds));
+    return;
+  }
+  if (event.has_no_snapshot()) {
+    said_end_ = true;
+    no_snapshot_ = std::move(*event.mutable_no_snapshot()->mutable_reason());
     return;
   }
   if (event.observation().has_vm_end()) {
@@ -131,7 +145,7 @@ void VmCourse::HandleEvent(const std::string& data) {
 void VmCourse::HandlePacket() {
   absl::StatusOr<base::Packet> packet = base::ReceivePacket(socket_.get(), absl::ZeroDuration());
   if (packet.ok()) {
-    HandleEvent(packet->data);
+    HandleEvent(*std::move(packet));
   } else if (absl::IsInvalidArgument(packet.status())) {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
                 absl::StrCat("the VM process broke the protocol: ", packet.status().message())));
@@ -141,12 +155,12 @@ void VmCourse::HandlePacket() {
 }
 
 void VmCourse::Loop() {
-  while (!end_.has_value()) {
+  while (!end_.has_value() && !no_snapshot_.has_value()) {
     const absl::Duration left = deadline_ - Now();
     if (left <= absl::ZeroDuration()) {
       End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
                   absl::StrCat("the VM process did not end by itself within ",
-                               launch_.start.timeout_ms(), " ms and was killed")));
+                               launch_.run.timeout_ms(), " ms and was killed")));
       return;
     }
     pollfd waits[] = {{socket_.get(), POLLIN, 0},
@@ -169,8 +183,8 @@ void VmCourse::ApplyStopReason() {
   end->set_detail(stop_->reason);
 }
 
-std::vector<v1::Observation> VmCourse::Run() {
-  deadline_ = Now() + absl::Milliseconds(launch_.start.timeout_ms()) + launch_.timeout_patience;
+VmResult VmCourse::Run() {
+  deadline_ = Now() + absl::Milliseconds(launch_.run.timeout_ms()) + launch_.timeout_patience;
   absl::Status started = Start();
   if (started.ok()) {
     Loop();
@@ -185,15 +199,15 @@ std::vector<v1::Observation> VmCourse::Run() {
     child_->Kill(SIGKILL);
     child_->Wait(absl::InfiniteDuration());
   }
+  if (no_snapshot_.has_value()) return {{}, std::move(no_snapshot_)};
   ApplyStopReason();
   observations_.push_back(*std::move(end_));
-  return std::move(observations_);
+  return {std::move(observations_), std::nullopt};
 }
 
 }  // namespace
 
-std::vector<v1::Observation> RunVm(const VmLaunch& launch, const RunReporter& reporter,
-                                   const VmListener& listener) {
+VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener) {
   return VmCourse(launch, reporter, listener).Run();
 }
 

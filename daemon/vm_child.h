@@ -8,10 +8,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "base/fd.h"
 #include "daemon/run_executor.h"
 #include "ktstr/v1/vm.pb.h"
 
@@ -21,25 +23,35 @@ struct VmLaunch {
   std::string program;  // ktstr-vm
   v1::VmStart start;
   std::vector<int> fds;  // In the order that VmStart names.
+  v1::VmRun run;
+  int bundle = -1;
   // Of one run: more is a flood.
   uint64_t max_observations = 200'000;
   uint64_t max_bytes = uint64_t{80} << 20;
   // After VmStop, before SIGKILL: when somebody cancels, and when the daemon ends.
   absl::Duration cancel_patience = absl::Seconds(10);
   absl::Duration interrupt_patience = absl::Seconds(2);
-  absl::Duration timeout_patience = absl::Seconds(30);  // Beyond start.timeout_ms.
+  absl::Duration timeout_patience = absl::Seconds(30);  // Beyond run.timeout_ms.
 };
 
 struct VmListener {
   std::function<void(const v1::Observation&)> observation;
   std::function<void(const v1::VmProgress&)> progress;
+  // A snapshot, in the order of VmSnapshot's descriptors. Unset: none is expected.
+  std::function<void(std::vector<base::UniqueFd>)> snapshot;
 };
 
-// Runs the VM to its end. Returns its observations; exactly the last one is a VmEnd, made here when
-// the process did not send one. Blocks; the calling thread must live as long as the call (the child
-// dies with it). At return the process is gone.
-std::vector<v1::Observation> RunVm(const VmLaunch& launch, const RunReporter& reporter,
-                                   const VmListener& listener);
+struct VmResult {
+  // Exactly the last one is a VmEnd, made here when the process did not send one; empty with
+  // `no_snapshot`.
+  std::vector<v1::Observation> observations;
+  // The snapshot could not be taken or restored: why. Nothing of the run has happened.
+  std::optional<std::string> no_snapshot;
+};
+
+// Runs the VM to its end. Blocks; the calling thread must live as long as the call (the child dies
+// with it). At return the process is gone.
+VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener);
 
 }  // namespace ktstr::daemon
 

@@ -177,20 +177,21 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter,
 
   VmLaunch launch;
   launch.program = options_.vm_program;
-  launch.start.set_run_id(RunId(job.number));
+  launch.run.set_run_id(RunId(job.number));
+  launch.run.set_timeout_ms(TimeoutMs(spec));
+  launch.run.set_take_digest(true);
+  launch.bundle = bundle.get();
   launch.start.set_engine(engine.engine);
   *launch.start.mutable_topology() = topology.ToProto();
   launch.start.set_memory_mb(scenario::MemoryMb(spec.scenario(), topology));
-  launch.start.set_timeout_ms(TimeoutMs(spec));
   launch.start.set_engine_path(qemu);
-  launch.start.set_take_digest(true);
-  launch.fds = {image.get(), boot.get(), bundle.get(), program.get()};
+  launch.fds = {image.get(), boot.get(), program.get()};
   course->before_engine = base::RealClock()->Monotonic() - begin;
   RunProgress progress(spec.scenario(), &reporter);
   const VmListener listener = {
       .observation = [&progress](const v1::Observation& seen) { progress.Observe(seen); },
       .progress = [&progress](const v1::VmProgress& said) { progress.Say(said.text()); }};
-  course->observations = RunVm(launch, reporter, listener);
+  course->observations = RunVm(launch, reporter, listener).observations;
   return absl::OkStatus();
 }
 
@@ -202,7 +203,8 @@ void VmRunExecutor::WriteRecordFile(const RunJob& job, RunReporter& reporter, co
   if (path.ok()) return;
   KTSTR_LOG(WARNING) << record.run_id() << ": " << path.status();
   v1::RunProgress line;
-  line.set_text(absl::StrCat("warning: record file not written: ", path.status().message()));
+  line.set_text(absl::StrCat("warning: record file not written: ", path.status().message(),
+                             "; the record is in `ktstrctl results show ", record.run_id(), "`"));
   reporter.Progress(line);
 }
 

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// RAM of one guest, seen from the host: the one checked door to it. Backed by one memfd per NUMA
-// node, mapped one behind the other, so that an offset into RAM is an offset into the view. The
-// engine maps the same memfds (share=on): both sides see each other's writes at once, and nothing
-// has a name in /dev/shm.
+// RAM of one guest, seen from the host: the one checked door to it. An offset is an offset into
+// RAM, whatever node it is on.
 //
-// Everything in here is written by the guest: hostile until checked. A reader copies first and
-// checks the copy.
+// Two kinds: SharedMemory, memfds that the engine maps shared (a cold boot), and PrivateMemory
+// (private_memory.h), the engine's copy-on-write view of a snapshot (a restore).
 //
-// One thread. The object owns memfds and mapping.
+// Everything in here is written by the guest: hostile until checked. Access copies: the copy is
+// what gets checked.
+//
+// One thread.
 
 #ifndef KTSTR_VMM_GUEST_MEMORY_H_
 #define KTSTR_VMM_GUEST_MEMORY_H_
 
 #include <cstdint>
 #include <memory>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,34 +25,72 @@
 
 namespace ktstr::vmm {
 
+inline constexpr uint64_t kPageSize = 4096;
+
 class GuestMemory {
  public:
-  // A node's piece of RAM.
-  struct Segment {
-    base::UniqueFd memfd;
-    uint64_t offset;  // Of its first byte in RAM.
+  // Whole pages.
+  struct Extent {
+    uint64_t offset;
     uint64_t size;
   };
 
-  // Zeroed RAM of the given node sizes, each a multiple of the page size. Costs no memory until
-  // touched.
-  static absl::StatusOr<std::unique_ptr<GuestMemory>> Create(const std::vector<uint64_t>& sizes);
+  virtual ~GuestMemory() = default;
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
-  ~GuestMemory();
 
   uint64_t size() const { return size_; }
-  const std::vector<Segment>& segments() const { return segments_; }
+  // Copies [offset, offset + size). OutOfRange when it is not all inside. Unavailable when the
+  // engine is gone. An aligned word of 4 or 8 bytes is copied whole, also while the guest writes
+  // it, and with acquire and release order.
+  absl::Status Read(uint64_t offset, void* to, uint64_t size);
+  absl::Status Write(uint64_t offset, const void* from, uint64_t size);
+  // The parts that may hold something other than zeros, ascending.
+  virtual absl::StatusOr<std::vector<Extent>> Extents() = 0;
 
-  // The bytes at [offset, offset + size). OutOfRange when they are not all inside.
-  absl::StatusOr<absl::Span<uint8_t>> At(uint64_t offset, uint64_t size);
+ protected:
+  explicit GuestMemory(uint64_t size) : size_(size) {}
+  // `offset` and `size` are inside.
+  virtual absl::Status DoRead(uint64_t offset, void* to, uint64_t size) = 0;
+  virtual absl::Status DoWrite(uint64_t offset, const void* from, uint64_t size) = 0;
 
  private:
-  GuestMemory(uint8_t* base, uint64_t size) : base_(base), size_(size) {}
+  uint64_t size_;
+};
+
+// Pages of a file that are no holes, ascending, shifted by `shift`: lseek(2) SEEK_DATA.
+absl::Status AppendDataExtents(int fd, uint64_t size, uint64_t shift,
+                               std::vector<GuestMemory::Extent>* extents);
+
+// One memfd per NUMA node, mapped one behind the other. The engine maps the same memfds: both sides
+// see each other's writes at once, and nothing has a name in /dev/shm.
+class SharedMemory : public GuestMemory {
+ public:
+  // Zeroed RAM of the given node sizes, each a multiple of the page size. Costs no memory until
+  // touched.
+  static absl::StatusOr<std::unique_ptr<SharedMemory>> Create(const std::vector<uint64_t>& sizes);
+  // A copy of a snapshot's RAM.
+  static absl::StatusOr<std::unique_ptr<SharedMemory>> CopyOf(
+      const std::vector<base::UniqueFd>& files);
+  ~SharedMemory() override;
+
+  // One per node.
+  const std::vector<base::UniqueFd>& files() const { return files_; }
+  // Gives up the mapping and hands over the files; the object is spent.
+  std::vector<base::UniqueFd> Release();
+  // The bytes themselves, for tests that play the guest.
+  absl::StatusOr<absl::Span<uint8_t>> At(uint64_t offset, uint64_t size);
+  absl::StatusOr<std::vector<Extent>> Extents() override;
+
+ protected:
+  absl::Status DoRead(uint64_t offset, void* to, uint64_t size) override;
+  absl::Status DoWrite(uint64_t offset, const void* from, uint64_t size) override;
+
+ private:
+  SharedMemory(uint8_t* base, uint64_t size) : GuestMemory(size), base_(base) {}
 
   uint8_t* base_;
-  uint64_t size_;
-  std::vector<Segment> segments_;
+  std::vector<base::UniqueFd> files_;
 };
 
 }  // namespace ktstr::vmm

@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "vmm/qemu/argv.h"
+#include "vmm/snapshot.h"
 #include "vmm/window_abi.h"
 
 namespace ktstr::vmm {
@@ -92,24 +93,25 @@ TEST(LaunchPlan, LimitsAreErrors) {
   EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()), HasSubstr("need "));
 }
 
-std::string Arguments(const LaunchPlan& plan, int major) {
+std::string Arguments(const LaunchPlan& plan, int major, qemu::Start start = qemu::Start::kBoot) {
   qemu::Version version;
   version.major = major;
-  return absl::StrJoin(qemu::MakeArguments(plan, version), " ");
+  return absl::StrJoin(qemu::MakeArguments(plan, version, start), " ");
 }
 
 TEST(QemuArguments, OfOneNode) {
   LaunchPlan plan = *MakeLaunchPlan(Request(1, 2, 2, 1, 512));
   plan.command_line = "CMDLINE";
-  EXPECT_EQ(Arguments(plan, 7),
-            "-nodefaults -no-user-config -display none -accel tcg,thread=single "
-            "-icount shift=3,sleep=off -rtc base=2026-01-01,clock=vm "
-            "-cpu max,vendor=GenuineIntel,-rdrand,-rdseed -machine q35,memory-backend=ram0 "
-            "-smp 4,sockets=1,dies=2,cores=2,threads=1 -m 512M "
-            "-object memory-backend-file,id=ram0,size=536870912,mem-path=/proc/self/fd/8,share=on "
-            "-kernel /proc/self/fd/4 -initrd /proc/self/fd/5 -append CMDLINE -device pvpanic "
-            "-action panic=pause -no-reboot -chardev file,id=console,path=/proc/self/fd/6 "
-            "-serial chardev:console -chardev socket,id=qmp,fd=3 -mon chardev=qmp,mode=control -S");
+  EXPECT_EQ(
+      Arguments(plan, 7),
+      "-nodefaults -no-user-config -display none -accel tcg,thread=single "
+      "-icount shift=3,sleep=off -rtc base=2026-01-01,clock=vm "
+      "-cpu max,vendor=GenuineIntel,-rdrand,-rdseed -machine q35,memory-backend=ram0 "
+      "-smp 4,sockets=1,dies=2,cores=2,threads=1 -m 512M "
+      "-object memory-backend-file,id=ram0,size=536870912,mem-path=/proc/self/fd/8,share=on "
+      "-kernel /proc/self/fd/4 -initrd /proc/self/fd/5 -append CMDLINE -device pvpanic "
+      "-action panic=pause -no-reboot -no-shutdown -chardev file,id=console,path=/proc/self/fd/6 "
+      "-serial chardev:console -chardev socket,id=qmp,fd=3 -mon chardev=qmp,mode=control -S");
 }
 
 TEST(QemuArguments, OfTwoNodes) {
@@ -121,6 +123,33 @@ TEST(QemuArguments, OfTwoNodes) {
               HasSubstr("-numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 "
                         "-numa cpu,node-id=1,socket-id=1 "));
   EXPECT_THAT(arguments, HasSubstr("id=ram1,size=268435456,mem-path=/proc/self/fd/9,share=on"));
+}
+
+TEST(QemuArguments, OfARestore) {
+  const LaunchPlan plan = *MakeLaunchPlan(Request(1, 1, 2, 1, 512));
+  std::string expected = Arguments(plan, 7) + " -incoming defer";
+  EXPECT_EQ(Arguments(plan, 7, qemu::Start::kRestoreCopy), expected);
+  expected.replace(expected.find("share=on"), 8, "share=off");
+  EXPECT_EQ(Arguments(plan, 7, qemu::Start::kRestore), expected);
+}
+
+TEST(SnapshotIdentity, HoldsEveryFact) {
+  LaunchPlan plan = *MakeLaunchPlan(Request(1, 1, 2, 1, 512));
+  qemu::Version version;
+  version.text = "QEMU 7.2.22";
+  const std::string one = qemu::SnapshotIdentity(plan, version, "/usr/bin/q 1 2", "k", "b");
+  EXPECT_THAT(one,
+              HasSubstr("engine QEMU 7.2.22\nprogram /usr/bin/q 1 2\nkernel k\nboot image b\n"));
+  EXPECT_NE(qemu::SnapshotIdentity(plan, version, "/usr/bin/q 1 2", "k2", "b"), one);
+  plan.command_line += " x";
+  EXPECT_NE(qemu::SnapshotIdentity(plan, version, "/usr/bin/q 1 2", "k", "b"), one);
+}
+
+TEST(BundleCapacity, HasFewSteps) {
+  EXPECT_EQ(BundleCapacity(0), 6 * kMiB);
+  EXPECT_EQ(BundleCapacity(6 * kMiB), 6 * kMiB);
+  EXPECT_EQ(BundleCapacity(6 * kMiB + 1), 14 * kMiB);
+  EXPECT_EQ(BundleCapacity(512 * kMiB), 1022 * kMiB);
 }
 
 TEST(QemuArguments, NewVersionsNeedTheCpuidLevel) {

@@ -4,8 +4,9 @@
 // a folder with a class that implements this and a factory that boots a LaunchPlan: qemu/ is the
 // one there is. Everything above this interface is the same for all engines.
 //
-// Life cycle: the factory makes the machine and lets the guest run. At a doorbell and at a panic
-// the guest stands still (kStopped) until Resume(). The destructor kills what is left.
+// Life cycle: Boot() makes the machine and lets the guest run; Restore() makes one that stands
+// still where its snapshot was taken. At a doorbell and at a panic the guest stands still
+// (kStopped) until Resume(). The destructor kills what is left.
 //
 // One thread, which multiplexes: it polls PollFds() beside its own descriptors, and calls
 // NextEvent() until there is none.
@@ -22,13 +23,14 @@
 #include "absl/time/time.h"
 #include "vmm/console.h"
 #include "vmm/guest_memory.h"
+#include "vmm/snapshot.h"
 
 namespace ktstr::vmm {
 
 struct MachineEvent {
   enum class Kind {
     kStopped,   // The guest wrote to the panic port and stands still at that instruction.
-    kShutdown,  // The guest powered off or reset; it will not run again.
+    kShutdown,  // The guest powered off or reset; it will not run again. Its memory is still there.
     kEnded,     // The engine's process is gone.
   };
   Kind kind;
@@ -43,8 +45,11 @@ class Machine {
   virtual std::vector<int> PollFds() const = 0;
   // Never blocks. An error: the engine broke its protocol; the machine is of no use any more.
   virtual absl::StatusOr<std::optional<MachineEvent>> NextEvent() = 0;
-  // After kStopped.
+  // After kStopped, and after a restore.
   virtual absl::Status Resume() = 0;
+  // After kStopped at kDoorbellReady, of a machine that was booted. The machine is ended by it, and
+  // Memory() is not to be used any more, whether it succeeds or not.
+  virtual absl::StatusOr<Snapshot> TakeSnapshot() = 0;
   // Ends the engine: asks it, then kills it when it still runs after `patience`. Returns when it is
   // gone. Any state, any number of times.
   virtual void Stop(absl::Duration patience) = 0;

@@ -1,27 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-// guest_memory.h and digest.h
+// guest_memory.h, private_memory.h and digest.h
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <memory>
+#include <vector>
 
+#include "base/file.h"
 #include "gtest/gtest.h"
 #include "vmm/digest.h"
 #include "vmm/guest_memory.h"
+#include "vmm/private_memory.h"
 
 namespace ktstr::vmm {
 namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
 
-std::unique_ptr<GuestMemory> Make(std::vector<uint64_t> sizes) {
-  auto memory = GuestMemory::Create(sizes);
+std::unique_ptr<SharedMemory> Make(std::vector<uint64_t> sizes) {
+  auto memory = SharedMemory::Create(sizes);
   EXPECT_TRUE(memory.ok()) << memory.status();
   return *std::move(memory);
 }
 
-void Put(GuestMemory& memory, uint64_t offset, uint8_t value) {
+void Put(SharedMemory& memory, uint64_t offset, uint8_t value) {
   (*memory.At(offset, 1))[0] = value;
 }
 
@@ -34,22 +40,126 @@ TEST(GuestMemory, BoundsAreChecked) {
   EXPECT_TRUE(absl::IsOutOfRange(memory->At(1, 6 * kMiB).status()));
   EXPECT_TRUE(absl::IsOutOfRange(memory->At(~uint64_t{0}, 2).status()));
   EXPECT_TRUE(absl::IsOutOfRange(memory->At(2, ~uint64_t{0}).status()));
+  uint8_t byte = 0;
+  EXPECT_TRUE(memory->Read(6 * kMiB - 1, &byte, 1).ok());
+  EXPECT_TRUE(absl::IsOutOfRange(memory->Read(6 * kMiB, &byte, 1)));
+  EXPECT_TRUE(absl::IsOutOfRange(memory->Write(~uint64_t{0}, &byte, 2)));
 }
 
 TEST(GuestMemory, SizesAreChecked) {
-  EXPECT_FALSE(GuestMemory::Create({}).ok());
-  EXPECT_FALSE(GuestMemory::Create({0}).ok());
-  EXPECT_FALSE(GuestMemory::Create({4097}).ok());
+  EXPECT_FALSE(SharedMemory::Create({}).ok());
+  EXPECT_FALSE(SharedMemory::Create({0}).ok());
+  EXPECT_FALSE(SharedMemory::Create({4097}).ok());
 }
 
 TEST(GuestMemory, NodesLieSideBySideAndShareTheirFile) {
   auto memory = Make({2 * kMiB, 2 * kMiB});
-  ASSERT_EQ(memory->segments().size(), 2u);
-  EXPECT_EQ(memory->segments()[1].offset, 2 * kMiB);
+  ASSERT_EQ(memory->files().size(), 2u);
   Put(*memory, 2 * kMiB + 5, 9);
   uint8_t seen = 0;
-  ASSERT_EQ(pread(memory->segments()[1].memfd.get(), &seen, 1, 5), 1);
+  ASSERT_EQ(pread(memory->files()[1].get(), &seen, 1, 5), 1);
   EXPECT_EQ(seen, 9);
+}
+
+// What a restored guest's memory is made of, with this test's child in the place of the engine.
+class PrivateMemoryTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto original = Make({2 * kMiB, 4 * kMiB});
+    Put(*original, 5, 1);
+    Put(*original, 3 * kMiB, 2);
+    files_ = original->Release();
+    for (const base::UniqueFd& file : files_) ASSERT_TRUE(base::SealMemfd(file.get(), "x").ok());
+  }
+  void TearDown() override {
+    if (child_ <= 0) return;
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
+  }
+  // `flags` of the child's mappings. The child writes 7 at 4096 of the second file.
+  void StartEngine(int flags) {
+    int ready[2];
+    ASSERT_EQ(pipe(ready), 0);
+    child_ = fork();
+    if (child_ == 0) {
+      for (const base::UniqueFd& file : files_) {
+        struct stat info;
+        fstat(file.get(), &info);
+        const int prot = PROT_READ | ((flags & MAP_PRIVATE) != 0 ? PROT_WRITE : 0);
+        void* at = mmap(nullptr, static_cast<size_t>(info.st_size), prot, flags, file.get(), 0);
+        if (at == MAP_FAILED) _exit(1);
+        if (&file == &files_[1] && (flags & MAP_PRIVATE) != 0) static_cast<char*>(at)[4096] = 7;
+      }
+      if (write(ready[1], "r", 1) != 1) _exit(1);
+      pause();
+      _exit(0);
+    }
+    char byte;
+    ASSERT_EQ(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+  }
+
+  std::vector<base::UniqueFd> files_;
+  pid_t child_ = -1;
+};
+
+TEST_F(PrivateMemoryTest, IsWhatTheEngineSees) {
+  StartEngine(MAP_PRIVATE);
+  auto memory = PrivateMemory::Create(child_, files_);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  EXPECT_EQ((*memory)->size(), 6 * kMiB);
+  uint8_t byte = 0;
+  ASSERT_TRUE((*memory)->Read(2 * kMiB + 4096, &byte, 1).ok());
+  EXPECT_EQ(byte, 7);
+  ASSERT_TRUE((*memory)->Read(3 * kMiB, &byte, 1).ok());
+  EXPECT_EQ(byte, 2);
+  const uint64_t word = 0x1122334455667788;
+  uint64_t seen = 0;
+  ASSERT_TRUE((*memory)->Write(8192, &word, sizeof(word)).ok());
+  ASSERT_TRUE((*memory)->Read(8192, &seen, sizeof(seen)).ok());
+  EXPECT_EQ(seen, word);
+  // Across the nodes' border.
+  std::vector<uint8_t> bytes(8192, 9);
+  ASSERT_TRUE((*memory)->Write(2 * kMiB - 4096, bytes.data(), 4096 + 100).ok());
+  ASSERT_TRUE((*memory)->Read(2 * kMiB + 99, &byte, 1).ok());
+  EXPECT_EQ(byte, 9);
+  // The snapshot is as it was.
+  ASSERT_EQ(pread(files_[0].get(), &seen, sizeof(seen), 8192), 8);
+  EXPECT_EQ(seen, 0u);
+}
+
+TEST_F(PrivateMemoryTest, DigestIsThatOfTheSameBytes) {
+  StartEngine(MAP_PRIVATE);
+  auto memory = *PrivateMemory::Create(child_, files_);
+  auto same = *SharedMemory::CopyOf(files_);
+  EXPECT_NE(*DigestOf(*memory), *DigestOf(*same));
+  Put(*same, 2 * kMiB + 4096, 7);
+  EXPECT_EQ(*DigestOf(*memory), *DigestOf(*same));
+  const uint8_t byte = 3;
+  ASSERT_TRUE(memory->Write(kMiB, &byte, 1).ok());
+  EXPECT_NE(*DigestOf(*memory), *DigestOf(*same));
+}
+
+TEST_F(PrivateMemoryTest, OtherMappingsAreRefused) {
+  StartEngine(MAP_SHARED);
+  EXPECT_TRUE(absl::IsFailedPrecondition(PrivateMemory::Create(child_, files_).status()));
+}
+
+TEST_F(PrivateMemoryTest, MissingMappingsAreRefused) {
+  EXPECT_TRUE(absl::IsFailedPrecondition(PrivateMemory::Create(getpid(), files_).status()));
+}
+
+TEST_F(PrivateMemoryTest, EngineThatIsGone) {
+  StartEngine(MAP_PRIVATE);
+  auto memory = *PrivateMemory::Create(child_, files_);
+  kill(child_, SIGKILL);
+  waitpid(child_, nullptr, 0);
+  child_ = -1;
+  uint64_t word = 0;
+  EXPECT_TRUE(absl::IsUnavailable(memory->Read(0, &word, sizeof(word))));
+  EXPECT_TRUE(absl::IsUnavailable(memory->Write(0, &word, sizeof(word))));
+  EXPECT_FALSE(memory->Extents().ok());
 }
 
 TEST(Digest, HoleAndZeroPageAreEqual) {

@@ -42,8 +42,8 @@ Session::Session(Machine* machine, Window window, absl::Duration started, Option
 
 absl::Duration Session::TimeLeft() const { return deadline_ - options_.clock->Monotonic(); }
 
-absl::StatusOr<bool> Session::Step() {
-  while (!end_.has_value()) {
+absl::StatusOr<Session::State> Session::Step() {
+  while (!end_.has_value() && !ready_stop_) {
     absl::StatusOr<std::optional<MachineEvent>> event = machine_->NextEvent();
     if (!event.ok()) {
       EngineLost(base::ToStd(event.status().message()));
@@ -52,9 +52,26 @@ absl::StatusOr<bool> Session::Step() {
     if (!event->has_value()) break;
     KTSTR_RETURN_IF_ERROR(HandleEvent(**event));
   }
-  if (!end_.has_value()) KTSTR_RETURN_IF_ERROR(DrainRing());
-  if (!end_.has_value()) CheckLimits();
-  return end_.has_value();
+  if (!end_.has_value() && !ready_stop_) KTSTR_RETURN_IF_ERROR(DrainRing());
+  if (!end_.has_value() && !ready_stop_) CheckLimits();
+  if (end_.has_value()) return State::kEnded;
+  return ready_stop_ ? State::kReady : State::kRuns;
+}
+
+absl::Status Session::Begin(int bundle_fd) {
+  KTSTR_RETURN_IF_ERROR(DrainRing());
+  if (end_.has_value()) return absl::OkStatus();
+  absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
+  if (!doorbell.ok()) {
+    EngineLost(base::ToStd(doorbell.status().message()));
+  } else if (*doorbell != window::kDoorbellReady) {
+    EngineLost(absl::StrCat("the snapshot stands at doorbell ", *doorbell, " instead of ready"));
+  } else if (absl::Status written = window_.WriteBundle(bundle_fd); !written.ok()) {
+    EngineLost(base::ToStd(written.message()));
+  } else {
+    ResumeFromDoorbell();
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Session::HandleEvent(const MachineEvent& event) {
@@ -79,45 +96,58 @@ absl::Status Session::HandleEvent(const MachineEvent& event) {
 absl::Status Session::HandleStop() {
   KTSTR_RETURN_IF_ERROR(DrainRing());
   if (end_.has_value()) return absl::OkStatus();
-  const uint32_t doorbell = window_.doorbell();
-  switch (doorbell) {
+  absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
+  if (!doorbell.ok()) {
+    EngineLost(base::ToStd(doorbell.status().message()));
+    return absl::OkStatus();
+  }
+  switch (*doorbell) {
     case window::kDoorbellNone:
       Finish(v1::VmEnd::PANIC, {});
-      return absl::OkStatus();
-    case window::kDoorbellReady:  // Rung only where a stop was asked for, so once.
-      if (std::exchange(stopped_at_ready_, true)) {
-        Misbehaved("it said twice that it is ready");
-        return absl::OkStatus();
+      break;
+    case window::kDoorbellReady:
+      if (options_.until_ready) {
+        ready_stop_ = true;
+      } else {
+        Misbehaved("it said unasked that it is ready");
       }
       break;
     case window::kDoorbellRingFull:
+      ResumeFromDoorbell();
       break;
-    case window::kDoorbellDone: {
-      if (options_.take_digest) {
-        absl::StatusOr<std::string> digest = DigestOf(machine_->Memory());
-        if (!digest.ok()) {
-          EngineLost(base::ToStd(digest.status().message()));
-          return absl::OkStatus();
-        }
-        digest_ = *std::move(digest);
-      }
-      Finish(v1::VmEnd::DONE, {});
-      return absl::OkStatus();
-    }
+    case window::kDoorbellDone:
+      HandleDone();
+      break;
     default:
-      Misbehaved(absl::StrCat("unknown doorbell ", doorbell));
-      return absl::OkStatus();
-  }
-  window_.AnswerDoorbell();
-  if (absl::Status resumed = machine_->Resume(); !resumed.ok()) {
-    EngineLost(base::ToStd(resumed.message()));
+      Misbehaved(absl::StrCat("unknown doorbell ", *doorbell));
   }
   return absl::OkStatus();
 }
 
+void Session::HandleDone() {
+  if (options_.take_digest) {
+    absl::StatusOr<std::string> digest = DigestOf(machine_->Memory());
+    if (!digest.ok()) {
+      EngineLost(base::ToStd(digest.status().message()));
+      return;
+    }
+    digest_ = *std::move(digest);
+  }
+  Finish(v1::VmEnd::DONE, {});
+}
+
+void Session::ResumeFromDoorbell() {
+  absl::Status resumed = window_.AnswerDoorbell();
+  if (resumed.ok()) resumed = machine_->Resume();
+  if (!resumed.ok()) EngineLost(base::ToStd(resumed.message()));
+}
+
+// An engine that is gone took the ring with it, maybe; NextEvent() tells of that.
 absl::Status Session::DrainRing() {
+  if (absl::StatusOr<uint32_t> stage = window_.Stage(); stage.ok()) claimed_stage_ = *stage;
   while (true) {
     absl::StatusOr<std::optional<WindowFrame>> frame = window_.Next();
+    if (absl::IsUnavailable(frame.status())) return absl::OkStatus();
     if (!frame.ok()) {
       Misbehaved(base::ToStd(frame.status().message()));
       return absl::OkStatus();
@@ -192,7 +222,7 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   v1::VmEnd& end = end_.emplace();
   machine_->Stop(kStopPatience);
   const std::string console = machine_->GuestConsole().Text().value_or("");
-  const int claimed = static_cast<int>(window_.stage());
+  const int claimed = static_cast<int>(claimed_stage_);
   last_stage_ = std::max(last_stage_, AgentStage(console));
   if (v1::Stage_IsValid(claimed)) {
     last_stage_ = std::max(last_stage_, static_cast<v1::Stage>(claimed));

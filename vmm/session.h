@@ -3,6 +3,10 @@
 // The course of one VM, apart from sockets: what a stop, a frame, a flood or a time-out means. It
 // takes a running Machine with its Window and makes observations and one VmEnd out of it.
 //
+// A machine that stands still at kDoorbellReady, just restored, is let go by Begin(). The boot that
+// leads to a snapshot is a session of its own (`until_ready`), whose observations are not the
+// run's: they are in the ring of the snapshot, and come again from each restored guest.
+//
 // One thread. The machine must outlive the object.
 
 #ifndef KTSTR_VMM_SESSION_H_
@@ -27,6 +31,8 @@ class Session {
   struct Options {
     absl::Duration timeout;  // Of the host, from now.
     bool take_digest = false;
+    // The guest is to stop at kDoorbellReady, and that is all.
+    bool until_ready = false;
     // A checked observation. An error means that nobody listens any more.
     std::function<absl::Status(v1::Observation)> observe;
     std::function<void(std::string)> progress;
@@ -35,9 +41,17 @@ class Session {
   // `started`: clock->Monotonic() when the engine was started.
   Session(Machine* machine, Window window, absl::Duration started, Options options);
 
-  // One look at everything: events of the machine, ring, console, time limit. True: the machine has
-  // been stopped, and end() is valid. An error is the one of `observe`.
-  absl::StatusOr<bool> Step();
+  // Lets a restored guest go: takes what its ring holds, writes the bundle, resumes. An error is
+  // the one of `observe`; anything else is in end().
+  absl::Status Begin(int bundle_fd);
+  enum class State {
+    kRuns,
+    kReady,  // With `until_ready`: the guest stands still at its doorbell, and stays so.
+    kEnded,  // The machine has been stopped, and end() is valid.
+  };
+  // One look at everything: events of the machine, ring, console, time limit. An error is the one
+  // of `observe`.
+  absl::StatusOr<State> Step();
   // Ends the run from outside.
   void Cancel(const std::string& reason);
   // Host time until the time limit.
@@ -47,6 +61,8 @@ class Session {
  private:
   absl::Status HandleEvent(const MachineEvent& event);
   absl::Status HandleStop();
+  void HandleDone();
+  void ResumeFromDoorbell();
   absl::Status DrainRing();
   void NoteTimes(const v1::Observation& observation);
   void CheckLimits();
@@ -60,7 +76,8 @@ class Session {
   Options options_;
   absl::Duration started_;
   absl::Duration deadline_;
-  bool stopped_at_ready_ = false;
+  bool ready_stop_ = false;
+  uint32_t claimed_stage_ = 0;  // By the guest.
   std::optional<absl::Duration> ready_;
   std::optional<absl::Duration> first_step_;
   std::optional<absl::Duration> last_step_end_;

@@ -19,11 +19,15 @@ namespace {
 
 using ::testing::HasSubstr;
 
+constexpr uint64_t kWindow = 4 << 20;
+
 class SessionTest : public ::testing::Test {
  protected:
-  SessionTest() {
-    absl::Span<uint8_t> memory = *machine_.Memory().At(0, WindowSize(0));
+  SessionTest() { Make(false); }
+
+  void Make(bool until_ready, bool attach = false) {
     Session::Options options;
+    options.until_ready = until_ready;
     options.timeout = absl::Seconds(10);
     options.take_digest = true;
     options.observe = [this](v1::Observation o) {
@@ -32,14 +36,16 @@ class SessionTest : public ::testing::Test {
     };
     options.progress = [](std::string) {};
     options.clock = &clock_;
-    session_.emplace(&machine_, *Window::Create(memory, 0), clock_.Monotonic(), options);
+    Window window = attach ? Window::Attach(&machine_.Memory(), 0, kWindow)
+                           : *Window::Create(&machine_.Memory(), 0, kWindow);
+    session_.emplace(&machine_, std::move(window), clock_.Monotonic(), options);
   }
 
   testing::RingWriter Guest() { return testing::RingWriter(machine_.Memory().At(0, 1)->data()); }
   bool Step() {
     auto ended = session_->Step();
     EXPECT_TRUE(ended.ok()) << ended.status();
-    return ended.ok() && *ended;
+    return ended.ok() && *ended == Session::State::kEnded;
   }
   void Ring(uint32_t doorbell) {
     Guest().header()->doorbell = doorbell;
@@ -110,13 +116,58 @@ TEST_F(SessionTest, FullRingIsEmptiedAndGivenBack) {
   EXPECT_EQ(machine_.resumes, 1);
 }
 
-TEST_F(SessionTest, StopAtReadyGoesOnOnce) {
+TEST_F(SessionTest, ReadyIsForSnapshotsOnly) {
   Ring(window::kDoorbellReady);
-  EXPECT_FALSE(Step());
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "unasked");
+}
+
+TEST_F(SessionTest, BootToReadyStopsThere) {
+  Make(/*until_ready=*/true);
+  testing::RingWriter guest = Guest();
+  guest.Write(Mark(v1::StepMark::BEGIN));
+  Ring(window::kDoorbellReady);
+  for (int i = 0; i < 2; ++i) {
+    auto state = session_->Step();
+    ASSERT_TRUE(state.ok());
+    EXPECT_EQ(*state, Session::State::kReady);
+  }
+  EXPECT_EQ(machine_.resumes, 0);
+  EXPECT_EQ(machine_.stops, 0);
+  // The snapshot holds the doorbell, and a ring of which nothing was taken.
+  EXPECT_EQ(guest.header()->doorbell, window::kDoorbellReady);
+  EXPECT_EQ(guest.header()->tail, 0u);
+}
+
+TEST_F(SessionTest, RestoredGuestGetsItsBundleAndGoesOn) {
+  const base::UniqueFd bundle = *base::MakeMemfd("bundle", 100);
+  testing::RingWriter guest = Guest();
+  guest.Write(Mark(v1::StepMark::BEGIN));
+  guest.header()->doorbell = window::kDoorbellReady;
+  Make(/*until_ready=*/false, /*attach=*/true);
+  ASSERT_TRUE(session_->Begin(bundle.get()).ok());
   EXPECT_EQ(machine_.resumes, 1);
-  EXPECT_EQ(Guest().header()->doorbell, window::kDoorbellNone);
-  Ring(window::kDoorbellReady);
-  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "twice");
+  EXPECT_EQ(observations_.size(), 1u);
+  EXPECT_EQ(guest.header()->bundle_size, 100u);
+  EXPECT_EQ(guest.header()->doorbell, window::kDoorbellNone);
+  EXPECT_EQ(guest.header()->tail, guest.header()->head);
+  EXPECT_FALSE(Step());
+}
+
+TEST_F(SessionTest, RestoreOfWhatIsNotReadyIsAnEngineError) {
+  const base::UniqueFd bundle = *base::MakeMemfd("bundle", 100);
+  Guest().header()->doorbell = window::kDoorbellDone;
+  Make(/*until_ready=*/false, /*attach=*/true);
+  ASSERT_TRUE(session_->Begin(bundle.get()).ok());
+  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "stands at doorbell 3");
+}
+
+TEST_F(SessionTest, BundleTooLargeForTheWindow) {
+  const base::UniqueFd bundle = *base::MakeMemfd("bundle", 3 << 20);
+  Guest().header()->doorbell = window::kDoorbellReady;
+  Make(/*until_ready=*/false, /*attach=*/true);
+  ASSERT_TRUE(session_->Begin(bundle.get()).ok());
+  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "does not fit");
+  EXPECT_EQ(machine_.resumes, 0);
 }
 
 TEST_F(SessionTest, PanicByItsNotifier) {

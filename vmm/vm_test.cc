@@ -22,6 +22,7 @@
 #include "ktstr/v1/guest.pb.h"
 #include "vmm/boot_image.h"
 #include "vmm/bundle.h"
+#include "vmm/snapshot.h"
 #include "vmm/testing/vm_driver.h"
 
 namespace ktstr::vmm {
@@ -59,16 +60,14 @@ class VmTest : public ::testing::Test {
   v1::VmRequest Request(uint32_t nodes = 1, uint32_t llcs = 2) {
     v1::VmRequest request;
     v1::VmStart& start = *request.mutable_start();
-    start.set_run_id("r-test");
     start.set_engine(v1::TCG);
     start.mutable_topology()->set_numa_nodes(nodes);
     start.mutable_topology()->set_llcs(llcs);
     start.mutable_topology()->set_cores_per_llc(2);
     start.mutable_topology()->set_threads_per_core(1);
     start.set_memory_mb(256);
-    start.set_timeout_ms(120000);
     start.set_engine_path(program_path_);
-    start.set_take_digest(true);
+    start.set_bundle_capacity(BundleCapacity(0));
     return request;
   }
 
@@ -107,7 +106,16 @@ class VmTest : public ::testing::Test {
                                   const base::UniqueFd& bundle) {
     auto driver = VmDriver::Start();
     if (!driver.ok()) return driver;
-    auto sent = driver->Send(request, {kernel_.get(), image.get(), bundle.get(), program_.get()});
+    std::vector<int> fds = {kernel_.get(), image.get(), program_.get()};
+    if (request.start().mode() == v1::VmStart::RESTORE) {
+      for (const base::UniqueFd& fd : snapshot_) fds.push_back(fd.get());
+    }
+    auto sent = driver->Send(request, fds);
+    v1::VmRequest run;
+    run.mutable_run()->set_run_id("r-test");
+    run.mutable_run()->set_timeout_ms(timeout_ms_);
+    run.mutable_run()->set_take_digest(true);
+    if (sent.ok()) sent = driver->Send(run, {bundle.get()});
     if (!sent.ok()) return sent;
     return driver;
   }
@@ -120,12 +128,15 @@ class VmTest : public ::testing::Test {
     EXPECT_TRUE(end.ok()) << end.status();
     if (end.ok()) run.end = *end;
     run.observations = driver->observations();
+    if (!driver->snapshot().empty()) snapshot_ = driver->TakeSnapshot();
     auto status = driver->child().Wait(absl::Seconds(10));
     EXPECT_TRUE(status.has_value() && status->Success());
     return run;
   }
 
   std::string program_path_;
+  uint32_t timeout_ms_ = 120000;
+  std::vector<base::UniqueFd> snapshot_;  // The last one that was taken.
   base::UniqueFd kernel_;
   base::UniqueFd program_;
 };
@@ -182,6 +193,27 @@ TEST_F(VmTest, NumaNodesAndTheirMemoryRepeatToo) {
   EXPECT_EQ(Execute(Request(2, 2), image, bundle).end.guest_digest(), first.end.guest_digest());
 }
 
+// Takes a snapshot and runs from it, then restores it again: the same course each time.
+TEST_F(VmTest, RestoredGuestsRepeatBitForBit) {
+  const base::UniqueFd image = AgentImage();
+  v1::VmRequest request = Request();
+  request.mutable_start()->set_mode(v1::VmStart::SNAPSHOT);
+  const Outcome first = Execute(request, image, PlanBundle(1));
+  ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
+  ASSERT_EQ(snapshot_.size(), 2u);
+  request.mutable_start()->set_mode(v1::VmStart::RESTORE);
+  for (int i = 0; i < 3; ++i) {
+    const Outcome again = Execute(request, image, PlanBundle(1));
+    ASSERT_EQ(again.end.cause(), v1::VmEnd::DONE) << again.end.DebugString();
+    EXPECT_EQ(again.end.guest_digest(), first.end.guest_digest()) << i;
+    EXPECT_TRUE(again.Stream() == first.Stream()) << i;
+    RecordProperty("restore_ms", static_cast<int>(again.end.host_boot_ns() / 1000000));
+  }
+  const Outcome other = Execute(request, image, PlanBundle(2));
+  EXPECT_EQ(other.end.cause(), v1::VmEnd::DONE);
+  EXPECT_NE(other.end.guest_digest(), first.end.guest_digest());
+}
+
 TEST_F(VmTest, PanicHasTheKernelsWords) {
   const Outcome run = Execute(Request(), HostileImage(), Fault("return"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::PANIC) << run.end.DebugString();
@@ -206,9 +238,9 @@ TEST_F(VmTest, WrongDoorbellsEndTheRun) {
   const Outcome unknown = Execute(Request(), HostileImage(), Fault("doorbell"));
   EXPECT_EQ(unknown.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
   EXPECT_THAT(unknown.end.detail(), HasSubstr("unknown doorbell 77"));
-  const Outcome twice = Execute(Request(), HostileImage(), Fault("ready"));
-  EXPECT_EQ(twice.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
-  EXPECT_THAT(twice.end.detail(), HasSubstr("twice"));
+  const Outcome unasked = Execute(Request(), HostileImage(), Fault("ready"));
+  EXPECT_EQ(unasked.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
+  EXPECT_THAT(unasked.end.detail(), HasSubstr("unasked"));
 }
 
 TEST_F(VmTest, EarlyPowerOffIsNotDone) {
@@ -217,9 +249,8 @@ TEST_F(VmTest, EarlyPowerOffIsNotDone) {
 }
 
 TEST_F(VmTest, HangingGuestMeetsTheTimeLimit) {
-  v1::VmRequest request = Request();
-  request.mutable_start()->set_timeout_ms(1500);
-  const Outcome run = Execute(request, HostileImage(), Fault("hang"));
+  timeout_ms_ = 1500;
+  const Outcome run = Execute(Request(), HostileImage(), Fault("hang"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::TIMEOUT);
   EXPECT_THAT(run.end.detail(), HasSubstr("1.5s"));
 }

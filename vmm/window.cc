@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <cstddef>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -19,16 +19,7 @@ namespace {
 using window::FrameHeader;
 using window::WindowHeader;
 
-// Words that the guest writes at any time are loaded whole, once.
-template <typename T>
-T Load(const uint8_t* header, size_t offset) {
-  return __atomic_load_n(reinterpret_cast<const T*>(header + offset), __ATOMIC_ACQUIRE);
-}
-
-template <typename T>
-void Store(uint8_t* header, size_t offset, T value) {
-  __atomic_store_n(reinterpret_cast<T*>(header + offset), value, __ATOMIC_RELEASE);
-}
+constexpr uint64_t kPiece = uint64_t{1} << 20;
 
 }  // namespace
 
@@ -37,62 +28,71 @@ uint64_t WindowSize(uint64_t bundle_size) {
   return (end + window::kAlignment - 1) / window::kAlignment * window::kAlignment;
 }
 
-absl::StatusOr<Window> Window::Create(absl::Span<uint8_t> memory, uint64_t bundle_size) {
-  if (bundle_size > memory.size() || WindowSize(bundle_size) > memory.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("window: a bundle of ", bundle_size,
-                                                   " bytes does not fit into ", memory.size()));
+absl::StatusOr<Window> Window::Create(GuestMemory* memory, uint64_t address, uint64_t size,
+                                      uint32_t flags) {
+  if (size < WindowSize(0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("window: ", size, " bytes, at least ", WindowSize(0)));
   }
   WindowHeader header = {};
   header.magic = window::kMagic;
   header.version = window::kVersion;
   header.header_size = sizeof(WindowHeader);
-  header.window_size = memory.size();
+  header.window_size = size;
   header.ring_size = window::kRingSize;
   header.bundle_offset = window::kAlignment;
-  header.bundle_size = bundle_size;
-  std::memcpy(memory.data(), &header, sizeof(header));
-  return Window(memory, header.bundle_offset, bundle_size);
+  header.flags = flags;
+  KTSTR_RETURN_IF_ERROR(memory->Write(address, &header, sizeof(header)));
+  return Window(memory, address, size);
 }
 
 absl::Status Window::WriteBundle(int fd) {
   struct stat info;
   if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, "bundle");
-  if (static_cast<uint64_t>(info.st_size) != bundle_size_) {
+  const auto bundle_size = static_cast<uint64_t>(info.st_size);
+  const uint64_t room = size_ - window::kAlignment;
+  if (bundle_size > room) {
     return absl::InvalidArgumentError(
-        absl::StrCat("bundle: ", info.st_size, " bytes, but ", bundle_size_, " were announced"));
+        absl::StrCat("window: a bundle of ", bundle_size, " bytes does not fit into ", room));
   }
+  std::string buffer(std::min(kPiece, bundle_size), '\0');
   uint64_t done = 0;
-  while (done < bundle_size_) {
-    ssize_t got = pread(fd, memory_.data() + bundle_offset_ + done, bundle_size_ - done,
-                        static_cast<off_t>(done));
+  while (done < bundle_size) {
+    ssize_t got =
+        pread(fd, buffer.data(), std::min(kPiece, bundle_size - done), static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return base::ErrnoStatus(errno, "bundle: read");
     if (got == 0) {
       return absl::DataLossError(
-          absl::StrCat("bundle: ends after ", done, " of ", bundle_size_, " bytes"));
+          absl::StrCat("bundle: ends after ", done, " of ", bundle_size, " bytes"));
     }
+    KTSTR_RETURN_IF_ERROR(memory_->Write(address_ + window::kAlignment + done, buffer.data(),
+                                         static_cast<uint64_t>(got)));
     done += static_cast<uint64_t>(got);
   }
-  return absl::OkStatus();
+  return memory_->Write(address_ + offsetof(WindowHeader, bundle_size), &bundle_size,
+                        sizeof(bundle_size));
 }
 
-void Window::CopyFromRing(uint64_t position, void* to, uint64_t size) const {
-  const uint8_t* ring = memory_.data() + window::kRingOffset;
+absl::Status Window::CopyFromRing(uint64_t position, void* to, uint64_t size) const {
+  const uint64_t ring = address_ + window::kRingOffset;
   const uint64_t at = position % window::kRingSize;
   const uint64_t first = std::min(size, window::kRingSize - at);
-  std::memcpy(to, ring + at, first);
-  std::memcpy(static_cast<uint8_t*>(to) + first, ring, size - first);
+  KTSTR_RETURN_IF_ERROR(memory_->Read(ring + at, to, first));
+  return memory_->Read(ring, static_cast<uint8_t*>(to) + first, size - first);
 }
 
 absl::StatusOr<std::optional<WindowFrame>> Window::Next() {
   if (!broken_.ok()) return broken_;
   absl::StatusOr<std::optional<WindowFrame>> frame = ReadFrame();
-  if (!frame.ok()) broken_ = frame.status();
+  if (absl::IsInvalidArgument(frame.status())) broken_ = frame.status();
   return frame;
 }
 
 absl::StatusOr<std::optional<WindowFrame>> Window::ReadFrame() {
-  const uint64_t head = Load<uint64_t>(memory_.data(), offsetof(WindowHeader, head));
+  uint64_t head = 0;
+  KTSTR_RETURN_IF_ERROR(
+      memory_->Read(address_ + offsetof(WindowHeader, head), &head, sizeof(head)));
   auto bad = [&](const std::string& what) {
     return absl::InvalidArgumentError(
         absl::StrCat("ring, frame ", next_sequence_, " at byte ", position_, ": ", what));
@@ -112,7 +112,7 @@ absl::StatusOr<std::optional<WindowFrame>> Window::ReadFrame() {
     return bad(absl::StrCat("only ", available, " bytes, less than a header"));
   }
   FrameHeader header;
-  CopyFromRing(position_, &header, sizeof(header));
+  KTSTR_RETURN_IF_ERROR(CopyFromRing(position_, &header, sizeof(header)));
   if (header.magic != window::kFrameMagic) {
     return bad(
         absl::StrFormat("magic %#010x instead of %#010x", header.magic, window::kFrameMagic));
@@ -132,7 +132,8 @@ absl::StatusOr<std::optional<WindowFrame>> Window::ReadFrame() {
   }
   WindowFrame frame;
   frame.payload.resize(header.length);
-  CopyFromRing(position_ + sizeof(header), frame.payload.data(), header.length);
+  KTSTR_RETURN_IF_ERROR(
+      CopyFromRing(position_ + sizeof(header), frame.payload.data(), header.length));
   FrameHeader unsummed = header;
   unsummed.crc32c = 0;
   const uint32_t crc = base::Crc32c(frame.payload.data(), frame.payload.size(),
@@ -148,17 +149,25 @@ absl::StatusOr<std::optional<WindowFrame>> Window::ReadFrame() {
   return std::optional<WindowFrame>(std::move(frame));
 }
 
-uint32_t Window::doorbell() const {
-  return Load<uint32_t>(memory_.data(), offsetof(WindowHeader, doorbell));
+absl::StatusOr<uint32_t> Window::Doorbell() const {
+  uint32_t doorbell = 0;
+  KTSTR_RETURN_IF_ERROR(
+      memory_->Read(address_ + offsetof(WindowHeader, doorbell), &doorbell, sizeof(doorbell)));
+  return doorbell;
 }
 
-uint32_t Window::stage() const {
-  return Load<uint32_t>(memory_.data(), offsetof(WindowHeader, stage));
+absl::StatusOr<uint32_t> Window::Stage() const {
+  uint32_t stage = 0;
+  KTSTR_RETURN_IF_ERROR(
+      memory_->Read(address_ + offsetof(WindowHeader, stage), &stage, sizeof(stage)));
+  return stage;
 }
 
-void Window::AnswerDoorbell() {
-  Store<uint64_t>(memory_.data(), offsetof(WindowHeader, tail), position_);
-  Store<uint32_t>(memory_.data(), offsetof(WindowHeader, doorbell), window::kDoorbellNone);
+absl::Status Window::AnswerDoorbell() {
+  KTSTR_RETURN_IF_ERROR(
+      memory_->Write(address_ + offsetof(WindowHeader, tail), &position_, sizeof(position_)));
+  const uint32_t none = window::kDoorbellNone;
+  return memory_->Write(address_ + offsetof(WindowHeader, doorbell), &none, sizeof(none));
 }
 
 }  // namespace ktstr::vmm

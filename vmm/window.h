@@ -16,7 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
+#include "vmm/guest_memory.h"
 #include "vmm/window_abi.h"
 
 namespace ktstr::vmm {
@@ -34,37 +34,45 @@ struct WindowFrame {
 
 class Window {
  public:
-  // Writes the header for a bundle of `bundle_size` bytes. `memory` is the whole window.
-  // InvalidArgument when the bundle has no room in it.
-  static absl::StatusOr<Window> Create(absl::Span<uint8_t> memory, uint64_t bundle_size);
+  // Of a guest that has not started: writes the header, without a bundle. The window is `size`
+  // bytes of `memory` at `address`. `flags`: window::kFlag*. InvalidArgument when it is too small.
+  static absl::StatusOr<Window> Create(GuestMemory* memory, uint64_t address, uint64_t size,
+                                       uint32_t flags = 0);
+  // Of a guest that stands still at its first doorbell, restored from a snapshot: nothing of its
+  // ring has been read.
+  static Window Attach(GuestMemory* memory, uint64_t address, uint64_t size) {
+    return Window(memory, address, size);
+  }
 
-  // Copies the bundle, the whole file, into its place. Before the guest starts.
+  // Copies the bundle, the whole file, into its place. Before the guest starts, or while it stands
+  // still at kDoorbellReady. InvalidArgument when it has no room.
   absl::Status WriteBundle(int fd);
 
   // The next frame, nullopt when the ring holds none. InvalidArgument when the guest broke a rule,
   // with the rule and the values; the ring is not readable any more then, and the error repeats.
+  // Unavailable when the engine is gone.
   absl::StatusOr<std::optional<WindowFrame>> Next();
   // Bytes of ring read so far.
   uint64_t bytes_read() const { return position_; }
 
   // Valid while the guest stands still. One of window::kDoorbell*, or anything.
-  uint32_t doorbell() const;
+  absl::StatusOr<uint32_t> Doorbell() const;
   // What the guest claims to have reached: a number that may be no v1::Stage.
-  uint32_t stage() const;
+  absl::StatusOr<uint32_t> Stage() const;
   // Gives the bytes that were read back to the guest, and clears the doorbell. Only while the guest
   // stands still at a doorbell: a definite instruction.
-  void AnswerDoorbell();
+  absl::Status AnswerDoorbell();
 
  private:
-  Window(absl::Span<uint8_t> memory, uint64_t bundle_offset, uint64_t bundle_size)
-      : memory_(memory), bundle_offset_(bundle_offset), bundle_size_(bundle_size) {}
+  Window(GuestMemory* memory, uint64_t address, uint64_t size)
+      : memory_(memory), address_(address), size_(size) {}
 
   absl::StatusOr<std::optional<WindowFrame>> ReadFrame();
-  void CopyFromRing(uint64_t position, void* to, uint64_t size) const;
+  absl::Status CopyFromRing(uint64_t position, void* to, uint64_t size) const;
 
-  absl::Span<uint8_t> memory_;
-  uint64_t bundle_offset_;
-  uint64_t bundle_size_;
+  GuestMemory* memory_;
+  uint64_t address_;
+  uint64_t size_;
   uint64_t position_ = 0;   // Next byte to read; the guest cannot reach it.
   uint64_t last_head_ = 0;  // Highest head seen.
   uint64_t next_sequence_ = 0;

@@ -12,7 +12,8 @@
 //   | ring, ring_size bytes      |  guest -> host, frames
 //   +----------------------------+ bundle_offset (2 MiB aligned)
 //   | bundle, bundle_size bytes  |  host -> guest, a cpio archive (newc), written before the guest
-//   goes on
+//   |                            |  starts, or while it stands still at kDoorbellReady
+//   |                            |  (bundle_size is valid from then on)
 //   +----------------------------+ window size
 //
 // Ring: byte positions `head` (guest) and `tail` (host) only grow; position p is at ring[p %
@@ -58,9 +59,9 @@ inline constexpr uint32_t kDoorbellRingFull = 2;  // Host must empty the ring.
 inline constexpr uint32_t kDoorbellDone =
     3;  // Everything is written; the place of the memory digest.
 
-// Bits of WindowHeader::flags. Ready is rung only when asked for: a snapshot needs the stop, but
-// the emulator does not resume at one definite place in its order of vCPUs, so that a run with a
-// stop in it may take one of two courses.
+// Bits of WindowHeader::flags. Ready is rung only when asked for, to take a snapshot: the emulator
+// does not resume at one definite place in its order of vCPUs, so that a run that goes on after a
+// stop may take one of two courses. Runs from the snapshot all take the same.
 inline constexpr uint32_t kFlagStopAtReady = 1;
 
 struct WindowHeader {

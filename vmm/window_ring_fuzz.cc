@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
 
 #include "base/crc32c.h"
 #include "ktstr/v1/observation.pb.h"
@@ -34,15 +33,16 @@ void RepairChecksums(uint8_t* ring, size_t size) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static std::vector<uint8_t>& memory = *new std::vector<uint8_t>(ktstr::vmm::WindowSize(0));
+  static auto& memory = *ktstr::vmm::SharedMemory::Create({ktstr::vmm::WindowSize(0)})->release();
   if (size < 9) return 0;
-  auto reader = ktstr::vmm::Window::Create(absl::MakeSpan(memory), 0);
+  auto reader = ktstr::vmm::Window::Create(&memory, 0, memory.size());
   if (!reader.ok()) abort();
-  uint8_t* ring = memory.data() + window::kRingOffset;
+  uint8_t* bytes_of_window = memory.At(0, memory.size())->data();
+  uint8_t* ring = bytes_of_window + window::kRingOffset;
   const size_t bytes = std::min<size_t>(size - 9, window::kRingSize);
   std::memcpy(ring, data + 9, bytes);
   if ((data[8] & 1) != 0) RepairChecksums(ring, bytes);
-  std::memcpy(memory.data() + offsetof(window::WindowHeader, head), data, 8);
+  std::memcpy(bytes_of_window + offsetof(window::WindowHeader, head), data, 8);
 
   uint64_t frames = 0;
   while (true) {

@@ -3,9 +3,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
+#include <memory>
 #include <string>
-#include <vector>
 
 #include "base/file.h"
 #include "gmock/gmock.h"
@@ -19,11 +20,13 @@ using ::testing::HasSubstr;
 using window::FrameHeader;
 using window::kRingSize;
 
+constexpr uint64_t kAt = 2 << 20;  // Where the window is.
+
 class WindowTest : public ::testing::Test {
  protected:
-  std::vector<uint8_t> memory_ = std::vector<uint8_t>(WindowSize(0));
-  Window window_ = *Window::Create(absl::MakeSpan(memory_), 0);
-  testing::RingWriter guest_{memory_.data()};
+  std::unique_ptr<SharedMemory> memory_ = *SharedMemory::Create({WindowSize(0) + kAt});
+  Window window_ = *Window::Create(memory_.get(), kAt, WindowSize(0));
+  testing::RingWriter guest_{memory_->At(kAt, 1)->data()};
 
   void ExpectBroken(const std::string& text) {
     for (int repeat = 0; repeat < 2; ++repeat) {
@@ -39,7 +42,8 @@ TEST_F(WindowTest, HeaderIsWhatTheGuestChecks) {
   EXPECT_EQ(header.magic, window::kMagic);
   EXPECT_EQ(header.version, window::kVersion);
   EXPECT_EQ(header.header_size, sizeof(header));
-  EXPECT_EQ(header.window_size, memory_.size());
+  EXPECT_EQ(header.window_size, WindowSize(0));
+  EXPECT_EQ(header.flags, 0u);
   EXPECT_EQ(header.ring_size, kRingSize);
   EXPECT_EQ(header.bundle_offset, window::kAlignment);
   EXPECT_EQ(header.bundle_size, 0u);
@@ -79,9 +83,9 @@ TEST_F(WindowTest, AnswerGivesSpaceBackAndClearsDoorbell) {
   guest_.Write("x");
   ASSERT_TRUE(window_.Next().ok());
   guest_.header()->doorbell = window::kDoorbellRingFull;
-  EXPECT_EQ(window_.doorbell(), window::kDoorbellRingFull);
-  window_.AnswerDoorbell();
-  EXPECT_EQ(window_.doorbell(), window::kDoorbellNone);
+  EXPECT_EQ(*window_.Doorbell(), window::kDoorbellRingFull);
+  ASSERT_TRUE(window_.AnswerDoorbell().ok());
+  EXPECT_EQ(*window_.Doorbell(), window::kDoorbellNone);
   EXPECT_EQ(guest_.header()->tail, 40u);
 }
 
@@ -102,9 +106,9 @@ TEST_F(WindowTest, BrokenFramesAreErrors) {
       {[](FrameHeader* f) { f->guest_time_ns ^= 1; }, "CRC-32C"},
   };
   for (const Case& c : cases) {
-    std::vector<uint8_t> memory(WindowSize(0));
-    Window window = *Window::Create(absl::MakeSpan(memory), 0);
-    testing::RingWriter guest(memory.data());
+    auto memory = *SharedMemory::Create({WindowSize(0)});
+    Window window = *Window::Create(memory.get(), 0, WindowSize(0));
+    testing::RingWriter guest(memory->At(0, 1)->data());
     FrameHeader frame = guest.HeaderFor("payload");
     c.damage(&frame);
     guest.WriteRaw(frame, "payload");
@@ -138,41 +142,49 @@ TEST_F(WindowTest, HeadGoesBack) {
 }
 
 TEST_F(WindowTest, RingOfGarbageIsAnError) {
+  absl::Span<uint8_t> ring = *memory_->At(kAt + window::kRingOffset, kRingSize);
   for (size_t i = 0; i < kRingSize; ++i) {
-    memory_[window::kRingOffset + i] = static_cast<uint8_t>(i * 131 + i / 251);
+    ring[i] = static_cast<uint8_t>(i * 131 + i / 251);
   }
   guest_.header()->head = kRingSize;
   ExpectBroken("magic");
 }
 
+// What a restored guest has written before the host looked: everything is still to be read.
+TEST_F(WindowTest, AttachReadsFromTheStart) {
+  guest_.Write("one", 7);
+  guest_.header()->doorbell = window::kDoorbellReady;
+  Window later = Window::Attach(memory_.get(), kAt, WindowSize(0));
+  EXPECT_EQ(*later.Doorbell(), window::kDoorbellReady);
+  EXPECT_EQ((*later.Next())->payload, "one");
+  EXPECT_FALSE((*later.Next()).has_value());
+}
+
 TEST(WindowBundle, IsCopiedBehindTheRing) {
   auto memfd = base::MakeMemfd("bundle", 0);
   ASSERT_TRUE(memfd.ok());
-  const std::string bundle(100000, 'b');
+  const std::string bundle((3 << 20) + 5, 'b');  // More than is copied at once.
   ASSERT_TRUE(base::WriteAll(memfd->get(), bundle, "bundle").ok());
-  std::vector<uint8_t> memory(WindowSize(bundle.size()));
-  EXPECT_EQ(memory.size(), 2 * window::kAlignment);
-  auto window = Window::Create(absl::MakeSpan(memory), bundle.size());
+  const uint64_t size = WindowSize(bundle.size());
+  EXPECT_EQ(size, 3 * window::kAlignment);
+  auto memory = *SharedMemory::Create({size});
+  auto window = Window::Create(memory.get(), 0, size, window::kFlagStopAtReady);
   ASSERT_TRUE(window.ok());
+  const auto* header = reinterpret_cast<window::WindowHeader*>(memory->At(0, 1)->data());
+  EXPECT_EQ(header->flags, window::kFlagStopAtReady);
   ASSERT_TRUE(window->WriteBundle(memfd->get()).ok());
-  EXPECT_EQ(std::string(memory.begin() + window::kAlignment,
-                        memory.begin() + window::kAlignment + 100000),
-            bundle);
-}
-
-TEST(WindowBundle, OfAnotherSizeIsRefused) {
-  auto memfd = base::MakeMemfd("bundle", 10);
-  std::vector<uint8_t> memory(WindowSize(11));
-  auto window = Window::Create(absl::MakeSpan(memory), 11);
-  ASSERT_TRUE(window.ok());
-  EXPECT_TRUE(absl::IsInvalidArgument(window->WriteBundle(memfd->get())));
+  EXPECT_EQ(header->bundle_size, bundle.size());
+  absl::Span<uint8_t> copy = *memory->At(window::kAlignment, bundle.size());
+  EXPECT_TRUE(std::equal(copy.begin(), copy.end(), bundle.begin()));
 }
 
 TEST(WindowBundle, WithoutRoomIsRefused) {
-  std::vector<uint8_t> memory(WindowSize(0));
-  EXPECT_FALSE(Window::Create(absl::MakeSpan(memory), 1).ok());
-  EXPECT_FALSE(Window::Create(absl::MakeSpan(memory), ~uint64_t{0}).ok());
-  EXPECT_FALSE(Window::Create(absl::MakeSpan(memory.data(), 100), 0).ok());
+  auto memfd = base::MakeMemfd("bundle", 1);
+  auto memory = *SharedMemory::Create({WindowSize(0)});
+  auto window = Window::Create(memory.get(), 0, WindowSize(0));
+  ASSERT_TRUE(window.ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(window->WriteBundle(memfd->get())));
+  EXPECT_FALSE(Window::Create(memory.get(), 0, 4096).ok());
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 //   leave    exits without a VmEnd                   flood    sends observations without end
 //   garbage  sends what is no VmEvent                panic    ends with a kernel panic
 // It refuses to run when it got more than it may have: an environment, descriptors beyond 0 to 3
-// and the four of VmStart.
+// and those of VmStart and VmRun.
 #include <dirent.h>
 #include <signal.h>
 #include <unistd.h>
@@ -66,14 +66,19 @@ void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage) {
   Observe(observation);
 }
 
-std::string CheckSurroundings(size_t fds) {
+constexpr size_t kStartFds = 3;
+
+std::string CheckSurroundings(size_t start_fds, size_t run_fds) {
   if (environ != nullptr && environ[0] != nullptr) {
     return absl::StrCat("environment: ", environ[0]);
   }
-  if (fds != 4) return absl::StrCat(fds, " descriptors came with VmStart");
+  if (start_fds != kStartFds) return absl::StrCat(start_fds, " descriptors came with VmStart");
+  if (run_fds != 1) return absl::StrCat(run_fds, " descriptors came with VmRun");
   auto names = base::ListDir("/proc/self/fd");
-  // 0 to 3, the four received, and the directory itself.
-  if (!names.ok() || names->size() != 9) return absl::StrCat(names->size(), " open descriptors");
+  // 0 to 3, those received, and the directory itself.
+  if (!names.ok() || names->size() != 5 + start_fds + run_fds) {
+    return absl::StrCat(names->size(), " open descriptors");
+  }
   return "";
 }
 
@@ -145,17 +150,19 @@ void Hang(bool deaf) {
 }
 
 int Run() {
-  auto packet = base::ReceivePacket(kSocket, absl::Seconds(30));
+  auto start = base::ReceivePacket(kSocket, absl::Seconds(30));
   v1::VmRequest request;
-  if (!packet.ok() || !request.ParseFromString(packet->data) || !request.has_start()) return 2;
-  const std::string problem = CheckSurroundings(packet->fds.size());
+  if (!start.ok() || !request.ParseFromString(start->data) || !request.has_start()) return 2;
+  auto packet = base::ReceivePacket(kSocket, absl::Seconds(30));
+  if (!packet.ok() || !request.ParseFromString(packet->data) || !request.has_run()) return 2;
+  const std::string problem = CheckSurroundings(start->fds.size(), packet->fds.size());
   if (!problem.empty()) {
     End(v1::VmEnd::ENGINE_FAILED, problem, v1::STAGE_UNSPECIFIED);
     return 0;
   }
   Say(absl::StrCat("fake vm pid ", getpid()));
-  if (lseek(packet->fds[2].get(), 0, SEEK_SET) != 0) return 2;
-  const auto bundle = base::ReadFd(packet->fds[2].get(), "bundle", 16 << 20);
+  if (lseek(packet->fds[0].get(), 0, SEEK_SET) != 0) return 2;
+  const auto bundle = base::ReadFd(packet->fds[0].get(), "bundle", 16 << 20);
   if (!bundle.ok()) return 2;
   const std::string mode = ModeOf(*bundle);
   const bool with_scheduler = bundle->find("bin/scx_fake") != std::string::npos;

@@ -5,16 +5,21 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "base/string_view.h"
+#include "vmm/window_abi.h"
 
 namespace ktstr::vmm::qemu {
 namespace {
 
+// Raised when what a snapshot holds, or how it is taken, changes while no other fact does.
+constexpr int kSnapshotFormat = 1;
+
 std::string FdPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
 
 // NUMA node = socket, LLC = die: what the guest kernel turns into its scheduling domains.
-void AddTopology(const LaunchPlan& plan, std::vector<std::string>* args) {
+void AddTopology(const LaunchPlan& plan, Start start, std::vector<std::string>* args) {
   const scenario::Topology& topology = plan.topology;
   const int nodes = topology.numa_nodes();
   args->push_back("-smp");
@@ -28,7 +33,8 @@ void AddTopology(const LaunchPlan& plan, std::vector<std::string>* args) {
     args->push_back("-object");
     args->push_back(absl::StrCat("memory-backend-file,id=ram", node,
                                  ",size=", plan.node_memory[static_cast<size_t>(node)],
-                                 ",mem-path=", FdPath(kFirstMemoryFd + node), ",share=on"));
+                                 ",mem-path=", FdPath(kFirstMemoryFd + node),
+                                 start == Start::kRestore ? ",share=off" : ",share=on"));
     if (numa) {
       args->push_back("-numa");
       args->push_back(absl::StrCat("node,nodeid=", node, ",memdev=ram", node));
@@ -58,7 +64,8 @@ absl::StatusOr<Version> ParseVersion(std::string_view output) {
   return version;
 }
 
-std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version) {
+std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version,
+                                       Start start) {
   // Only an Intel guest sees dies as LLCs. From version 10 on QEMU aborts with several dies when
   // the highest CPUID leaf is not named.
   std::string cpu = "max,vendor=GenuineIntel,-rdrand,-rdseed";
@@ -72,31 +79,33 @@ std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& ve
       "-cpu",        cpu,
       "-machine",    plan.topology.numa_nodes() > 1 ? "q35" : "q35,memory-backend=ram0",
   };
-  AddTopology(plan, &args);
+  AddTopology(plan, start, &args);
   const std::vector<std::string> rest = {
-      "-kernel",
-      FdPath(kKernelFd),
-      "-initrd",
-      FdPath(kBootImageFd),
-      "-append",
-      plan.command_line,
-      "-device",
-      "pvpanic",
-      "-action",
-      "panic=pause",
-      "-no-reboot",
-      "-chardev",
-      absl::StrCat("file,id=console,path=", FdPath(kConsoleFd)),
-      "-serial",
-      "chardev:console",
-      "-chardev",
-      absl::StrCat("socket,id=qmp,fd=", kQmpFd),
-      "-mon",
-      "chardev=qmp,mode=control",
+      "-kernel",    FdPath(kKernelFd),
+      "-initrd",    FdPath(kBootImageFd),
+      "-append",    plan.command_line,
+      "-device",    "pvpanic",
+      "-action",    "panic=pause",
+      "-no-reboot", "-no-shutdown",
+      "-chardev",   absl::StrCat("file,id=console,path=", FdPath(kConsoleFd)),
+      "-serial",    "chardev:console",
+      "-chardev",   absl::StrCat("socket,id=qmp,fd=", kQmpFd),
+      "-mon",       "chardev=qmp,mode=control",
       "-S",
   };
   args.insert(args.end(), rest.begin(), rest.end());
+  if (start != Start::kBoot) args.insert(args.end(), {"-incoming", "defer"});
   return args;
+}
+
+std::string SnapshotIdentity(const LaunchPlan& plan, const Version& version,
+                             std::string_view program, std::string_view kernel_digest,
+                             std::string_view boot_image_digest) {
+  return absl::StrCat("format ", kSnapshotFormat, "\nwindow ", window::kVersion, "\nengine ",
+                      version.text, "\nprogram ", base::ToAbsl(program), "\nkernel ",
+                      base::ToAbsl(kernel_digest), "\nboot image ", base::ToAbsl(boot_image_digest),
+                      "\nmemory ", absl::StrJoin(plan.node_memory, " "), "\narguments ",
+                      absl::StrJoin(MakeArguments(plan, version, Start::kBoot), " "), "\n");
 }
 
 }  // namespace ktstr::vmm::qemu

@@ -34,9 +34,21 @@ struct Version {
 // or older than 7.2.
 absl::StatusOr<Version> ParseVersion(std::string_view output);
 
+enum class Start {
+  kBoot,         // Maps the memory shared.
+  kRestore,      // Maps the memory privately, and waits for the state.
+  kRestoreCopy,  // As kRestore, but maps it shared: the memory is a copy of the snapshot's.
+};
+
 // Arguments after argv[0]. The guest does not run before QMP `cont`: a QMP command that arrives
 // while it boots is an event of the host in the guest's time, and runs would differ.
-std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version);
+std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version, Start start);
+
+// What a snapshot depends on, as text of one line per fact: equal text, equal snapshot.
+// `program` distinguishes programs of one version; the digests name the files' contents.
+std::string SnapshotIdentity(const LaunchPlan& plan, const Version& version,
+                             std::string_view program, std::string_view kernel_digest,
+                             std::string_view boot_image_digest);
 
 }  // namespace ktstr::vmm::qemu
 

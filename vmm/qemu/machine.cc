@@ -18,6 +18,7 @@
 #include "base/string_view.h"
 #include "base/subprocess.h"
 #include "base/utf8.h"
+#include "vmm/private_memory.h"
 #include "vmm/qemu/qmp.h"
 
 namespace ktstr::vmm::qemu {
@@ -25,7 +26,12 @@ namespace {
 
 // QEMU starts in 0.1 to 0.5 s on an idle host; a loaded host gets a lot more.
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
+constexpr absl::Duration kStopPatience = absl::Seconds(2);
 constexpr size_t kMaxEngineOutput = 8 << 10;
+// The RAM stays in its files; and QEMU tells when it is done.
+constexpr char kCapabilities[] =
+    R"({"capabilities":[{"capability":"x-ignore-shared","state":true},)"
+    R"({"capability":"events","state":true}]})";
 
 std::string ProgramPath() { return absl::StrCat("/proc/self/fd/", kProgramFd); }
 
@@ -42,21 +48,27 @@ std::string EngineText(const Console& output, const std::string& program_path) {
 class QemuMachine : public Machine {
  public:
   QemuMachine(base::Child child, QmpClient qmp, Console console, Console output,
-              std::string program_path, std::string version, std::unique_ptr<GuestMemory> memory)
-      : memory_(std::move(memory)),
-        console_(std::move(console)),
+              std::string program_path, std::string version)
+      : console_(std::move(console)),
         output_(std::move(output)),
         program_path_(std::move(program_path)),
         version_(std::move(version)),
         qmp_(std::move(qmp)),
         child_(std::move(child)) {}
 
-  // Greeting, capabilities, cont.
-  absl::Status Start();
+  // Greeting and capabilities: QEMU has mapped its memory then.
+  absl::Status Negotiate();
+  // Lets a guest go that has never run.
+  absl::Status StartBoot(std::unique_ptr<SharedMemory> memory);
+  // Loads the device state from a file.
+  absl::Status LoadState(int state);
+  void SetMemory(std::unique_ptr<GuestMemory> memory) { memory_ = std::move(memory); }
+  pid_t pid() const { return child_.pid(); }
 
   std::vector<int> PollFds() const override { return {qmp_.fd(), child_.pidfd()}; }
   absl::StatusOr<std::optional<MachineEvent>> NextEvent() override;
   absl::Status Resume() override { return qmp_.Send("cont"); }
+  absl::StatusOr<Snapshot> TakeSnapshot() override;
   void Stop(absl::Duration patience) override;
   GuestMemory& Memory() override { return *memory_; }
   const Console& GuestConsole() const override { return console_; }
@@ -64,9 +76,12 @@ class QemuMachine : public Machine {
   const std::string& EngineVersion() const override { return version_; }
 
  private:
-  absl::Status AwaitReturn(std::string_view what);
+  absl::Status Execute(std::string_view command, std::string_view arguments = "{}", int fd = -1);
+  // Hands the file over and starts the migration to or from it (`command`); returns at its end.
+  absl::Status Migrate(std::string_view command, int state);
 
   std::unique_ptr<GuestMemory> memory_;
+  SharedMemory* shared_ = nullptr;  // memory_, when it was booted.
   Console console_;
   Console output_;  // Of QEMU itself.
   std::string program_path_;
@@ -77,24 +92,77 @@ class QemuMachine : public Machine {
   bool shutdown_ = false;  // kShutdown was reported.
 };
 
-absl::Status QemuMachine::AwaitReturn(std::string_view what) {
+absl::Status QemuMachine::Execute(std::string_view command, std::string_view arguments, int fd) {
+  KTSTR_RETURN_IF_ERROR(qmp_.Send(command, arguments, fd));
   while (true) {
     KTSTR_ASSIGN_OR_RETURN(QmpMessage message, qmp_.Await(kStartTimeout));
     if (message.kind == QmpMessage::Kind::kReturn) return absl::OkStatus();
     if (message.kind == QmpMessage::Kind::kError) {
-      return absl::InternalError(absl::StrCat("QMP ", base::ToAbsl(what), ": ", message.text));
+      return absl::InternalError(absl::StrCat("QMP ", base::ToAbsl(command), ": ", message.text));
     }
   }
 }
 
-absl::Status QemuMachine::Start() {
+absl::Status QemuMachine::Negotiate() {
   KTSTR_ASSIGN_OR_RETURN(QmpMessage greeting, qmp_.Await(kStartTimeout));
   if (greeting.kind != QmpMessage::Kind::kGreeting) {
     return absl::InternalError("QMP: no greeting");
   }
-  KTSTR_RETURN_IF_ERROR(qmp_.Send("qmp_capabilities"));
-  KTSTR_RETURN_IF_ERROR(AwaitReturn("qmp_capabilities"));
+  return Execute("qmp_capabilities");
+}
+
+absl::Status QemuMachine::StartBoot(std::unique_ptr<SharedMemory> memory) {
+  shared_ = memory.get();
+  memory_ = std::move(memory);
   return qmp_.Send("cont");
+}
+
+absl::Status QemuMachine::Migrate(std::string_view command, int state) {
+  KTSTR_RETURN_IF_ERROR(Execute("getfd", R"({"fdname":"state"})", state));
+  KTSTR_RETURN_IF_ERROR(qmp_.Send(command, R"({"uri":"fd:state"})"));
+  while (true) {
+    KTSTR_ASSIGN_OR_RETURN(QmpMessage message, qmp_.Await(kStartTimeout));
+    if (message.kind == QmpMessage::Kind::kError) {
+      return absl::InternalError(absl::StrCat("QMP: ", message.text));
+    }
+    if (message.text != "MIGRATION") continue;
+    if (message.status == "completed") return absl::OkStatus();
+    if (message.status == "failed" || message.status == "cancelled") {
+      KTSTR_RETURN_IF_ERROR(qmp_.Send("query-migrate"));
+      while (message.kind != QmpMessage::Kind::kReturn) {
+        KTSTR_ASSIGN_OR_RETURN(message, qmp_.Await(kStartTimeout));
+      }
+      return absl::InternalError(absl::StrCat("QMP: migration failed: ", message.text));
+    }
+  }
+}
+
+absl::Status QemuMachine::LoadState(int state) {
+  KTSTR_RETURN_IF_ERROR(Execute("migrate-set-capabilities", kCapabilities));
+  // Announcing itself to a network would arm a timer on the host's clock, which shortens the
+  // vCPUs' slices: the guest's course would depend on the host.
+  KTSTR_RETURN_IF_ERROR(Execute("migrate-set-parameters", R"({"announce-rounds":0})"));
+  return Migrate("migrate-incoming", state);
+}
+
+absl::StatusOr<Snapshot> QemuMachine::TakeSnapshot() {
+  if (shared_ == nullptr) {
+    return absl::FailedPreconditionError("a restored machine takes no snapshot");
+  }
+  Snapshot snapshot;
+  KTSTR_ASSIGN_OR_RETURN(snapshot.state, base::MakeMemfd("ktstr-guest-state", 0));
+  absl::Status saved = Execute("migrate-set-capabilities", kCapabilities);
+  if (saved.ok()) saved = Migrate("migrate", snapshot.state.get());
+  Stop(kStopPatience);  // Its mappings would be in the way of the seals.
+  if (!saved.ok()) {
+    return base::Annotate(saved, absl::StrCat("snapshot not taken: ", EngineOutput()));
+  }
+  snapshot.ram = std::exchange(shared_, nullptr)->Release();
+  KTSTR_RETURN_IF_ERROR(base::SealMemfd(snapshot.state.get(), "device state"));
+  for (const base::UniqueFd& ram : snapshot.ram) {
+    KTSTR_RETURN_IF_ERROR(base::SealMemfd(ram.get(), "RAM"));
+  }
+  return snapshot;
 }
 
 absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
@@ -163,9 +231,13 @@ absl::StatusOr<Version> QueryVersion(const BootFiles& files) {
                                        absl::StrCat("engine program ", files.program_path));
 }
 
-absl::StatusOr<std::unique_ptr<Machine>> Boot(const LaunchPlan& plan, const BootFiles& files,
-                                              const Version& version,
-                                              std::unique_ptr<GuestMemory> memory) {
+namespace {
+
+// A QEMU process that waits for its first command, with `ram` as its memory.
+absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const LaunchPlan& plan,
+                                                          const BootFiles& files,
+                                                          const Version& version, Start start,
+                                                          const std::vector<base::UniqueFd>& ram) {
   KTSTR_ASSIGN_OR_RETURN(Console console, Console::Create());
   KTSTR_ASSIGN_OR_RETURN(Console output, Console::Create());
   int pair[2];
@@ -177,7 +249,7 @@ absl::StatusOr<std::unique_ptr<Machine>> Boot(const LaunchPlan& plan, const Boot
   KTSTR_ASSIGN_OR_RETURN(QmpClient qmp, QmpClient::Create(std::move(ours)));
 
   base::SpawnOptions options = ProgramOptions(files);
-  for (std::string& argument : MakeArguments(plan, version)) {
+  for (std::string& argument : MakeArguments(plan, version, start)) {
     options.argv.push_back(std::move(argument));
   }
   options.fds.insert(options.fds.end(), {{1, output.fd()},
@@ -187,25 +259,70 @@ absl::StatusOr<std::unique_ptr<Machine>> Boot(const LaunchPlan& plan, const Boot
                                          {kBootImageFd, files.boot_image},
                                          {kConsoleFd, console.fd()}});
   int memory_fd = kFirstMemoryFd;
-  for (const GuestMemory::Segment& segment : memory->segments()) {
-    options.fds.emplace_back(memory_fd++, segment.memfd.get());
-  }
+  for (const base::UniqueFd& file : ram) options.fds.emplace_back(memory_fd++, file.get());
   options.rlimits[RLIMIT_FSIZE] = Console::kHardLimit;
   options.rlimits[RLIMIT_CORE] = 0;
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
-  theirs.Reset();
+  return std::make_unique<QemuMachine>(std::move(child), std::move(qmp), std::move(console),
+                                       std::move(output), files.program_path, version.text);
+}
 
-  auto machine = std::make_unique<QemuMachine>(std::move(child), std::move(qmp), std::move(console),
-                                               std::move(output), files.program_path, version.text,
-                                               std::move(memory));
-  if (absl::Status started = machine->Start(); !started.ok()) {
-    machine->Stop(absl::Seconds(1));
-    const std::string said = machine->EngineOutput();
-    return absl::Status(started.code(),
-                        absl::StrCat(version.text, " did not start: ",
-                                     said.empty() ? started.message() : absl::string_view(said)));
+// What went wrong, in QEMU's own words when it has any.
+absl::Status StartError(QemuMachine* machine, const absl::Status& status, std::string_view what) {
+  machine->Stop(absl::Seconds(1));
+  const std::string said = machine->EngineOutput();
+  return absl::Status(status.code(),
+                      absl::StrCat(machine->EngineVersion(), " ", base::ToAbsl(what), ": ",
+                                   said.empty() ? status.message() : absl::string_view(said)));
+}
+
+// Everything of a restore after the process's start.
+absl::Status FinishRestore(QemuMachine* machine, const Snapshot& snapshot,
+                           std::unique_ptr<SharedMemory> copy) {
+  KTSTR_RETURN_IF_ERROR(machine->Negotiate());
+  if (copy != nullptr) {
+    machine->SetMemory(std::move(copy));
+  } else {
+    KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<GuestMemory> memory,
+                           PrivateMemory::Create(machine->pid(), snapshot.ram));
+    machine->SetMemory(std::move(memory));
   }
+  // A file offset of its own: others restore from the same file.
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd state, base::Reopen(snapshot.state.get(), "device state"));
+  return machine->LoadState(state.get());
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Machine>> Boot(const LaunchPlan& plan, const BootFiles& files,
+                                              const Version& version,
+                                              std::unique_ptr<SharedMemory> memory) {
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<QemuMachine> machine,
+                         StartProcess(plan, files, version, Start::kBoot, memory->files()));
+  absl::Status started = machine->Negotiate();
+  if (started.ok()) started = machine->StartBoot(std::move(memory));
+  if (!started.ok()) return StartError(machine.get(), started, "did not start");
   return std::unique_ptr<Machine>(std::move(machine));
+}
+
+absl::StatusOr<std::unique_ptr<Machine>> Restore(const LaunchPlan& plan, const BootFiles& files,
+                                                 const Version& version, const Snapshot& snapshot) {
+  KTSTR_RETURN_IF_ERROR(CheckSnapshot(snapshot, plan));
+  // The copy is for a host where a process may not look into another.
+  for (const Start start : {Start::kRestore, Start::kRestoreCopy}) {
+    std::unique_ptr<SharedMemory> copy;
+    if (start == Start::kRestoreCopy) {
+      KTSTR_ASSIGN_OR_RETURN(copy, SharedMemory::CopyOf(snapshot.ram));
+    }
+    KTSTR_ASSIGN_OR_RETURN(
+        std::unique_ptr<QemuMachine> machine,
+        StartProcess(plan, files, version, start, copy == nullptr ? snapshot.ram : copy->files()));
+    const absl::Status restored = FinishRestore(machine.get(), snapshot, std::move(copy));
+    if (restored.ok()) return std::unique_ptr<Machine>(std::move(machine));
+    if (start == Start::kRestore && absl::IsPermissionDenied(restored)) continue;
+    return StartError(machine.get(), restored, "could not restore the snapshot");
+  }
+  return absl::InternalError("restore: no way is left");
 }
 
 }  // namespace ktstr::vmm::qemu

@@ -4,6 +4,9 @@
 // and driven by QMP, in virtual time (single thread, icount). It dies with us (PR_SET_PDEATHSIG).
 //
 // QMP is silent while the guest runs, but for QEMU's events: see argv.h.
+//
+// A snapshot is QEMU's migration stream without RAM (x-ignore-shared), and the RAM files as they
+// are. Restored guests map these privately (private_memory.h).
 
 #ifndef KTSTR_VMM_QEMU_MACHINE_H_
 #define KTSTR_VMM_QEMU_MACHINE_H_
@@ -34,7 +37,12 @@ absl::StatusOr<Version> QueryVersion(const BootFiles& files);
 // what QEMU printed.
 absl::StatusOr<std::unique_ptr<Machine>> Boot(const LaunchPlan& plan, const BootFiles& files,
                                               const Version& version,
-                                              std::unique_ptr<GuestMemory> memory);
+                                              std::unique_ptr<SharedMemory> memory);
+
+// A guest that stands still where `snapshot` was taken, by the same plan, files and version. The
+// snapshot's files must outlive the machine. An error carries what QEMU printed.
+absl::StatusOr<std::unique_ptr<Machine>> Restore(const LaunchPlan& plan, const BootFiles& files,
+                                                 const Version& version, const Snapshot& snapshot);
 
 }  // namespace ktstr::vmm::qemu
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -20,6 +21,13 @@ namespace {
 
 constexpr size_t kMaxLine = size_t{1} << 20;
 
+// A text in an object; empty when there is none.
+std::string Member(const google::protobuf::Value& object, const std::string& name) {
+  const auto& fields = object.struct_value().fields();
+  const auto found = fields.find(name);
+  return found == fields.end() ? "" : found->second.string_value();
+}
+
 }  // namespace
 
 absl::StatusOr<QmpMessage> ParseQmp(std::string_view line) {
@@ -27,16 +35,19 @@ absl::StatusOr<QmpMessage> ParseQmp(std::string_view line) {
   auto parsed = google::protobuf::util::JsonStringToMessage(std::string(line), &object);
   const auto& fields = object.fields();
   if (parsed.ok()) {
-    if (fields.count("QMP") != 0) return QmpMessage{QmpMessage::Kind::kGreeting, {}};
-    if (fields.count("return") != 0) return QmpMessage{QmpMessage::Kind::kReturn, {}};
+    if (fields.count("QMP") != 0) return QmpMessage{QmpMessage::Kind::kGreeting, {}, {}};
+    if (auto answer = fields.find("return"); answer != fields.end()) {
+      return QmpMessage{QmpMessage::Kind::kReturn, Member(answer->second, "error-desc"), {}};
+    }
     if (auto event = fields.find("event"); event != fields.end()) {
-      return QmpMessage{QmpMessage::Kind::kEvent, event->second.string_value()};
+      QmpMessage message{QmpMessage::Kind::kEvent, event->second.string_value(), {}};
+      if (auto data = fields.find("data"); data != fields.end()) {
+        message.status = Member(data->second, "status");
+      }
+      return message;
     }
     if (auto error = fields.find("error"); error != fields.end()) {
-      const auto& inner = error->second.struct_value().fields();
-      auto text = inner.find("desc");
-      return QmpMessage{QmpMessage::Kind::kError,
-                        text == inner.end() ? "" : text->second.string_value()};
+      return QmpMessage{QmpMessage::Kind::kError, Member(error->second, "desc"), {}};
     }
   }
   return absl::InvalidArgumentError(
@@ -89,10 +100,25 @@ absl::StatusOr<QmpMessage> QmpClient::Await(absl::Duration timeout) {
   }
 }
 
-absl::Status QmpClient::Send(std::string_view command) {
-  const std::string line = absl::StrCat("{\"execute\":\"", base::ToAbsl(command), "\"}\n");
+absl::Status QmpClient::Send(std::string_view command, std::string_view arguments, int fd) {
+  const std::string line = absl::StrCat("{\"execute\":\"", base::ToAbsl(command),
+                                        "\",\"arguments\":", base::ToAbsl(arguments), "}\n");
   // A command is far smaller than the socket's buffer: a short write means a dead engine.
-  const ssize_t put = send(socket_.get(), line.data(), line.size(), MSG_NOSIGNAL);
+  iovec part = {const_cast<char*>(line.data()), line.size()};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  if (fd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+  }
+  const ssize_t put = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
   if (put == static_cast<ssize_t>(line.size())) return absl::OkStatus();
   return base::ErrnoStatus(put < 0 ? errno : EIO,
                            absl::StrCat("QMP: sending ", base::ToAbsl(command)));

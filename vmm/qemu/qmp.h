@@ -22,7 +22,8 @@ namespace ktstr::vmm::qemu {
 struct QmpMessage {
   enum class Kind { kGreeting, kReturn, kError, kEvent };
   Kind kind;
-  std::string text;  // Name of the event, or description of the error.
+  std::string text;    // Name of the event; description of the error; `error-desc` of an answer.
+  std::string status;  // Of an event MIGRATION: "active", "completed", "failed", …
 };
 
 // InvalidArgument for a line that is no QMP message.
@@ -38,8 +39,8 @@ class QmpClient {
   absl::StatusOr<std::optional<QmpMessage>> Next();
   // Waits for a message. DeadlineExceeded.
   absl::StatusOr<QmpMessage> Await(absl::Duration timeout);
-  // A command without arguments. Its answer comes by Next().
-  absl::Status Send(std::string_view command);
+  // A command. `arguments`: a JSON object. `fd`: goes with it (getfd). Its answer comes by Next().
+  absl::Status Send(std::string_view command, std::string_view arguments = "{}", int fd = -1);
 
  private:
   explicit QmpClient(base::UniqueFd socket) : socket_(std::move(socket)) {}

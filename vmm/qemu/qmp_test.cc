@@ -67,9 +67,21 @@ TEST_F(QmpTest, AwaitHasADeadline) {
 
 TEST_F(QmpTest, Commands) {
   ASSERT_TRUE(client_->Send("cont").ok());
-  char text[64] = {};
+  ASSERT_TRUE(client_->Send("migrate", R"({"uri":"fd:8"})").ok());
+  char text[128] = {};
   ASSERT_GT(read(engine_.get(), text, sizeof(text) - 1), 0);
-  EXPECT_STREQ(text, "{\"execute\":\"cont\"}\n");
+  EXPECT_STREQ(text,
+               "{\"execute\":\"cont\",\"arguments\":{}}\n"
+               "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:8\"}}\n");
+}
+
+TEST(ParseQmp, MigrationHasAStatus) {
+  auto event = ParseQmp(R"({"event": "MIGRATION", "data": {"status": "completed"}})");
+  ASSERT_TRUE(event.ok());
+  EXPECT_EQ(event->text, "MIGRATION");
+  EXPECT_EQ(event->status, "completed");
+  EXPECT_EQ(ParseQmp(R"({"event": "STOP", "data": {}})")->status, "");
+  EXPECT_EQ(ParseQmp(R"({"event": "X", "data": 3})")->status, "");
 }
 
 }  // namespace

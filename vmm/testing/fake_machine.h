@@ -19,7 +19,7 @@ namespace ktstr::vmm::testing {
 class FakeMachine : public Machine {
  public:
   explicit FakeMachine(uint64_t memory_bytes)
-      : memory_(*GuestMemory::Create({memory_bytes})), console_(*Console::Create()) {}
+      : memory_(*SharedMemory::Create({memory_bytes})), console_(*Console::Create()) {}
 
   std::vector<int> PollFds() const override { return {}; }
   absl::StatusOr<std::optional<MachineEvent>> NextEvent() override {
@@ -33,8 +33,11 @@ class FakeMachine : public Machine {
     ++resumes;
     return absl::OkStatus();
   }
+  absl::StatusOr<Snapshot> TakeSnapshot() override {
+    return absl::UnimplementedError("a fake machine has no device state");
+  }
   void Stop(absl::Duration) override { ++stops; }
-  GuestMemory& Memory() override { return *memory_; }
+  SharedMemory& Memory() override { return *memory_; }
   const Console& GuestConsole() const override { return console_; }
   std::string EngineOutput() override { return output; }
   const std::string& EngineVersion() const override { return version; }
@@ -47,7 +50,7 @@ class FakeMachine : public Machine {
   int stops = 0;
 
  private:
-  std::unique_ptr<GuestMemory> memory_;
+  std::unique_ptr<SharedMemory> memory_;
   Console console_;
 };
 

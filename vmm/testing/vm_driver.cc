@@ -38,6 +38,10 @@ absl::StatusOr<v1::VmEvent> VmDriver::Next(absl::Duration timeout) {
   v1::VmEvent event;
   if (!event.ParseFromString(packet.data)) return absl::DataLossError("no VmEvent");
   if (event.has_progress()) progress_.push_back(event.progress().text());
+  if (event.has_no_snapshot()) {
+    return absl::AbortedError(absl::StrCat("no snapshot: ", event.no_snapshot().reason()));
+  }
+  if (event.has_snapshot()) snapshot_ = std::move(packet.fds);
   if (event.has_observation()) observations_.push_back(event.observation());
   return event;
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's side of ktstr-vm for tests: starts the real program, sends VmStart, collects what
+// The daemon's side of ktstr-vm for tests: starts the real program, sends requests, collects what
 // comes.
 
 #ifndef KTSTR_VMM_TESTING_VM_DRIVER_H_
 #define KTSTR_VMM_TESTING_VM_DRIVER_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -23,7 +24,8 @@ class VmDriver {
 
   absl::Status Send(const v1::VmRequest& request, const std::vector<int>& fds = {});
   absl::Status SendBytes(const std::string& bytes, const std::vector<int>& fds = {});
-  // The next event, which is also kept in progress() or observations().
+  // The next event, which is also kept in progress(), observations() or snapshot(). Aborted for a
+  // VmNoSnapshot.
   absl::StatusOr<v1::VmEvent> Next(absl::Duration timeout);
   // Everything to the VmEnd. DeadlineExceeded after `timeout` without an event.
   absl::StatusOr<v1::VmEnd> AwaitEnd(absl::Duration timeout);
@@ -33,6 +35,9 @@ class VmDriver {
   base::Child& child() { return child_; }
   const std::vector<v1::Observation>& observations() const { return observations_; }
   const std::vector<std::string>& progress() const { return progress_; }
+  // Descriptors of a VmSnapshot that came.
+  const std::vector<base::UniqueFd>& snapshot() const { return snapshot_; }
+  std::vector<base::UniqueFd> TakeSnapshot() { return std::move(snapshot_); }
 
  private:
   VmDriver(base::Child child, base::UniqueFd control)
@@ -42,6 +47,7 @@ class VmDriver {
   base::UniqueFd control_;
   std::vector<v1::Observation> observations_;
   std::vector<std::string> progress_;
+  std::vector<base::UniqueFd> snapshot_;
 };
 
 // Processes whose parent is `pid`, by /proc.

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/private_memory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+
+namespace ktstr::vmm {
+namespace {
+
+// Documentation/admin-guide/mm/pagemap.rst.
+constexpr uint64_t kPagePresent = uint64_t{1} << 63;
+constexpr uint64_t kPageSwapped = uint64_t{1} << 62;
+constexpr uint64_t kPageOfFile = uint64_t{1} << 61;
+constexpr size_t kEntriesAtOnce = 8192;
+constexpr int kMaxWordReads = 100;
+
+absl::Status Errno(int error, std::string_view what) {
+  if (error == ESRCH) return absl::UnavailableError("guest memory: the engine is gone");
+  if (error == EPERM || error == EACCES) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "guest memory: ", absl::string_view(what.data(), what.size()), ": ", strerror(error)));
+  }
+  return base::ErrnoStatus(
+      error, absl::StrCat("guest memory: ", absl::string_view(what.data(), what.size())));
+}
+
+// Address of the one private mapping that covers all of the file. A line of /proc/PID/maps is
+// "begin-end perms offset major:minor inode path"; one mapping may be split into neighbours.
+absl::StatusOr<uint64_t> FindMapping(const std::string& maps, ino_t inode, uint64_t size) {
+  uint64_t begin_of_file = 0;
+  uint64_t covered = 0;
+  for (absl::string_view line : absl::StrSplit(maps, '\n', absl::SkipEmpty())) {
+    uint64_t begin, end, offset, line_inode;
+    char perms[5] = {};
+    if (std::sscanf(std::string(line).c_str(),
+                    "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %" SCNu64, &begin, &end, perms,
+                    &offset, &line_inode) != 5 ||
+        line_inode != inode) {
+      continue;
+    }
+    if (perms[3] != 'p' || offset != covered || (covered != 0 && begin != begin_of_file + offset)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("guest memory: the engine's mapping is not what was asked for: ", line));
+    }
+    if (covered == 0) begin_of_file = begin;
+    covered += end - begin;
+  }
+  if (covered == size) return begin_of_file;
+  return absl::FailedPreconditionError(
+      absl::StrCat("guest memory: the engine maps ", covered, " bytes of a file of ", size));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PrivateMemory>> PrivateMemory::Create(
+    pid_t engine, const std::vector<base::UniqueFd>& files) {
+  base::UniqueFd pagemap(
+      open(absl::StrCat("/proc/", engine, "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!pagemap.valid()) return Errno(errno, "page map of the engine");
+  const std::string path = absl::StrCat("/proc/", engine, "/maps");
+  base::UniqueFd maps_fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!maps_fd.valid()) return Errno(errno, "mappings of the engine");
+  KTSTR_ASSIGN_OR_RETURN(const std::string maps, base::ReadFd(maps_fd.get(), path, 4 << 20));
+  std::vector<Segment> segments;
+  uint64_t offset = 0;
+  for (const base::UniqueFd& file : files) {
+    struct stat info;
+    if (fstat(file.get(), &info) != 0) return Errno(errno, "file of the snapshot");
+    const auto size = static_cast<uint64_t>(info.st_size);
+    KTSTR_ASSIGN_OR_RETURN(const uint64_t address, FindMapping(maps, info.st_ino, size));
+    segments.push_back({file.get(), offset, size, address});
+    offset += size;
+  }
+  std::unique_ptr<PrivateMemory> memory(
+      new PrivateMemory(engine, offset, std::move(segments), std::move(pagemap)));
+  uint8_t probe;
+  KTSTR_RETURN_IF_ERROR(memory->Read(0, &probe, 1));
+  return memory;
+}
+
+absl::Status PrivateMemory::Transfer(bool write, uint64_t offset, void* local, uint64_t size) {
+  auto* bytes = static_cast<uint8_t*>(local);
+  for (const Segment& segment : segments_) {
+    while (size > 0 && offset >= segment.offset && offset - segment.offset < segment.size) {
+      const uint64_t inside = offset - segment.offset;
+      const uint64_t piece = std::min(size, segment.size - inside);
+      iovec here = {bytes, piece};
+      iovec there = {reinterpret_cast<void*>(segment.address + inside), piece};
+      const ssize_t done = write ? process_vm_writev(engine_, &here, 1, &there, 1, 0)
+                                 : process_vm_readv(engine_, &here, 1, &there, 1, 0);
+      if (done <= 0) return Errno(done < 0 ? errno : EFAULT, "access to the engine");
+      bytes += done;
+      offset += static_cast<uint64_t>(done);
+      size -= static_cast<uint64_t>(done);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The kernel's copy may go byte by byte: a word counts when two copies of it agree.
+absl::Status PrivateMemory::DoRead(uint64_t offset, void* to, uint64_t size) {
+  KTSTR_RETURN_IF_ERROR(Transfer(false, offset, to, size));
+  if ((size != sizeof(uint32_t) && size != sizeof(uint64_t)) || offset % size != 0) {
+    return absl::OkStatus();
+  }
+  for (int i = 0; i < kMaxWordReads; ++i) {
+    uint64_t again = 0;
+    KTSTR_RETURN_IF_ERROR(Transfer(false, offset, &again, size));
+    if (std::memcmp(to, &again, size) == 0) return absl::OkStatus();
+    std::memcpy(to, &again, size);
+  }
+  return absl::OkStatus();  // The guest does nothing but write it: any value is as good.
+}
+
+absl::Status PrivateMemory::DoWrite(uint64_t offset, const void* from, uint64_t size) {
+  return Transfer(true, offset, const_cast<void*>(from), size);
+}
+
+absl::Status PrivateMemory::AppendOwnPages(const Segment& segment, std::vector<Extent>* extents) {
+  std::vector<uint64_t> entries(kEntriesAtOnce);
+  const uint64_t pages = segment.size / kPageSize;
+  for (uint64_t page = 0; page < pages;) {
+    const uint64_t count = std::min<uint64_t>(entries.size(), pages - page);
+    const ssize_t got =
+        pread(pagemap_.get(), entries.data(), count * sizeof(uint64_t),
+              static_cast<off_t>((segment.address / kPageSize + page) * sizeof(uint64_t)));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return Errno(got < 0 ? errno : ESRCH, "page map of the engine");
+    const uint64_t read = static_cast<uint64_t>(got) / sizeof(uint64_t);
+    for (uint64_t i = 0; i < read; ++i) {
+      const bool own =
+          (entries[i] & (kPagePresent | kPageSwapped)) != 0 && (entries[i] & kPageOfFile) == 0;
+      if (own) extents->push_back({segment.offset + (page + i) * kPageSize, kPageSize});
+    }
+    page += read;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<GuestMemory::Extent>> PrivateMemory::Extents() {
+  std::vector<Extent> all;
+  for (const Segment& segment : segments_) {
+    KTSTR_RETURN_IF_ERROR(AppendOwnPages(segment, &all));
+    KTSTR_RETURN_IF_ERROR(AppendDataExtents(segment.file, segment.size, segment.offset, &all));
+  }
+  std::sort(all.begin(), all.end(),
+            [](const Extent& a, const Extent& b) { return a.offset < b.offset; });
+  std::vector<Extent> merged;
+  for (const Extent& extent : all) {
+    const uint64_t end = extent.offset + extent.size;
+    if (merged.empty() || extent.offset > merged.back().offset + merged.back().size) {
+      merged.push_back(extent);
+    } else {
+      Extent& last = merged.back();
+      last.size = std::max(last.offset + last.size, end) - last.offset;
+    }
+  }
+  return merged;
+}
+
+}  // namespace ktstr::vmm

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// RAM of a restored guest: the engine maps the snapshot's sealed files privately, so that N guests
+// of one snapshot share its pages and each pays for those it writes. The files stay as they are;
+// what the guest sees is in the engine's address space only, and is reached there:
+// process_vm_readv(2), process_vm_writev(2), and /proc/PID/pagemap for which pages are the guest's
+// own. All three need the rights of ptrace(2) over the engine, which a parent of the same user has
+// (Documentation/admin-guide/LSM/Yama.rst: also with ptrace_scope 1).
+//
+// One thread.
+
+#ifndef KTSTR_VMM_PRIVATE_MEMORY_H_
+#define KTSTR_VMM_PRIVATE_MEMORY_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/fd.h"
+#include "vmm/guest_memory.h"
+
+namespace ktstr::vmm {
+
+class PrivateMemory : public GuestMemory {
+ public:
+  // Process `engine` has mapped each of `files` (one per node, in the order of RAM) once, whole and
+  // privately. The files are borrowed for the life of the object. PermissionDenied when this
+  // process may not look into the engine; FailedPrecondition when a mapping is not there.
+  static absl::StatusOr<std::unique_ptr<PrivateMemory>> Create(
+      pid_t engine, const std::vector<base::UniqueFd>& files);
+
+  absl::StatusOr<std::vector<Extent>> Extents() override;
+
+ protected:
+  absl::Status DoRead(uint64_t offset, void* to, uint64_t size) override;
+  absl::Status DoWrite(uint64_t offset, const void* from, uint64_t size) override;
+
+ private:
+  struct Segment {
+    int file;
+    uint64_t offset;  // In RAM.
+    uint64_t size;
+    uint64_t address;  // In the engine.
+  };
+  PrivateMemory(pid_t engine, uint64_t size, std::vector<Segment> segments, base::UniqueFd pagemap)
+      : GuestMemory(size),
+        engine_(engine),
+        segments_(std::move(segments)),
+        pagemap_(std::move(pagemap)) {}
+
+  absl::Status Transfer(bool write, uint64_t offset, void* local, uint64_t size);
+  absl::Status AppendOwnPages(const Segment& segment, std::vector<Extent>* extents);
+
+  pid_t engine_;
+  std::vector<Segment> segments_;
+  base::UniqueFd pagemap_;
+};
+
+}  // namespace ktstr::vmm
+
+#endif  // KTSTR_VMM_PRIVATE_MEMORY_H_
