@@ -77,6 +77,7 @@ class Fetch {
   }
   absl::StatusOr<base::FileLock> Lock() const;
   absl::Status PrepareState();
+  absl::StatusOr<std::vector<AptTarget>> IndexTargets(const char* option) const;
   absl::StatusOr<std::string> Sources();
   absl::Status Update();
   absl::StatusOr<std::string> Query(const std::vector<std::string>& arguments);
@@ -106,18 +107,26 @@ absl::StatusOr<base::FileLock> Fetch::Lock() const {
   }
 }
 
-absl::StatusOr<std::string> Fetch::Sources() {
-  if (!options_.sources_override.empty()) return options_.sources_override;
-  Progress("reading the host's apt configuration");
+absl::StatusOr<std::vector<AptTarget>> Fetch::IndexTargets(const char* option) const {
   base::SpawnOptions spawn;
-  spawn.argv = {"apt-get", "indextargets", "--format", kIndexTargetFormat, "Created-By: Packages"};
+  spawn.argv = {"apt-get",  "indextargets",     option,
+                "--format", kIndexTargetFormat, "Created-By: Packages"};
   KTSTR_ASSIGN_OR_RETURN(base::RunResult result, base::RunCommand(spawn, kQueryTimeout));
   if (!result.status.Success()) {
     return absl::FailedPreconditionError(
         absl::StrCat("apt-get indextargets: ", base::PrintableTail(result.err, kMaxErrorLines)));
   }
+  return ParseIndexTargets(result.out);
+}
+
+absl::StatusOr<std::string> Fetch::Sources() {
+  if (!options_.sources_override.empty()) return options_.sources_override;
+  Progress("reading the host's apt configuration");
   AptSourcesInput input;
-  input.host = ParseIndexTargets(result.out);
+  // The first tells the labels of what the host has lists of; the second all that is configured.
+  KTSTR_ASSIGN_OR_RETURN(std::vector<AptTarget> listed, IndexTargets("--release-info"));
+  KTSTR_ASSIGN_OR_RETURN(std::vector<AptTarget> configured, IndexTargets("--no-release-info"));
+  input.host = MergeTargets(std::move(listed), configured);
   input.suites = options_.suites;
   if (base::Exists(kArchiveKeyring)) input.archive_keyring = kArchiveKeyring;
   input.signed_by = [](const std::string& entry) -> std::string {
@@ -265,7 +274,7 @@ absl::Status Fetch::AptError(const char* what, const Output& output) const {
       absl::StrCat(what, " ", output.status.ToString(), ": ", absl::StrJoin(lines, "\n  "));
   auto says = [&](absl::string_view words) { return absl::StrContains(all, words); };
   if (says("No space left on device") || says("don't have enough free space")) {
-    return absl::ResourceExhaustedError(absl::StrCat(
+    return absl::FailedPreconditionError(absl::StrCat(
         text, "\n  hint: free space below ", options_.state_dir, " and ", options_.dest_dir,
         ", or set KTSTR_CACHE_DIR to a directory on another file system"));
   }

@@ -32,8 +32,8 @@ struct AptFetchOptions {
 // its linux-base-* with the configuration when there is one. A metapackage (linux-image-amd64) is
 // followed to the kernel that it stands for. Errors, with apt's own words: NotFound (no such
 // package; the nearest names are listed), Unavailable (mirror not reachable, file missing there),
-// DataLoss (wrong size or hash), ResourceExhausted (full disk), FailedPrecondition (no apt on this
-// host, no mirror, signature not trusted), Cancelled.
+// DataLoss (wrong size or hash), FailedPrecondition (full disk, no apt on this host, no mirror,
+// signature not trusted), Cancelled.
 absl::StatusOr<std::vector<std::string>> FetchPackages(const AptFetchOptions& options);
 
 }  // namespace ktstr::cache

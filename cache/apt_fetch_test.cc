@@ -73,6 +73,21 @@ TEST(AptSourcesTest, TheHostsSuitesAndOneMore) {
   EXPECT_THAT(MessageOf(MakeAptSources(input).status()), HasSubstr("no Debian mirror"));
 }
 
+TEST(AptSourcesTest, ConfiguredTargetsFillInForListsThatAreNotThere) {
+  const AptTarget listed = {"http://m/debian/", "trixie", "main", "f:1", "Debian"};
+  const AptTarget third_party = {"http://d/linux/debian/", "trixie", "stable", "g:1", "Vendor"};
+  AptTarget unlabelled = listed, vendor = third_party;
+  unlabelled.label = vendor.label = "";
+  const AptTarget updates = {"http://m/debian/", "trixie-updates", "main", "f:1", ""};
+  std::vector<AptTarget> merged =
+      MergeTargets({listed, third_party}, {unlabelled, vendor, updates, updates});
+  ASSERT_EQ(merged.size(), 3u);
+  // What the lists told stays: by its label alone a repository is known as somebody else's.
+  EXPECT_EQ(merged[0].label, "Debian");
+  EXPECT_EQ(merged[1].label, "Vendor");
+  EXPECT_EQ(merged[2].suite, "trixie-updates");
+}
+
 // A repository in a directory, without signatures, read by the host's real apt.
 class AptFetchTest : public ::testing::Test {
  protected:
@@ -209,9 +224,34 @@ TEST_F(AptFetchTest, FullDisk) {
   absl::Status status = Fetch("linux-image-7.3").status();
   std::vector<std::string> left = Destination();
   umount2(options_.dest_dir.c_str(), MNT_DETACH);
-  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   EXPECT_THAT(MessageOf(status), HasSubstr("hint: free space below"));
   EXPECT_THAT(left, IsEmpty());
+}
+
+// A host as a container image is: sources configured, not one package list fetched.
+TEST_F(AptFetchTest, HostWithoutPackageLists) {
+  ASSERT_TRUE(base::MakeDirs(dir_.path() + "/host/lists/partial").ok());
+  const std::string list = dir_.path() + "/host/sources.list";
+  const std::string conf = dir_.path() + "/host/apt.conf";
+  ASSERT_TRUE(
+      base::WriteFileAtomic(list, "deb [trusted=yes] http://127.0.0.1:1/debian/ stable main\n")
+          .ok());
+  ASSERT_TRUE(
+      base::WriteFileAtomic(conf, absl::StrCat("Dir::State::lists \"", dir_.path(),
+                                               "/host/lists\";\n", "Dir::Etc::sourcelist \"", list,
+                                               "\";\nDir::Etc::sourceparts \"-\";\n"))
+          .ok());
+  setenv("APT_CONFIG", conf.c_str(), 1);
+  options_.sources_override.clear();
+  options_.suites = {"stable-backports"};
+  absl::Status status = Fetch("linux-image-7.3").status();
+  unsetenv("APT_CONFIG");
+  // Both suites were found and asked for: that nobody answers there is this test's doing.
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  const std::string sources = *base::ReadFile(options_.state_dir + "/sources.d/ktstr.sources");
+  EXPECT_THAT(sources, AllOf(HasSubstr("URIs: http://127.0.0.1:1/debian/\nSuites: stable\n"),
+                             HasSubstr("Suites: stable-backports\nComponents: main\n")));
 }
 
 TEST_F(AptFetchTest, NotADebianHost) {

@@ -90,6 +90,18 @@ std::vector<AptTarget> ParseIndexTargets(std::string_view text) {
   return targets;
 }
 
+std::vector<AptTarget> MergeTargets(std::vector<AptTarget> listed,
+                                    const std::vector<AptTarget>& configured) {
+  for (const AptTarget& target : configured) {
+    auto same = [&](const AptTarget& other) {
+      return other.uri == target.uri && other.suite == target.suite &&
+             other.component == target.component;
+    };
+    if (std::none_of(listed.begin(), listed.end(), same)) listed.push_back(target);
+  }
+  return listed;
+}
+
 std::string SignedByOf(std::string_view text, bool deb822, int number) {
   std::vector<absl::string_view> paragraph;
   int at = 0;
@@ -148,8 +160,8 @@ absl::StatusOr<std::string> MakeAptSources(const AptSourcesInput& input) {
   if (extra.empty()) return sources;
   if (mirror == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "the host's apt configuration names no Debian mirror (see `apt-get indextargets`), so that "
-        "the suites ",
+        "the host's apt configuration names no Debian mirror (see `apt-get indextargets "
+        "--no-release-info`), so that the suites ",
         absl::StrJoin(extra, ", "),
         " cannot be looked up. Download a kernel package and run `ktstrctl kernel import "
         "FILE.deb`."));

@@ -28,6 +28,10 @@ struct AptTarget {
 inline constexpr char kIndexTargetFormat[] =
     "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SOURCESENTRY)|$(LABEL)";
 std::vector<AptTarget> ParseIndexTargets(std::string_view text);
+// `listed`, and those of `configured` that it lacks: a host that never fetched package lists
+// (container images) lists nothing, but has its sources configured all the same.
+std::vector<AptTarget> MergeTargets(std::vector<AptTarget> listed,
+                                    const std::vector<AptTarget>& configured);
 
 // The Signed-By of an entry in a configuration file's text: `number` is the line of a .list file,
 // the paragraph of a .sources file, from 1. Empty when it has none. A key that is written out is

@@ -20,6 +20,7 @@
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
+#include "cache/cache_error.h"
 
 namespace ktstr::cache {
 
@@ -31,6 +32,10 @@ class BlobStoreState {
 
   const std::string& temporary_dir() const { return temporary_dir_; }
   std::string PathOf(const std::string& sha256) const { return base::JoinPath(dir_, sha256); }
+
+  absl::Status Explain(absl::Status status) const {
+    return ExplainCacheError(std::move(status), absl::StrCat("blob store ", dir_));
+  }
 
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mutex_);
   bool Use(const std::string& sha256) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -149,7 +154,8 @@ absl::Status BlobStoreState::Put(const std::string& sha256, uint64_t size,
                                  const std::string& temporary) {
   base::MutexLock lock(&mutex_);
   if (rename(temporary.c_str(), PathOf(sha256).c_str()) != 0) {
-    return base::ErrnoStatus(errno, absl::StrCat("rename ", temporary, " to ", PathOf(sha256)));
+    return Explain(
+        base::ErrnoStatus(errno, absl::StrCat("rename ", temporary, " to ", PathOf(sha256))));
   }
   ForgetLocked(sha256);  // Two clients may have sent the same.
   AddLocked(sha256, size);
@@ -174,7 +180,9 @@ absl::Status BlobWriter::Append(std::string_view data) {
     return absl::InvalidArgumentError(
         absl::StrCat("blob ", sha256_, ": more than the ", size_, " bytes that were announced"));
   }
-  KTSTR_RETURN_IF_ERROR(base::WriteAll(fd_.get(), data, temporary_path_));
+  if (absl::Status status = base::WriteAll(fd_.get(), data, temporary_path_); !status.ok()) {
+    return state_->Explain(std::move(status));
+  }
   digest_.Update(data);
   received_ += data.size();
   return absl::OkStatus();
@@ -192,7 +200,7 @@ absl::Status BlobWriter::Commit() {
   }
   // Synced, so that a name never stands for less than its content after a power cut.
   if (fchmod(fd_.get(), 0400) != 0 || fdatasync(fd_.get()) != 0) {
-    return base::ErrnoStatus(errno, absl::StrCat("write ", temporary_path_));
+    return state_->Explain(base::ErrnoStatus(errno, absl::StrCat("write ", temporary_path_)));
   }
   KTSTR_RETURN_IF_ERROR(state_->Put(sha256_, size_, temporary_path_));
   temporary_path_.clear();
@@ -233,7 +241,7 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> BlobStore::Begin(const std::string& 
   if (!fd.valid()) {
     absl::Status status = base::ErrnoStatus(errno, absl::StrCat("create ", path));
     state_->Unreserve(size);
-    return status;
+    return state_->Explain(std::move(status));
   }
   return std::unique_ptr<BlobWriter>(
       new BlobWriter(state_, sha256, size, std::move(path), std::move(fd)));

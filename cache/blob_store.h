@@ -31,7 +31,7 @@ class BlobStoreState;
 class BlobWriter {
  public:
   ~BlobWriter();  // Without Commit: removes the temporary file.
-  // InvalidArgument when more bytes come than were announced; ResourceExhausted on a full disk.
+  // InvalidArgument when more bytes come than were announced; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
   // InvalidArgument when bytes are missing or the content has another SHA-256. Once.
   absl::Status Commit();

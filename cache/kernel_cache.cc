@@ -23,6 +23,7 @@
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
+#include "cache/cache_error.h"
 #include "cache/deb.h"
 #include "cache/kernel_entry.h"
 #include "cache/kernel_image.h"
@@ -170,18 +171,7 @@ std::string KernelCache::LockPath(const std::string& key) const {
 }
 
 absl::Status KernelCache::Explain(absl::Status status) const {
-  std::string remedy;
-  if (absl::IsResourceExhausted(status)) {
-    remedy = "Free space there";
-  } else if (absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status)) {
-    remedy = "Make it writable";
-  } else {
-    return status;
-  }
-  return absl::Status(
-      status.code(),
-      absl::StrCat("kernel cache ", cache_dir_, " cannot be written: ", status.message(), ". ",
-                   remedy, ", or set KTSTR_CACHE_DIR to a directory on another file system."));
+  return ExplainCacheError(std::move(status), absl::StrCat("kernel cache ", cache_dir_));
 }
 
 absl::StatusOr<std::unique_ptr<KernelCache>> KernelCache::Open(const std::string& cache_dir) {

@@ -58,8 +58,8 @@ class KernelCache {
   // package with only a configuration (Debian's linux-base-*) adds it to the kernel of that
   // release. A corrupt entry is replaced. On an error nothing is left behind. Errors:
   // InvalidArgument (not a kernel, or one for another machine), DataLoss (damaged or cut short),
-  // FailedPrecondition (no PVH entry; read-only cache), PermissionDenied, ResourceExhausted (full
-  // disk; too large).
+  // FailedPrecondition (no PVH entry; a cache that is full or may not be written),
+  // ResourceExhausted (too large).
   absl::StatusOr<Imported> Import(int fd, const std::string& file_name,
                                   const std::string& config_text);
   // One kernel from packages that belong together (FetchPackages): image and configuration may be

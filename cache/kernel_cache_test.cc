@@ -379,9 +379,9 @@ TEST_F(KernelCacheTest, FullDisk) {
   ASSERT_TRUE(cache.ok()) << cache.status();
   std::string vmlinux = MakeVmlinux({.padding = 1 << 20});
   absl::Status status = (*cache)->Import(FdOf(vmlinux).get(), "vmlinux", "").status();
-  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   EXPECT_THAT(MessageOf(status), AllOf(HasSubstr(path), HasSubstr("No space left on device"),
-                                       HasSubstr("set KTSTR_CACHE_DIR")));
+                                       HasSubstr("Free space there, or set KTSTR_CACHE_DIR")));
   EXPECT_THAT(*base::ListDir(path + "/.tmp"), IsEmpty());
   EXPECT_THAT(*base::ListDir(path + "/kernels"), IsEmpty());
 }
@@ -402,30 +402,6 @@ TEST_F(KernelCacheTest, ReadOnlyCache) {
               AllOf(HasSubstr("Read-only file system"), HasSubstr("set KTSTR_CACHE_DIR")));
   status = KernelCache::Open(path + "/deeper").status();
   EXPECT_THAT(MessageOf(status), HasSubstr("Read-only file system"));
-}
-
-// With real packages: KTSTR_TEST_DEBS is a directory with linux-image-*.deb or linux-binary-*.deb
-// in it.
-TEST_F(KernelCacheTest, RealPackages) {
-  const char* debs = getenv("KTSTR_TEST_DEBS");
-  if (debs == nullptr) GTEST_SKIP() << "KTSTR_TEST_DEBS names no directory with kernel packages";
-  int count = 0;
-  absl::StatusOr<std::vector<std::string>> names = base::ListDir(debs);
-  ASSERT_TRUE(names.ok()) << names.status();
-  for (const std::string& name : *names) {
-    if (!absl::EndsWith(name, ".deb") ||
-        !(absl::StartsWith(name, "linux-image-") || absl::StartsWith(name, "linux-binary-"))) {
-      continue;
-    }
-    ++count;
-    absl::StatusOr<base::UniqueFd> fd = base::Open(base::JoinPath(debs, name), O_RDONLY);
-    ASSERT_TRUE(fd.ok());
-    absl::StatusOr<KernelCache::Imported> imported = cache_->Import(fd->get(), name, "");
-    ASSERT_TRUE(imported.ok()) << imported.status();
-    EXPECT_TRUE(cache_->Resolve(imported->entry.metadata().key(), false).ok());
-    EXPECT_FALSE(imported->entry.metadata().build_id().empty());
-  }
-  if (count == 0) GTEST_SKIP() << debs << " holds no kernel package";
 }
 
 }  // namespace

@@ -12,6 +12,16 @@
 #include "scenario/json.h"
 
 namespace ktstr::client {
+namespace {
+
+// Of a file that the user asked for. A full disk is something that is missing, not contention.
+absl::Status OutputError(const absl::Status& status) {
+  if (!absl::IsResourceExhausted(status)) return status;
+  return absl::FailedPreconditionError(
+      absl::StrCat(status.message(), ". Free space there, or name another place"));
+}
+
+}  // namespace
 
 RunReporter::RunReporter(Terminal* terminal, ReportOptions options, size_t runs)
     : terminal_(terminal),
@@ -62,12 +72,12 @@ void RunReporter::WriteOutputs(const v1::RunRecord& record) {
     }
   }
   if (!options_.sidecar_directory.empty() && !record.run_id().empty()) {
-    if (const absl::Status status = WriteSidecar(options_.sidecar_directory, record); !status.ok())
-      Problem(status);
+    Problem(OutputError(WriteSidecar(options_.sidecar_directory, record)));
   }
 }
 
 void RunReporter::Problem(const absl::Status& status) {
+  if (status.ok()) return;
   if (first_problem_.ok()) first_problem_ = status;
   if (said_.insert(std::string(status.message())).second) {
     terminal_->Error(absl::StrCat("ktstrctl: ", status.message()));
@@ -106,8 +116,7 @@ ExitCode RunReporter::Finish() {
     terminal_->Result(SummaryLine(counts_, base::RealClock()->Monotonic() - start_));
   }
   if (!options_.junit_file.empty()) {
-    const absl::Status status = base::WriteFileAtomic(options_.junit_file, JunitXml(records_));
-    if (!status.ok()) Problem(status);
+    Problem(OutputError(base::WriteFileAtomic(options_.junit_file, JunitXml(records_))));
   }
   const ExitCode verdicts = ExitCodeOf(counts_, options_.policy);
   if (verdicts == kFail) return kFail;

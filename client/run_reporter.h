@@ -48,6 +48,7 @@ class RunReporter : public RunObserver {
 
  private:
   void WriteOutputs(const v1::RunRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nothing for OK.
   void Problem(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Terminal* const terminal_;

@@ -16,6 +16,7 @@
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "cache/apt_fetch.h"
+#include "cache/cache_error.h"
 #include "daemon/spec_check.h"
 
 namespace ktstr::daemon {
@@ -27,18 +28,11 @@ constexpr size_t kMaxConfigBytes = size_t{2} << 20;
 
 // What a cache that cannot be written looks like to the user.
 absl::Status CacheError(absl::Status status, const std::string& cache_dir) {
-  if (absl::IsPermissionDenied(status) || absl::IsFailedPrecondition(status) ||
-      absl::IsNotFound(status)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("cache directory ", cache_dir, " cannot be used: ", status.message(),
-                     ". It must be writable by the user; KTSTR_CACHE_DIR names another one"));
-  }
-  if (absl::IsResourceExhausted(status)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cache directory ", cache_dir, ": ", status.message(),
-                     ". Free space there, or name another one by KTSTR_CACHE_DIR"));
-  }
-  return base::Annotate(std::move(status), "cache directory " + cache_dir);
+  const std::string what = "cache directory " + cache_dir;
+  // It was just being made: what is not there is a place to make it.
+  if (absl::IsNotFound(status)) status = absl::FailedPreconditionError(status.message());
+  if (absl::IsInternal(status)) return base::Annotate(std::move(status), what);
+  return cache::ExplainCacheError(std::move(status), what);
 }
 
 bool IsDebianName(const std::string& text) {
@@ -99,7 +93,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
   std::unique_ptr<Daemon> daemon(new Daemon(options, *std::move(lock)));
   daemon->runs_root_ = runs_root;
   auto kernels = cache::KernelCache::Open(cache_dir);
-  if (!kernels.ok()) return CacheError(kernels.status(), cache_dir);
+  if (!kernels.ok()) return kernels.status();
   daemon->kernels_ = *std::move(kernels);
   KTSTR_ASSIGN_OR_RETURN(daemon->store_, RunStore::Open(base::JoinPath(runs_root, "runs.db")));
   const v1::DaemonConfig& config = options.config;
@@ -150,6 +144,12 @@ absl::StatusOr<v1::HandshakeResponse> Daemon::Handshake(const Caller& caller,
   return response;
 }
 
+absl::StatusOr<cache::BlobStore*> Daemon::BlobsOf(const Caller& caller) {
+  absl::StatusOr<cache::BlobStore*> blobs = blobs_->Of(caller.uid);
+  if (!blobs.ok()) return CacheError(blobs.status(), options_.cache_dir);
+  return blobs;
+}
+
 absl::StatusOr<std::vector<std::string>> Daemon::FindMissingBlobs(
     const Caller& caller, const std::vector<std::string>& names) {
   if (names.size() > kMaxNames) {
@@ -162,7 +162,7 @@ absl::StatusOr<std::vector<std::string>> Daemon::FindMissingBlobs(
           absl::StrCat("sha256: '", name.substr(0, 80), "' is not 64 lower-case hex digits"));
     }
   }
-  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(caller.uid));
+  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, BlobsOf(caller));
   return blobs->FindMissing(names);
 }
 
@@ -176,15 +176,14 @@ absl::StatusOr<std::unique_ptr<cache::BlobWriter>> Daemon::BeginBlob(const Calle
     return absl::InvalidArgumentError(
         absl::StrCat("size: ", size, " bytes, at most ", kMaxFileBytes));
   }
-  absl::StatusOr<cache::BlobStore*> blobs = blobs_->Of(caller.uid);
-  if (!blobs.ok()) return CacheError(blobs.status(), options_.cache_dir);
-  return (*blobs)->Begin(sha256, size);
+  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, BlobsOf(caller));
+  return blobs->Begin(sha256, size);
 }
 
 absl::Status Daemon::CheckBlobs(const Caller& caller, const v1::RunSpec& spec) {
   std::vector<std::string> names;
   for (const v1::FileRef& file : spec.files()) names.push_back(file.sha256());
-  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(caller.uid));
+  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, BlobsOf(caller));
   const std::vector<std::string> missing = blobs->FindMissing(names);
   for (const v1::FileRef& file : spec.files()) {
     if (std::find(missing.begin(), missing.end(), file.sha256()) == missing.end()) continue;
@@ -255,9 +254,13 @@ absl::StatusOr<v1::KernelEntry> Daemon::FetchKernel(
   fetch.cancelled = [&] { return stopping_.load() || cancelled(); };
   absl::Status made = base::MakeDirs(fetch.dest_dir, 0755);
   if (!made.ok()) return CacheError(made, options_.cache_dir);
-  KTSTR_ASSIGN_OR_RETURN(const std::vector<std::string> paths, cache::FetchPackages(fetch));
+  const absl::StatusOr<std::vector<std::string>> paths = cache::FetchPackages(fetch);
+  if (absl::IsResourceExhausted(paths.status())) {
+    return CacheError(paths.status(), options_.cache_dir);
+  }
+  KTSTR_RETURN_IF_ERROR(paths.status());
   progress(absl::StrCat("importing ", fetch.package));
-  absl::StatusOr<cache::KernelCache::Imported> imported = kernels_->ImportPackages(paths);
+  absl::StatusOr<cache::KernelCache::Imported> imported = kernels_->ImportPackages(*paths);
   // The entry is the cache; the packages were the way to it.
   if (absl::Status removed = base::RemoveAll(fetch.dest_dir); !removed.ok()) {
     KTSTR_LOG(WARNING) << removed;

@@ -35,7 +35,7 @@ inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
 // end. One thread.
 class KernelUpload {
  public:
-  // InvalidArgument when more comes than was announced; ResourceExhausted on a full disk.
+  // InvalidArgument when more comes than was announced; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
   // InvalidArgument when less came.
   absl::StatusOr<cache::KernelCache::Imported> Finish();
@@ -58,7 +58,7 @@ class KernelUpload {
 class Daemon {
  public:
   // Opens everything under `options.cache_dir` and takes up the runs of an earlier daemon.
-  // FailedPrecondition or ResourceExhausted, with the path, when the cache cannot be used;
+  // FailedPrecondition, with the path, when the cache cannot be used (full, read-only);
   // AlreadyExists when another ktstrd uses it.
   static absl::StatusOr<std::unique_ptr<Daemon>> Create(const ServerOptions& options);
   ~Daemon();
@@ -92,6 +92,7 @@ class Daemon {
  private:
   Daemon(const ServerOptions& options, base::FileLock lock)
       : options_(options), lock_(std::move(lock)) {}
+  absl::StatusOr<cache::BlobStore*> BlobsOf(const Caller& caller);
   absl::Status CheckBlobs(const Caller& caller, const v1::RunSpec& spec);
 
   const ServerOptions options_;

@@ -132,7 +132,7 @@ absl::Status RunStore::Error(const char* what) const {
   const std::string text = absl::StrCat(path_, ": ", what, ": ", sqlite3_errmsg(db_));
   const int os_error = sqlite3_system_errno(db_);
   if (rc == SQLITE_FULL || (rc == SQLITE_IOERR && (os_error == ENOSPC || os_error == EDQUOT))) {
-    return absl::ResourceExhaustedError(
+    return absl::FailedPreconditionError(
         absl::StrCat(text, "; free space on its file system, or set KTSTR_CACHE_DIR"));
   }
   if (rc == SQLITE_READONLY || rc == SQLITE_CANTOPEN || rc == SQLITE_PERM) {
