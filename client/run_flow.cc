@@ -24,6 +24,28 @@ bool ConnectionLost(const absl::Status& status) {
 
 }  // namespace
 
+// A call with a deadline, which Leave() ends.
+class RunFlow::Call {
+ public:
+  explicit Call(RunFlow* flow) : flow_(flow) {
+    context_.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
+    base::MutexLock lock(&flow_->mutex_);
+    if (flow_->left_) context_.TryCancel();
+    flow_->contexts_.insert(&context_);
+  }
+  ~Call() {
+    base::MutexLock lock(&flow_->mutex_);
+    flow_->contexts_.erase(&context_);
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  grpc::ClientContext* context() { return &context_; }
+
+ private:
+  RunFlow* const flow_;
+  grpc::ClientContext context_;
+};
+
 RunFlow::~RunFlow() {
   Leave();
   for (std::thread& thread : threads_) thread.join();
@@ -90,6 +112,7 @@ void RunFlow::One(size_t index) {
   } else {
     absl::StatusOr<std::string> submitted = SubmitOne(specs_[index]);
     if (!submitted.ok()) {
+      if (left()) return;
       base::MutexLock lock(&observing_);
       observer_->Failed("", submitted.status());
       return;
@@ -113,13 +136,12 @@ void RunFlow::One(size_t index) {
 
 absl::StatusOr<std::string> RunFlow::SubmitOne(const v1::RunSpec& spec) {
   // Never sent twice: after a lost connection nobody knows whether the first one was accepted.
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
+  Call call(this);
   v1::SubmitRunRequest request;
   *request.mutable_spec() = spec;
   v1::SubmitRunResponse response;
   KTSTR_RETURN_IF_ERROR(
-      FromGrpc(session_->connection()->stub()->SubmitRun(&context, request, &response)));
+      FromGrpc(session_->connection()->stub()->SubmitRun(call.context(), request, &response)));
   return response.run_id();
 }
 
@@ -211,15 +233,14 @@ bool RunFlow::Pause(absl::Duration backoff) {
 }
 
 void RunFlow::CancelOne(const std::string& run_id, const std::string& reason) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
+  Call call(this);
   v1::CancelRunRequest request;
   request.set_run_id(run_id);
   request.set_reason(reason);
   v1::CancelRunResponse response;
   const absl::Status status =
-      FromGrpc(session_->connection()->stub()->CancelRun(&context, request, &response));
-  if (status.ok()) return;
+      FromGrpc(session_->connection()->stub()->CancelRun(call.context(), request, &response));
+  if (status.ok() || left()) return;
   base::MutexLock lock(&observing_);
   observer_->Failed(run_id, base::Annotate(status, absl::StrCat("cancel of run ", run_id)));
 }
@@ -233,7 +254,10 @@ void RunFlow::Cancel(const std::string& reason) {
     cancel_reason_ = reason;
     runs = in_flight_;
   }
-  for (const std::string& run_id : runs) CancelOne(run_id, reason);
+  // On a thread of its own: whoever waits for a daemon that does not answer can still leave.
+  threads_.emplace_back([this, runs = std::move(runs), reason] {
+    for (const std::string& run_id : runs) CancelOne(run_id, reason);
+  });
 }
 
 void RunFlow::Leave() {

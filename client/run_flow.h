@@ -64,7 +64,8 @@ class RunFlow {
   // An eventfd, readable when done() became true.
   int done_fd() const { return done_fd_.get(); }
 
-  // Ends the runs in flight and drops those not yet submitted; records still come.
+  // Ends the runs in flight and drops those not yet submitted; records still come. Does not wait.
+  // By the thread that started the runs.
   void Cancel(const std::string& reason);
   // Stops following at once. Runs that the daemon has go on as their spec says.
   void Leave();
@@ -80,6 +81,7 @@ class RunFlow {
   // Reads one stream. `cursor` moves with each event; true when the record came.
   absl::StatusOr<bool> Stream(Connection* connection, const std::string& run_id, uint64_t* cursor);
   void CancelOne(const std::string& run_id, const std::string& reason);
+  class Call;
   // False when the flow was left meanwhile.
   bool Pause(absl::Duration backoff);
   bool left() const;
