@@ -23,6 +23,7 @@
 #include "guest/mounts.h"
 #include "guest/plan_runner.h"
 #include "guest/quiet.h"
+#include "guest/random.h"
 #include "guest/random_pool.h"
 #include "guest/window.h"
 
@@ -85,7 +86,7 @@ absl::Status RunBundle(const Window& window, Channel* channel) {
   KTSTR_ASSIGN_OR_RETURN(const std::string_view archive, window.Bundle());
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan, LoadBundle(archive, kBundleRoot, kLoader));
   channel->ReportStage(v1::BUNDLE_UNPACKED);
-  KTSTR_RETURN_IF_ERROR(SeedRandomPool("/dev/random", plan.seed()));
+  KTSTR_RETURN_IF_ERROR(SeedRandomPool("/dev/random", Random(plan), 0));
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<PlanRunner> runner,
                          PlanRunner::Make(plan, RunnerPaths{}, channel));
   runner->Run();

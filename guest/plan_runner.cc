@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "guest/random_pool.h"
 #include "guest/time.h"
 
 namespace ktstr::guest {
@@ -15,6 +16,10 @@ namespace {
 
 constexpr uint64_t kTickNs = 50 * kNsPerMs;
 constexpr uint64_t kNever = ~uint64_t{0};
+// What is going on at the steps' end takes some 10 ms more.
+constexpr uint64_t kPerturberTimeoutNs = 5 * kNsPerSecond;
+// No name in a scenario holds this character.
+constexpr const char* kSiblingSuffix = "@moved";
 
 void SleepUntilSignal(int fd, uint64_t ns) {
   pollfd poll_fd = {.fd = fd, .events = POLLIN};
@@ -33,6 +38,35 @@ uint32_t CountWorkers(const v1::GuestPlan& plan) {
   return count;
 }
 
+bool HasKind(const v1::GuestPlan& plan, v1::Perturbation::Kind kind) {
+  const auto& all = plan.perturb().disturbance();
+  return std::any_of(all.begin(), all.end(),
+                     [kind](const v1::GuestDisturbance& one) { return one.kind() == kind; });
+}
+
+class PoolControl : public WorkerControl {
+ public:
+  PoolControl(WorkerPool* pool, const CgroupTree* cgroups) : pool_(pool), cgroups_(cgroups) {}
+
+  uint32_t Count() const override { return pool_->size(); }
+  bool Alive(uint32_t worker) override {
+    pool_->Poll();
+    return !pool_->ended(worker);
+  }
+  int DeclaredNice(uint32_t worker) const override { return pool_->nice(worker); }
+  absl::Status SetNice(uint32_t worker, int nice) override { return pool_->SetNice(worker, nice); }
+  absl::Status MoveAway(uint32_t worker) override {
+    return pool_->Move(worker, *cgroups_, absl::StrCat(pool_->cgroup(worker), kSiblingSuffix));
+  }
+  absl::Status MoveHome(uint32_t worker) override {
+    return pool_->Move(worker, *cgroups_, pool_->cgroup(worker));
+  }
+
+ private:
+  WorkerPool* pool_;
+  const CgroupTree* cgroups_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Make(const v1::GuestPlan& plan,
@@ -40,8 +74,8 @@ absl::StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Make(const v1::GuestPlan
                                                              Reporter* reporter) {
   KTSTR_ASSIGN_OR_RETURN(Reaper reaper, Reaper::Make());
   std::unique_ptr<PlanRunner> runner(new PlanRunner(plan, paths, std::move(reaper), reporter));
-  KTSTR_ASSIGN_OR_RETURN(WorkerPool workers,
-                         WorkerPool::Make(CountWorkers(plan), &runner->reaper_, reporter));
+  KTSTR_ASSIGN_OR_RETURN(WorkerPool workers, WorkerPool::Make(CountWorkers(plan), &runner->random_,
+                                                              &runner->reaper_, reporter));
   runner->workers_.emplace(std::move(workers));
   runner->progress_.steps_total = static_cast<uint32_t>(plan.step_size());
   runner->deadline_ns_ =
@@ -55,7 +89,14 @@ bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
     reaper_.Reap();
     if (supervisor_ != nullptr) supervisor_->Poll();
     if (done()) return true;
-    const uint64_t now = MonotonicNs();
+    uint64_t now = MonotonicNs();
+    FollowForks(now);
+    uint64_t wake_ns = std::min(until_ns, deadline_ns_);
+    if (perturber_ != nullptr) {
+      perturber_->Poll(now);
+      wake_ns = std::min(wake_ns, perturber_->next_ns());
+      now = MonotonicNs();
+    }
     if (now >= until_ns) return false;
     if (now >= deadline_ns_) {
       if (!overrun_) {
@@ -66,13 +107,14 @@ bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
       overrun_ = true;
       return false;
     }
-    SleepUntilSignal(reaper_.fd(), std::min({until_ns - now, deadline_ns_ - now, kTickNs}));
+    SleepUntilSignal(reaper_.fd(), std::min(wake_ns - std::min(wake_ns, now), kTickNs));
   }
 }
 
 void PlanRunner::Run() {
   absl::Status status = RunUntilCollecting();
   if (!status.ok()) reporter_->ReportError(std::string(status.message()));
+  StopPerturber();
   Collect();
 }
 
@@ -80,18 +122,63 @@ absl::Status PlanRunner::RunUntilCollecting() {
   KTSTR_ASSIGN_OR_RETURN(CgroupTree cgroups, CgroupTree::Make(paths_.cgroup_mount));
   cgroups_.emplace(std::move(cgroups));
   reporter_->ReportStage(v1::CGROUPS_READY);
+  if (plan_.has_perturb()) KTSTR_RETURN_IF_ERROR(StartPerturber());
   if (plan_.has_scheduler()) KTSTR_RETURN_IF_ERROR(StartScheduler());
   if (SchedulerFailed() || overrun_) return absl::OkStatus();
 
   reporter_->ReportStage(v1::STEPS_RUNNING);
   progress_.scenario_start_ns = MonotonicNs();
   progress_.during_steps = true;
+  if (perturber_ != nullptr) perturber_->Begin(progress_.scenario_start_ns);
   absl::Status status;
   for (uint32_t i = 0; i < progress_.steps_total && status.ok() && !SchedulerFailed() && !overrun_;
        ++i)
     status = RunStep(i);
   progress_.during_steps = false;
   return status;
+}
+
+absl::Status PlanRunner::StartPerturber() {
+  KTSTR_ASSIGN_OR_RETURN(disturber_,
+                         CpuDisturber::Make(plan_.perturb(), paths_.disturber, &reaper_));
+  control_ = std::make_unique<PoolControl>(&*workers_, &*cgroups_);
+  perturber_ = std::make_unique<Perturber>(plan_.perturb(), &random_, disturber_.get(),
+                                           control_.get(), reporter_);
+  return absl::OkStatus();
+}
+
+void PlanRunner::StopPerturber() {
+  if (disturber_ == nullptr) return;
+  deadline_ns_ = kNever;  // Each wait from here on has a bound of its own.
+  if (perturber_ != nullptr) perturber_->Stop(MonotonicNs());
+  const uint64_t until_ns = MonotonicNs() + kPerturberTimeoutNs;
+  WaitUntil(until_ns, [this] { return disturber_->Idle(); });
+  if (perturber_ != nullptr) perturber_->ReportTotals();
+  disturber_->End();
+  if (WaitUntil(until_ns, [this] { return disturber_->Ended(); })) return;
+  disturber_->Kill();
+  reporter_->ReportError("the perturber's children did not end after the steps");
+}
+
+uint64_t PlanRunner::ScenarioNs(uint64_t now_ns) const {
+  const uint64_t start_ns = progress_.scenario_start_ns;
+  return start_ns == 0 ? 0 : now_ns - std::min(now_ns, start_ns);
+}
+
+void PlanRunner::FollowForks(uint64_t now_ns) {
+  const size_t forks = random_.ForksUntil(ScenarioNs(now_ns));
+  if (forks == forks_followed_) return;
+  forks_followed_ = forks;
+  absl::Status seeded = SeedRandomPool(paths_.random, random_, ScenarioNs(now_ns));
+  if (!seeded.ok()) reporter_->ReportError(std::string(seeded.message()));
+}
+
+absl::Status PlanRunner::CreateCgroup(const v1::GuestCgroup& cgroup) {
+  KTSTR_RETURN_IF_ERROR(cgroups_->Create(cgroup));
+  if (cgroup.work().empty() || !HasKind(plan_, v1::Perturbation::MOVE)) return absl::OkStatus();
+  v1::GuestCgroup sibling = cgroup;
+  sibling.set_name(absl::StrCat(cgroup.name(), kSiblingSuffix));
+  return cgroups_->Create(sibling);
 }
 
 absl::Status PlanRunner::StartScheduler() {
@@ -110,13 +197,14 @@ absl::Status PlanRunner::RunStep(uint32_t index) {
   mark.mutable_step_mark()->set_step(index);
   mark.mutable_step_mark()->set_edge(v1::StepMark::BEGIN);
   reporter_->Report(mark);
-  for (const v1::GuestCgroup& cgroup : step.cgroup())
-    KTSTR_RETURN_IF_ERROR(cgroups_->Create(cgroup));
+  for (const v1::GuestCgroup& cgroup : step.cgroup()) KTSTR_RETURN_IF_ERROR(CreateCgroup(cgroup));
   for (const v1::GuestCgroup& cgroup : step.cgroup()) {
     for (const v1::GuestWork& work : cgroup.work())
       KTSTR_RETURN_IF_ERROR(workers_->Add(*cgroups_, cgroup.name(), work));
   }
-  workers_->Release();
+  const uint64_t now = MonotonicNs();
+  if (perturber_ != nullptr) perturber_->SetPriorities(now);
+  workers_->Release(step.start_jitter_ns(), ScenarioNs(now));
   if (WaitUntil(MonotonicNs() + step.hold_ns(), [this] { return SchedulerFailed(); }) || overrun_)
     return absl::OkStatus();
   ++progress_.steps_completed;

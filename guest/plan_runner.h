@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Executes a plan: cgroups, scheduler, steps, collecting. One loop waits for everything: it wakes
-// for an ended child, for the end of a hold, and every 50 ms of guest time to look at the
-// scheduler. Whatever goes wrong, workers are stopped and their reports come; a scheduler that dies
-// ends the steps early. One thread.
+// for an ended child, for the end of a hold, for the perturber, and every 50 ms of guest time to
+// look at the scheduler. Whatever goes wrong, workers are stopped and their reports come; a
+// scheduler that dies ends the steps early. One thread.
 
 #ifndef KTSTR_GUEST_PLAN_RUNNER_H_
 #define KTSTR_GUEST_PLAN_RUNNER_H_
@@ -15,6 +15,9 @@
 
 #include "absl/status/status.h"
 #include "guest/cgroups.h"
+#include "guest/cpu_disturber.h"
+#include "guest/perturber.h"
+#include "guest/random.h"
 #include "guest/reaper.h"
 #include "guest/reporter.h"
 #include "guest/supervisor.h"
@@ -26,6 +29,8 @@ namespace ktstr::guest {
 struct RunnerPaths {
   SupervisorPaths supervisor;
   std::string cgroup_mount = "/sys/fs/cgroup";
+  CpuDisturberOptions disturber;
+  std::string random = "/dev/random";
 };
 
 class PlanRunner {
@@ -41,12 +46,22 @@ class PlanRunner {
 
  private:
   PlanRunner(const v1::GuestPlan& plan, const RunnerPaths& paths, Reaper reaper, Reporter* reporter)
-      : plan_(plan), paths_(paths), reaper_(std::move(reaper)), reporter_(reporter) {}
+      : plan_(plan),
+        paths_(paths),
+        random_(plan),
+        reaper_(std::move(reaper)),
+        reporter_(reporter) {}
 
   // Everything up to the steps' end; an error is the agent's own.
   absl::Status RunUntilCollecting();
+  absl::Status StartPerturber();
   absl::Status StartScheduler();
   absl::Status RunStep(uint32_t index);
+  absl::Status CreateCgroup(const v1::GuestCgroup& cgroup);
+  void StopPerturber();
+  // The kernel's random pool follows the forks of the seed.
+  void FollowForks(uint64_t now_ns);
+  uint64_t ScenarioNs(uint64_t now_ns) const;
   void Collect();
   bool SchedulerFailed() const { return supervisor_ != nullptr && !supervisor_->alive(); }
   // Polls until `done` says true (true), or until `until_ns` has come or the run is over its limit
@@ -57,12 +72,17 @@ class PlanRunner {
 
   const v1::GuestPlan plan_;
   const RunnerPaths paths_;
+  const Random random_;
   Reaper reaper_;
   Reporter* reporter_;
   RunProgress progress_;
   std::optional<CgroupTree> cgroups_;
   std::optional<WorkerPool> workers_;
   std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<CpuDisturber> disturber_;  // With perturber_.
+  std::unique_ptr<WorkerControl> control_;   // With perturber_.
+  std::unique_ptr<Perturber> perturber_;     // Null: the plan has no disturbances.
+  size_t forks_followed_ = 0;
   uint64_t deadline_ns_ = 0;
   bool overrun_ = false;
 };

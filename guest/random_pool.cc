@@ -17,17 +17,9 @@ namespace {
 
 constexpr int kSeedWords = 8;  // 512 bits.
 
-// SplitMix64 (Steele, Lea, Flood 2014): turns a small seed into many unlike words.
-uint64_t SplitMix64(uint64_t* state) {
-  uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-  return z ^ z >> 31;
-}
-
 }  // namespace
 
-absl::Status SeedRandomPool(const std::string& path, uint64_t seed) {
+absl::Status SeedRandomPool(const std::string& path, const Random& random, uint64_t at_ns) {
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, base::Open(path, O_WRONLY));
   struct {  // rand_pool_info with its buffer; that type ends with a flexible array.
     int entropy_count;
@@ -37,7 +29,8 @@ absl::Status SeedRandomPool(const std::string& path, uint64_t seed) {
   static_assert(offsetof(rand_pool_info, buf) == 2 * sizeof(int));
   entropy.entropy_count = sizeof(entropy.words) * 8;
   entropy.buf_size = sizeof(entropy.words);
-  for (uint64_t& word : entropy.words) word = SplitMix64(&seed);
+  for (uint64_t i = 0; i < kSeedWords; ++i)
+    entropy.words[i] = random.Draw(stream::kKernelPool, i, at_ns);
   if (ioctl(fd.get(), RNDADDENTROPY, &entropy) != 0)
     return base::ErrnoStatus(errno, absl::StrCat("RNDADDENTROPY on ", path));
   // Without it the pool would use the seed only at a later time of its own choice.

@@ -143,6 +143,11 @@ void LookTracker::Look(uint64_t now_ns, uint32_t cpu, uint64_t own_sleep_ns) {
   last_cpu_ = cpu;
 }
 
+uint64_t WallNs(const WorkerSlot& slot) {
+  const uint64_t stop_ns = slot.stop_ns.load(std::memory_order_acquire);
+  return stop_ns - std::min(stop_ns, slot.start_ns);
+}
+
 void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot) {
   // A name that shows in the kernel's reports about tasks.
   prctl(PR_SET_NAME, spec.type == WorkerSpec::Type::kSpinWait ? "kt-spin_wait" : "kt-bursty");
@@ -151,12 +156,13 @@ void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot) {
   sigaction(SIGUSR1, &action, nullptr);
   const uint64_t delay_before = RunDelayNs();
   WaitForGo(&slot->go);
+  // Waiting for its start is its own sleep: no pause, and no part of the wall time.
+  if (const uint64_t now = MonotonicNs(); now < slot->start_ns) Sleep(slot->start_ns - now);
   const uint64_t cpu_before = ProcessCpuNs();
   MaskStop(SIG_UNBLOCK);
   Worker(spec, slot).Run();
   const uint64_t delay = RunDelayNs() - delay_before;
-  const uint64_t wall = slot->stop_ns.load(std::memory_order_acquire) - slot->start_ns;
-  slot->off_cpu_ns = std::min(delay, wall);
+  slot->off_cpu_ns = std::min(delay, WallNs(*slot));
   slot->cpu_time_ns = ProcessCpuNs() - cpu_before;
   slot->reported.store(1, std::memory_order_release);
   _exit(0);

@@ -28,8 +28,8 @@ struct WorkerSpec {
 // In memory that agent and worker share; zero at first.
 struct alignas(64) WorkerSlot {
   // Written by the agent.
-  std::atomic<uint32_t> go;  // A futex: 1 starts the loop. start_ns is valid then.
-  uint64_t start_ns;
+  std::atomic<uint32_t> go;       // A futex: 1 starts the loop at start_ns, which is valid then.
+  uint64_t start_ns;              // CLOCK_MONOTONIC
   std::atomic<uint64_t> stop_ns;  // Set before SIGUSR1 is sent.
   // Written by the worker; valid once `reported` is 1.
   std::atomic<uint32_t> reported;
@@ -45,8 +45,12 @@ struct alignas(64) WorkerSlot {
   uint64_t cpus_used[kMaxCpus / 64];
 };
 
-// The whole life of the worker's process after fork: waits for `go`, works until SIGUSR1, reports,
-// and ends with _exit(0). Expects SIGUSR1 blocked, so that one sent early is not lost.
+// From the start to the stop; 0 when the stop came first.
+uint64_t WallNs(const WorkerSlot& slot);
+
+// The whole life of the worker's process after fork: waits for `go` and for start_ns, works until
+// SIGUSR1, reports, and ends with _exit(0). Expects SIGUSR1 blocked, so that one sent early is not
+// lost.
 [[noreturn]] void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot);
 
 // Takes notes of one worker's looks. Apart from the loop so that a test can drive it with times of

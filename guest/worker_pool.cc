@@ -33,17 +33,19 @@ absl::StatusOr<WorkerSpec> WorkerSpecOf(const v1::GuestWork& work) {
       absl::StrCat("work type '", work.type(), "' is not known to this agent"));
 }
 
-absl::StatusOr<WorkerPool> WorkerPool::Make(uint32_t capacity, Reaper* reaper, Reporter* reporter) {
+absl::StatusOr<WorkerPool> WorkerPool::Make(uint32_t capacity, const Random* random, Reaper* reaper,
+                                            Reporter* reporter) {
   void* memory =
       mmap(nullptr, BytesFor(capacity), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     return base::ErrnoStatus(errno, absl::StrCat("mmap of slots for ", capacity, " workers"));
-  return WorkerPool(static_cast<WorkerSlot*>(memory), capacity, reaper, reporter);
+  return WorkerPool(static_cast<WorkerSlot*>(memory), capacity, random, reaper, reporter);
 }
 
 WorkerPool::WorkerPool(WorkerPool&& other) noexcept
     : slots_(std::exchange(other.slots_, nullptr)),
       capacity_(other.capacity_),
+      random_(other.random_),
       reaper_(other.reaper_),
       reporter_(other.reporter_),
       workers_(std::move(other.workers_)) {}
@@ -74,36 +76,58 @@ absl::Status WorkerPool::Add(const CgroupTree& cgroups, const std::string& cgrou
     sigprocmask(SIG_SETMASK, &before, nullptr);
     if (pid < 0) return base::ErrnoStatus(error, absl::StrCat("fork of worker ", workers_.size()));
     reaper_->Watch(pid);
-    workers_.push_back({.pid = pid, .cgroup = cgroup, .type = work.type()});
+    workers_.push_back({.pid = pid, .cgroup = cgroup, .type = work.type(), .nice = work.nice()});
     KTSTR_RETURN_IF_ERROR(cgroups.Place(cgroup, pid));
-    if (work.nice() != 0 && setpriority(PRIO_PROCESS, static_cast<id_t>(pid), work.nice()) != 0) {
-      return base::ErrnoStatus(errno, absl::StrCat("nice value ", work.nice(),
-                                                   " for a worker of cgroup '", cgroup, "'"));
-    }
+    if (work.nice() != 0) KTSTR_RETURN_IF_ERROR(SetNice(size() - 1, work.nice()));
   }
   return absl::OkStatus();
 }
 
-void WorkerPool::Release() {
-  const uint64_t now = MonotonicNs();
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    if (workers_[i].released) continue;
-    workers_[i].released = true;
-    WorkerSlot& slot = slots_[i];
-    slot.start_ns = now;
-    slot.go.store(1, std::memory_order_release);
-    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&slot.go), FUTEX_WAKE, 1, nullptr, nullptr, 0);
+void WorkerPool::Start(uint32_t index, uint64_t start_ns) {
+  WorkerSlot& slot = slots_[index];
+  workers_[index].released = true;
+  slot.start_ns = start_ns;
+  slot.go.store(1, std::memory_order_release);
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&slot.go), FUTEX_WAKE, 1, nullptr, nullptr, 0);
+}
+
+void WorkerPool::Release(uint64_t jitter_ns, uint64_t at_ns) {
+  std::vector<uint32_t> waiting;
+  for (uint32_t i = 0; i < workers_.size(); ++i) {
+    if (!workers_[i].released) waiting.push_back(i);
   }
+  // Fisher and Yates.
+  for (size_t left = waiting.size(); left > 1; --left) {
+    const uint64_t pick = random_->Below(left, stream::kReleaseOrder, waiting[left - 1], at_ns);
+    std::swap(waiting[left - 1], waiting[pick]);
+  }
+  const uint64_t now = MonotonicNs();
+  for (const uint32_t index : waiting)
+    Start(index, now + random_->Between(0, jitter_ns, stream::kStartJitter, index, at_ns));
 }
 
 void WorkerPool::Stop() {
-  Release();  // One that was never let go is let go to its end.
   const uint64_t now = MonotonicNs();
-  for (size_t i = 0; i < workers_.size(); ++i)
+  for (uint32_t i = 0; i < workers_.size(); ++i) {
     slots_[i].stop_ns.store(now, std::memory_order_release);
+    // One that was never let go is let go to its end.
+    if (!workers_[i].released) Start(i, now);
+  }
   for (const Worker& worker : workers_) {
     if (!worker.ended) kill(worker.pid, SIGUSR1);
   }
+}
+
+absl::Status WorkerPool::SetNice(uint32_t index, int nice) {
+  const Worker& worker = workers_[index];
+  if (setpriority(PRIO_PROCESS, static_cast<id_t>(worker.pid), nice) == 0) return absl::OkStatus();
+  return base::ErrnoStatus(
+      errno, absl::StrCat("nice value ", nice, " for a worker of cgroup '", worker.cgroup, "'"));
+}
+
+absl::Status WorkerPool::Move(uint32_t index, const CgroupTree& cgroups,
+                              const std::string& cgroup) {
+  return cgroups.Place(cgroup, workers_[index].pid);
 }
 
 bool WorkerPool::Poll() {
@@ -153,7 +177,7 @@ void WorkerPool::ReportOne(uint32_t index, uint64_t scenario_start_ns) {
   report->set_work_units(slot.work_units);
   report->set_iterations(slot.iterations);
   report->set_cpu_time_ns(slot.cpu_time_ns);
-  report->set_wall_time_ns(slot.stop_ns.load(std::memory_order_relaxed) - slot.start_ns);
+  report->set_wall_time_ns(WallNs(slot));
   report->set_off_cpu_ns(slot.off_cpu_ns);
   report->set_sleep_ns(slot.sleep_ns);
   report->set_migrations(slot.migrations);

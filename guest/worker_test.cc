@@ -103,16 +103,17 @@ class WorkerPoolTest : public testing::Test {
   std::unique_ptr<FakeCgroups> fake_;
   std::unique_ptr<CgroupTree> tree_;
   std::unique_ptr<Reaper> reaper_;
+  const Random random_{1};
   FakeReporter reporter_;
 };
 
 TEST_F(WorkerPoolTest, WorkersReportWhatTheyDid) {
-  auto pool = WorkerPool::Make(3, reaper_.get(), &reporter_);
+  auto pool = WorkerPool::Make(3, &random_, reaper_.get(), &reporter_);
   ASSERT_TRUE(pool.ok());
   ASSERT_TRUE(pool->Add(*tree_, "g", Work("spin_wait", 2)).ok());
   ASSERT_TRUE(pool->Add(*tree_, "g", Work("bursty", 1)).ok());
   EXPECT_NE(fake_->Read("g/cgroup.procs"), "");
-  pool->Release();
+  pool->Release(kNsPerMs, 0);
   Pass(60 * kNsPerMs);
   pool->Stop();
   ASSERT_TRUE(WaitAll(&*pool, 20'000));
@@ -134,7 +135,7 @@ TEST_F(WorkerPoolTest, WorkersReportWhatTheyDid) {
 }
 
 TEST_F(WorkerPoolTest, NothingRunsBeforeRelease) {
-  auto pool = WorkerPool::Make(1, reaper_.get(), &reporter_);
+  auto pool = WorkerPool::Make(1, &random_, reaper_.get(), &reporter_);
   ASSERT_TRUE(pool.ok());
   ASSERT_TRUE(pool->Add(*tree_, "g", Work("spin_wait", 1)).ok());
   Pass(20 * kNsPerMs);
@@ -147,13 +148,13 @@ TEST_F(WorkerPoolTest, NothingRunsBeforeRelease) {
 }
 
 TEST_F(WorkerPoolTest, StopAtOnceIsNotLost) {
-  auto pool = WorkerPool::Make(16, reaper_.get(), &reporter_);
+  auto pool = WorkerPool::Make(16, &random_, reaper_.get(), &reporter_);
   ASSERT_TRUE(pool.ok());
   v1::GuestWork work = Work("bursty", 16);
   work.set_sleep_ns(3600 * kNsPerSecond);
   work.set_burst_ns(1);
   ASSERT_TRUE(pool->Add(*tree_, "g", work).ok());
-  pool->Release();
+  pool->Release(kNsPerMs, 0);
   pool->Stop();
   EXPECT_TRUE(WaitAll(&*pool, 20'000)) << "a worker slept through its stop signal";
   pool->ReportAll(0);
@@ -161,7 +162,7 @@ TEST_F(WorkerPoolTest, StopAtOnceIsNotLost) {
 }
 
 TEST_F(WorkerPoolTest, DeadAndSilentWorkersAreLost) {
-  auto pool = WorkerPool::Make(2, reaper_.get(), &reporter_);
+  auto pool = WorkerPool::Make(2, &random_, reaper_.get(), &reporter_);
   ASSERT_TRUE(pool.ok());
   ASSERT_TRUE(pool->Add(*tree_, "g", Work("spin_wait", 1)).ok());
   const pid_t first = std::stoi(fake_->Read("g/cgroup.procs"));
@@ -169,7 +170,7 @@ TEST_F(WorkerPoolTest, DeadAndSilentWorkersAreLost) {
   ASSERT_TRUE(pool->Add(*tree_, "g", Work("spin_wait", 1)).ok());
   const pid_t second = std::stoi(fake_->Read("g/cgroup.procs"));
   ASSERT_NE(first, second);
-  pool->Release();
+  pool->Release(kNsPerMs, 0);
   kill(first, SIGKILL);
   kill(second, SIGSTOP);
   pool->Stop();
@@ -185,7 +186,7 @@ TEST_F(WorkerPoolTest, DeadAndSilentWorkersAreLost) {
 }
 
 TEST_F(WorkerPoolTest, UnknownTypeAndMissingCgroupAreErrors) {
-  auto pool = WorkerPool::Make(2, reaper_.get(), &reporter_);
+  auto pool = WorkerPool::Make(2, &random_, reaper_.get(), &reporter_);
   ASSERT_TRUE(pool.ok());
   EXPECT_THAT(std::string(pool->Add(*tree_, "g", Work("dance", 1)).message()),
               HasSubstr("'dance'"));
