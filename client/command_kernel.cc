@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "client/command.h"
 #include "client/kernel_list.h"
+#include "client/kernel_match.h"
 #include "client/kernel_package.h"
 #include "client/render.h"
 #include "scenario/json.h"
@@ -158,27 +159,25 @@ absl::Status Fetch(const Session& session, const std::string& source,
   return PrintEntry(entry, json, "fetched", terminal);
 }
 
-absl::StatusOr<v1::KernelEntry> FindKernel(const Session& session, const std::string& key) {
+absl::StatusOr<v1::KernelEntry> FindKernel(const Session& session, const std::string& id) {
   v1::ListKernelsResponse kernels;
   KTSTR_RETURN_IF_ERROR(
       Call(session, &v1::Ktstr::StubInterface::ListKernels, v1::ListKernelsRequest(), &kernels));
-  for (const v1::KernelEntry& entry : kernels.kernels()) {
-    if (entry.metadata().key() == key) return entry;
-  }
-  return absl::InvalidArgumentError(absl::StrCat("no kernel '", key, "' in the cache ",
-                                                 session.connection()->daemon().cache_dir(),
-                                                 ". See `ktstrctl kernel list` for the keys"));
+  if (const v1::KernelEntry* found = MatchKernel(kernels, id); found != nullptr) return *found;
+  return absl::InvalidArgumentError(
+      absl::StrCat("no kernel '", id, "' in the cache ", session.connection()->daemon().cache_dir(),
+                   ". See `ktstrctl kernel list` for keys and versions"));
 }
 
-absl::Status Show(const Session& session, const std::string& key, bool json, Terminal* terminal) {
-  KTSTR_ASSIGN_OR_RETURN(const v1::KernelEntry entry, FindKernel(session, key));
+absl::Status Show(const Session& session, const std::string& id, bool json, Terminal* terminal) {
+  KTSTR_ASSIGN_OR_RETURN(const v1::KernelEntry entry, FindKernel(session, id));
   KTSTR_ASSIGN_OR_RETURN(const std::string text, scenario::ToJson(entry, /*pretty=*/!json));
   terminal->Machine(absl::StrCat(text, absl::EndsWith(text, "\n") ? "" : "\n"));
   return absl::OkStatus();
 }
 
-absl::Status Path(const Session& session, const std::string& key, Terminal* terminal) {
-  KTSTR_ASSIGN_OR_RETURN(const v1::KernelEntry entry, FindKernel(session, key));
+absl::Status Path(const Session& session, const std::string& id, Terminal* terminal) {
+  KTSTR_ASSIGN_OR_RETURN(const v1::KernelEntry entry, FindKernel(session, id));
   terminal->Machine(absl::StrCat(session.connection()->daemon().cache_dir(), "/kernels/",
                                  entry.metadata().key(), "\n"));
   return absl::OkStatus();
@@ -226,7 +225,7 @@ absl::Status PrintKernels(const Session& session, const GlobalOptions& global,
 void AddKernelCommands(CLI::App* app, Action* action) {
   struct Options {
     std::vector<std::string> files, suites;
-    std::string config, source, key, filter;
+    std::string config, source, id, filter;
   };
   const auto o = std::make_shared<Options>();
   CLI::App* kernel = app->add_subcommand("kernel", "The kernels that runs can boot");
@@ -243,62 +242,61 @@ void AddKernelCommands(CLI::App* app, Action* action) {
         });
   });
 
-  CLI::App* import =
+  CLI::App* add =
       kernel->add_subcommand("import", "Put kernel packages (.deb) or images into the cache");
-  import
-      ->add_option(
-          "FILE", o->files,
-          "linux-image-*.deb; linux-binary-*.deb with its linux-base-*.deb; bzImage or vmlinux")
+  add->add_option(
+         "FILE", o->files,
+         "linux-image-*.deb; linux-binary-*.deb with its linux-base-*.deb; bzImage or vmlinux")
       ->required();
-  import
-      ->add_option("--config", o->config,
-                   "The kernel's configuration, where the files do not hold it")
+  add->add_option("--config", o->config,
+                  "The kernel's configuration, where the files do not hold it")
       ->type_name("FILE");
-  import->footer(
-      "Example:\n  ktstrctl kernel import linux-binary-7.3.4*.deb linux-base-7.3.4*.deb");
-  import->callback([=] {
-    *action = WithSession([o](const Session& session, const GlobalOptions& global, Terminal* terminal) {
-      return ImportAll(session, o->files, o->config, global.json, terminal);
-});
-}  // namespace ktstr::client
-);
-
-CLI::App* fetch =
-    kernel->add_subcommand("fetch", "Fetch a kernel package of the distribution into the cache");
-fetch->add_option("SOURCE", o->source, "deb:PACKAGE")->required();
-fetch
-    ->add_option("--suite", o->suites,
-                 "Suite to look in besides the host's, as trixie-backports; repeatable")
-    ->type_name("SUITE")
-    ->allow_extra_args(false);
-fetch->footer(
-    "Example:\n  ktstrctl kernel fetch deb:linux-image-6.18.15+deb13-cloud-amd64 --suite "
-    "trixie-backports");
-fetch->callback([=] {
-  *action =
-      WithSession([o](const Session& session, const GlobalOptions& global, Terminal* terminal) {
-        return Fetch(session, o->source, o->suites, global.json, terminal);
-      });
-});
-
-CLI::App* path = kernel->add_subcommand("path", "The directory of a cached kernel");
-path->add_option("KEY", o->key, "As `kernel list` shows it")->required();
-path->footer("Example:\n  ktstrctl kernel path KEY");
-path->callback([=] {
-  *action = WithSession([o](const Session& session, const GlobalOptions&, Terminal* terminal) {
-    return Path(session, o->key, terminal);
+  add->footer("Example:\n  ktstrctl kernel import linux-binary-7.3.4*.deb linux-base-7.3.4*.deb");
+  add->callback([=] {
+    *action =
+        WithSession([o](const Session& session, const GlobalOptions& global, Terminal* terminal) {
+          return ImportAll(session, o->files, o->config, global.json, terminal);
+        });
   });
-});
 
-CLI::App* show = kernel->add_subcommand("show", "Everything that the cache knows of a kernel");
-show->add_option("KEY", o->key, "As `kernel list` shows it")->required();
-show->footer("Example:\n  ktstrctl kernel show KEY");
-show->callback([=] {
-  *action =
-      WithSession([o](const Session& session, const GlobalOptions& global, Terminal* terminal) {
-        return Show(session, o->key, global.json, terminal);
-      });
-});
+  CLI::App* fetch =
+      kernel->add_subcommand("fetch", "Fetch a kernel package of the distribution into the cache");
+  fetch->add_option("SOURCE", o->source, "deb:PACKAGE")->required();
+  fetch
+      ->add_option("--suite", o->suites,
+                   "Suite to look in besides the host's, as trixie-backports; repeatable")
+      ->type_name("SUITE")
+      ->allow_extra_args(false);
+  fetch->footer(
+      "Example:\n  ktstrctl kernel fetch deb:linux-image-6.18.15+deb13-cloud-amd64 --suite "
+      "trixie-backports");
+  fetch->callback([=] {
+    *action =
+        WithSession([o](const Session& session, const GlobalOptions& global, Terminal* terminal) {
+          return Fetch(session, o->source, o->suites, global.json, terminal);
+        });
+  });
+
+  CLI::App* path = kernel->add_subcommand("path", "The directory of a cached kernel");
+  path->add_option("ID", o->id, "Key, release, version or prefix (7.3), as of `run --kernel`")
+      ->required();
+  path->footer("Example:\n  ktstrctl kernel path 7.3");
+  path->callback([=] {
+    *action = WithSession([o](const Session& session, const GlobalOptions&, Terminal* terminal) {
+      return Path(session, o->id, terminal);
+    });
+  });
+
+  CLI::App* show = kernel->add_subcommand("show", "Everything that the cache knows of a kernel");
+  show->add_option("ID", o->id, "Key, release, version or prefix (7.3), as of `run --kernel`")
+      ->required();
+  show->footer("Example:\n  ktstrctl kernel show 7.3");
+  show->callback([=] {
+    *action =
+        WithSession([o](const Session& session, const GlobalOptions& global, Terminal* terminal) {
+          return Show(session, o->id, global.json, terminal);
+        });
+  });
 }
 
 }  // namespace ktstr::client
