@@ -137,6 +137,7 @@ int Main(int argc, const char* const* argv) {
       "130 interrupted.");
   AddGlobalOptions(&app, &global, &color);
   AddRunCommands(&app, &action);
+  AddExploreCommand(&app, &action);
   AddCheckCommand(&app, &action);
   AddListCommands(&app, &action);
   AddKernelCommands(&app, &action);

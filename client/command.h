@@ -30,6 +30,7 @@ struct GlobalOptions {
 using Action = std::function<ExitCode(const GlobalOptions&)>;
 
 void AddRunCommands(CLI::App* app, Action* action);      // run, attach, cancel
+void AddExploreCommand(CLI::App* app, Action* action);   // explore
 void AddCheckCommand(CLI::App* app, Action* action);     // check
 void AddListCommands(CLI::App* app, Action* action);     // list …
 void AddKernelCommands(CLI::App* app, Action* action);   // kernel …

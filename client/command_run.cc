@@ -53,15 +53,6 @@ absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpe
   return absl::OkStatus();
 }
 
-absl::Status Upload(const Session& session, const RunPlan& plan, Terminal* terminal) {
-  if (plan.files.empty()) return absl::OkStatus();
-  return UploadFiles(
-      session.connection()->stub(), plan.files, [terminal](uint64_t sent, uint64_t total) {
-        terminal->Live(absl::StrCat("sending the scheduler and its libraries: ", sent >> 20, " of ",
-                                    (total + 1048575) >> 20, " MiB"));
-      });
-}
-
 ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
   SignalFd signals;
   const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json || options.ktap);
@@ -83,7 +74,7 @@ ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
   absl::StatusOr<std::unique_ptr<Session>> session =
       OpenSession(global, terminal.get(), signals.fd());
   if (!session.ok()) return Fail(terminal.get(), session.status());
-  if (absl::Status status = Upload(**session, *plan, terminal.get()); !status.ok())
+  if (absl::Status status = UploadPlan(**session, *plan, terminal.get()); !status.ok())
     return Fail(terminal.get(), status);
   if (options.detach) {
     const absl::Status status = SubmitDetached(**session, plan->specs, global.json, terminal.get());
@@ -145,6 +136,15 @@ ExitCode Cancel(const std::string& run_id, const GlobalOptions& global) {
 }
 
 }  // namespace
+
+absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* terminal) {
+  if (plan.files.empty()) return absl::OkStatus();
+  return UploadFiles(
+      session.connection()->stub(), plan.files, [terminal](uint64_t sent, uint64_t total) {
+        terminal->Live(absl::StrCat("sending the scheduler and its libraries: ", sent >> 20, " of ",
+                                    (total + 1048575) >> 20, " MiB"));
+      });
+}
 
 void AddRunCommands(CLI::App* app, Action* action) {
   AddRunOptions(app, [action](const RunOptions& options) {

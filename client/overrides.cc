@@ -7,11 +7,11 @@
 
 #include <random>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "scenario/topology.h"
@@ -38,6 +38,11 @@ std::string FieldNames(const google::protobuf::Descriptor* type) {
   std::vector<std::string> names;
   for (int i = 0; i < type->field_count(); ++i) names.push_back(type->field(i)->name());
   return absl::StrJoin(names, ", ");
+}
+
+// What the fields of a message are called in an error.
+std::string Kind(const google::protobuf::Descriptor& type) {
+  return &type == v1::Checks::descriptor() ? "check" : "field";
 }
 
 }  // namespace
@@ -71,7 +76,10 @@ absl::Status Apply(const Overrides& overrides, v1::Scenario* scenario) {
     if (!checks->has_max_gap_ms()) checks->set_max_gap_ms(kStrictMaxGapMs);
     if (!checks->has_max_spread_pct()) checks->set_max_spread_pct(kStrictMaxSpreadPct);
   }
-  if (overrides.checks.ByteSizeLong() > 0) scenario->mutable_checks()->MergeFrom(overrides.checks);
+  if (!overrides.seed_forks.empty()) {
+    scenario->mutable_seed_fork()->Assign(overrides.seed_forks.begin(), overrides.seed_forks.end());
+  }
+  for (const std::string& set : overrides.sets) KTSTR_RETURN_IF_ERROR(ParseSet(set, scenario));
   return absl::OkStatus();
 }
 
@@ -137,22 +145,52 @@ absl::StatusOr<v1::Engine> ParseEngine(absl::string_view text) {
       absl::StrCat("'", text, "' is not an engine. Choose auto, kvm, or tcg"));
 }
 
-absl::Status ParseSet(absl::string_view text, v1::Checks* checks) {
-  absl::string_view rest = text;
-  const size_t equals = rest.find('=');
-  if (!absl::ConsumePrefix(&rest, "checks.") || equals == absl::string_view::npos) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "'", text, "' is not of the form checks.FIELD=VALUE, as checks.max_gap_ms=500"));
-  }
+absl::StatusOr<v1::SeedFork> ParseSeedFork(absl::string_view text) {
   const std::pair<absl::string_view, absl::string_view> halves =
-      absl::StrSplit(rest, absl::MaxSplits('=', 1));
-  const google::protobuf::Descriptor* type = v1::Checks::descriptor();
-  const google::protobuf::FieldDescriptor* field = type->FindFieldByName(std::string(halves.first));
-  if (field == nullptr) {
+      absl::StrSplit(text, absl::MaxSplits(':', 1));
+  const absl::StatusOr<uint32_t> at = ParseDurationMs(halves.first);
+  const absl::StatusOr<uint64_t> seed = ParseSeed(halves.second);
+  if (!at.ok() || !seed.ok()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("'", text, "': no check '", halves.first, "'. There are: ", FieldNames(type)));
+        absl::StrCat("'", text, "' is not of the form AT:SEED, as 500ms:7"));
   }
-  v1::Checks one;
+  v1::SeedFork fork;
+  fork.set_at_ms(*at);
+  fork.set_seed(*seed);
+  return fork;
+}
+
+absl::Status ParseSet(absl::string_view text, v1::Scenario* scenario) {
+  const std::pair<absl::string_view, absl::string_view> halves =
+      absl::StrSplit(text, absl::MaxSplits('=', 1));
+  const std::vector<std::string> path = absl::StrSplit(halves.first, '.');
+  const bool known = path[0] == "checks" || path[0] == "perturb";
+  if (!known || path.size() < 2 || !absl::StrContains(text, '=')) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", text, "' is not of the form checks.FIELD=VALUE or perturb.FIELD=VALUE, ",
+                     "as checks.max_gap_ms=500"));
+  }
+  const google::protobuf::Descriptor* type = v1::Scenario::descriptor();
+  const google::protobuf::FieldDescriptor* field = nullptr;
+  std::string before, after;  // Around the value, in text format.
+  for (const std::string& name : path) {
+    if (type == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", text, "': ", field->name(), " has no fields of its own"));
+    }
+    field = type->FindFieldByName(name);
+    if (field == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("'", text, "': no ", Kind(*type), " '", name,
+                                                     "'. There are: ", FieldNames(type)));
+    }
+    type = field->message_type();
+    absl::StrAppend(&before, name, type == nullptr ? ": " : " { ");
+    if (type != nullptr) absl::StrAppend(&after, " }");
+  }
+  if (type != nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", text, "': ", field->name(), " is set by its fields: ", FieldNames(type)));
+  }
   FirstError error;
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
@@ -160,12 +198,11 @@ absl::Status ParseSet(absl::string_view text, v1::Checks* checks) {
   // parser.
   const bool plain =
       !halves.second.empty() && halves.second.find_first_of(" \t\n:{}#") == absl::string_view::npos;
-  if (!plain || !parser.ParseFromString(absl::StrCat(field->name(), ": ", halves.second), &one)) {
+  if (!plain || !parser.MergeFromString(absl::StrCat(before, halves.second, after), scenario)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "'", text, "': '", halves.second, "' is no value of ", field->name(), " (",
         field->type_name(), ")", error.message().empty() ? "" : ": ", error.message()));
   }
-  checks->MergeFrom(one);
   return absl::OkStatus();
 }
 

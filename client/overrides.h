@@ -30,10 +30,12 @@ struct Overrides {
   std::optional<std::string> scheduler;     // Replaces the scenario's scheduler and its arguments.
   std::vector<std::string> scheduler_args;  // Appended.
   bool strict = false;  // max_gap_ms 2000 and max_spread_pct 15 where the scenario sets none.
-  v1::Checks checks;    // Merged last, field by field.
+  std::vector<v1::SeedFork> seed_forks;  // Replace the scenario's.
+  std::vector<std::string> sets;         // As ParseSet takes them; applied last, in order.
 };
 
-// InvalidArgument when scheduler_args are given and there is no scheduler to take them.
+// InvalidArgument when scheduler_args are given and there is no scheduler to take them, or when one
+// of `sets` is wrong.
 absl::Status Apply(const Overrides& overrides, v1::Scenario* scenario);
 
 // "5s", "500ms", "2m", "1m30s": at least 1 ms, at most 24 h.
@@ -43,8 +45,11 @@ absl::StatusOr<v1::Topology> ParseTopology(absl::string_view text);
 // A number from 1 on, or "random": one that is drawn.
 absl::StatusOr<uint64_t> ParseSeed(absl::string_view text);
 absl::StatusOr<v1::Engine> ParseEngine(absl::string_view text);
-// "checks.FIELD=VALUE" merged into `checks`.
-absl::Status ParseSet(absl::string_view text, v1::Checks* checks);
+// "AT:SEED", as 500ms:7: from there on, random draws come from that seed.
+absl::StatusOr<v1::SeedFork> ParseSeedFork(absl::string_view text);
+// "checks.FIELD=VALUE" or "perturb.FIELD=VALUE" (fields of fields joined by dots, as
+// perturb.pct.change_points=3), put into the scenario.
+absl::Status ParseSet(absl::string_view text, v1::Scenario* scenario);
 
 }  // namespace ktstr::client
 

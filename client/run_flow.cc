@@ -52,17 +52,24 @@ RunFlow::~RunFlow() {
 }
 
 void RunFlow::Submit(std::vector<v1::RunSpec> specs) {
-  specs_ = std::move(specs);
-  Start(specs_.size());
+  const auto shared = std::make_shared<std::vector<v1::RunSpec>>(std::move(specs));
+  Submit(shared->size(), [shared](size_t index) { return (*shared)[index]; });
+}
+
+void RunFlow::Submit(size_t count, std::function<v1::RunSpec(size_t)> make) {
+  count_ = count;
+  make_ = std::move(make);
+  Start();
 }
 
 void RunFlow::Follow(std::vector<std::string> run_ids) {
   followed_ = std::move(run_ids);
-  Start(followed_.size());
+  count_ = followed_.size();
+  Start();
 }
 
-void RunFlow::Start(size_t runs) {
-  const size_t threads = std::min(runs, std::max<size_t>(options_.in_flight, 1));
+void RunFlow::Start() {
+  const size_t threads = std::min(count_, std::max<size_t>(options_.in_flight, 1));
   done_fd_.Reset(eventfd(0, EFD_CLOEXEC));
   KTSTR_CHECK(done_fd_.valid()) << "eventfd";
   {
@@ -87,9 +94,7 @@ bool RunFlow::Take(size_t* index) {
   base::MutexLock lock(&mutex_);
   // A cancelled flow submits nothing more; runs to follow exist already, and their records are
   // still wanted.
-  if (left_ || (cancelled_ && !specs_.empty()) ||
-      next_ >= std::max(specs_.size(), followed_.size()))
-    return false;
+  if (left_ || (cancelled_ && make_ != nullptr) || next_ >= count_) return false;
   *index = next_++;
   return true;
 }
@@ -107,10 +112,10 @@ void RunFlow::Work() {
 
 void RunFlow::One(size_t index) {
   std::string run_id;
-  if (specs_.empty()) {
+  if (make_ == nullptr) {
     run_id = followed_[index];
   } else {
-    absl::StatusOr<std::string> submitted = SubmitOne(specs_[index]);
+    absl::StatusOr<std::string> submitted = SubmitOne(make_(index));
     if (!submitted.ok()) {
       if (left()) return;
       base::MutexLock lock(&observing_);
@@ -119,7 +124,7 @@ void RunFlow::One(size_t index) {
     }
     run_id = *submitted;
     base::MutexLock lock(&observing_);
-    observer_->Submitted(run_id);
+    observer_->Submitted(index, run_id);
   }
   std::string cancel_reason;
   {

@@ -32,7 +32,8 @@ namespace ktstr::client {
 class RunObserver {
  public:
   virtual ~RunObserver() = default;
-  virtual void Submitted(const std::string& run_id) = 0;
+  // `index`: the place of the run's spec. Not called for runs that existed before.
+  virtual void Submitted(size_t index, const std::string& run_id) = 0;
   virtual void Event(const std::string& run_id, const v1::RunEvent& event) = 0;
   virtual void Finished(const v1::RunRecord& record) = 0;
   // The run could not be submitted or followed; `run_id` is empty when it was not accepted.
@@ -57,6 +58,8 @@ class RunFlow {
 
   // Once: start the runs of these specs, in order; or follow runs that exist.
   void Submit(std::vector<v1::RunSpec> specs);
+  // The same with specs made as they are wanted: number 0 to `count` - 1, each once, any thread.
+  void Submit(size_t count, std::function<v1::RunSpec(size_t)> make);
   void Follow(std::vector<std::string> run_ids);
 
   // Every run has ended, failed, or been left.
@@ -71,7 +74,7 @@ class RunFlow {
   void Leave();
 
  private:
-  void Start(size_t threads);
+  void Start();
   void Work();
   // Takes the next thing to do; false when there is none.
   bool Take(size_t* index);
@@ -90,7 +93,9 @@ class RunFlow {
   RunObserver* const observer_;
   const RunFlowOptions options_;
   base::UniqueFd done_fd_;
-  std::vector<v1::RunSpec> specs_;  // One of these two is filled, before threads start.
+  // Set before threads start. Without `make_` the runs exist and are in `followed_`.
+  size_t count_ = 0;
+  std::function<v1::RunSpec(size_t)> make_;
   std::vector<std::string> followed_;
   std::vector<std::thread> threads_;
 

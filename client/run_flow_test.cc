@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 // What the flow said, and a way to wait for it.
 class Recorder : public RunObserver {
  public:
-  void Submitted(const std::string& id) override { Add("submitted " + id); }
+  void Submitted(size_t, const std::string& id) override { Add("submitted " + id); }
   void Event(const std::string& id, const v1::RunEvent& e) override {
     Add(id + " " + e.progress().text());
   }

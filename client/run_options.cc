@@ -111,6 +111,51 @@ v1::Scenario Changed(const SourcedScenario& source, const Overrides& overrides,
 
 }  // namespace
 
+void AddVariantOptions(CLI::App* command, RunOptions* o) {
+  command
+      ->add_option("--kernel", o->kernels,
+                   "Kernel of the cache by key, version or prefix (else KTSTR_KERNEL); repeatable")
+      ->type_name("ID")
+      ->allow_extra_args(false);
+  command->add_option("--scheduler", o->scheduler, "Scheduler under test instead of the scenario's")
+      ->type_name("NAME|PATH");
+  command
+      ->add_option("--sched-arg", o->scheduler_args,
+                   "Argument added to the scheduler's; repeatable")
+      ->type_name("ARG")
+      ->allow_extra_args(false);
+  command->add_option("--topology", o->topology, "Machine of the guest instead of the scenario's")
+      ->type_name("N,L,C,T|PRESET");
+  command->add_option("--memory-mb", o->memory_mb, "Guest memory")->check(CLI::Range(256, 16384));
+  command->add_option("--duration", o->duration, "Length of the scenario, as 500ms or 5s")
+      ->type_name("DURATION");
+  command->add_option("--workers", o->workers, "Workers of every work group")
+      ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--set", o->sets,
+                   "Change a check or the disturbances, as checks.max_gap_ms=500 or "
+                   "perturb.intensity=2; repeatable")
+      ->type_name("FIELD=VALUE")
+      ->allow_extra_args(false);
+  command->add_flag(
+      "--strict", o->strict,
+      "Strict thresholds where the scenario sets none: max_gap_ms 2000, max_spread_pct 15");
+  command
+      ->add_option("--timeout", o->timeout,
+                   "Host time that a run may take from the start of its machine")
+      ->type_name("DURATION");
+}
+
+void RefuseEmptyValues(CLI::App* command, const std::vector<std::string>& names) {
+  // An empty value would read as an option that is not there.
+  const CLI::Validator not_empty(
+      [](const std::string& value) {
+        return std::string(value.empty() ? "the value is empty" : "");
+      },
+      "");
+  for (const std::string& name : names) command->get_option(name)->check(not_empty);
+}
+
 void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use) {
   const auto o = std::make_shared<RunOptions>();
   CLI::App* run =
@@ -118,58 +163,32 @@ void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use) {
   run->add_option("SCENARIO", o->scenarios,
                   "Scenario files, directories of them (*.ktstr.txtpb), or canned names")
       ->required();
-  run->add_option("--kernel", o->kernels,
-                  "Kernel of the cache by key, version or prefix (else KTSTR_KERNEL); repeatable")
-      ->type_name("ID")
-      ->allow_extra_args(false);
-  run->add_option("--scheduler", o->scheduler, "Scheduler under test instead of the scenario's")
-      ->type_name("NAME|PATH");
-  run->add_option("--sched-arg", o->scheduler_args, "Argument added to the scheduler's; repeatable")
-      ->type_name("ARG")
-      ->allow_extra_args(false);
-  run->add_option("--topology", o->topology, "Machine of the guest instead of the scenario's")
-      ->type_name("N,L,C,T|PRESET");
-  run->add_option("--memory-mb", o->memory_mb, "Guest memory")->check(CLI::Range(256, 16384));
-  run->add_option("--duration", o->duration, "Length of the scenario, as 500ms or 5s")
-      ->type_name("DURATION");
-  run->add_option("--workers", o->workers, "Workers of every work group")
-      ->check(CLI::Range(1, 1024));
+  AddVariantOptions(run, o.get());
   run->add_option("--engine", o->engine, "What runs the virtual machine")
       ->type_name("auto|kvm|tcg");
   run->add_flag("--deterministic", o->deterministic,
                 "Insist on virtual time: tcg, the same result every time");
   run->add_option("--seed", o->seed, "Seed of all randomness in the guest")->type_name("N|random");
-  run->add_option("--repeat", o->repeat, "Run each variant so often")->check(CLI::Range(1, 10000));
-  run->add_option("-j,--jobs", o->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
-  run->add_option("--set", o->sets, "Change a check, as checks.max_gap_ms=500; repeatable")
-      ->type_name("checks.FIELD=VALUE")
+  run->add_option("--seed-fork", o->seed_forks,
+                  "Another seed from that guest time on, as 500ms:7; repeatable")
+      ->type_name("AT:SEED")
       ->allow_extra_args(false);
-  run->add_flag(
-      "--strict", o->strict,
-      "Strict thresholds where the scenario sets none: max_gap_ms 2000, max_spread_pct 15");
+  run->add_option("--repeat", o->repeat,
+                  "Run each variant so often; under tcg, the guests' memory must be the same")
+      ->check(CLI::Range(1, 10000));
+  run->add_option("-j,--jobs", o->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
   run->add_option("--junit", o->junit, "Write a JUnit report")->type_name("FILE");
   run->add_flag("--ktap", o->ktap, "KTAP version 1 on stdout");
   run->add_option("-o,--output", o->output_directory,
                   "Write each record there (else KTSTR_SIDECAR_DIR)")
       ->type_name("DIR");
   run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
-  run->add_option("--timeout", o->timeout,
-                  "Host time that a run may take from the start of its machine")
-      ->type_name("DURATION");
   run->add_flag("--skip-is-failure", o->policy.skip_is_failure,
                 "Exit with 1 when a run was skipped");
   run->add_flag("--inconclusive-is-failure", o->policy.inconclusive_is_failure,
                 "Exit with 1 when a run was inconclusive");
-  // An empty value would read as an option that is not there.
-  const CLI::Validator not_empty(
-      [](const std::string& value) {
-        return std::string(value.empty() ? "the value is empty" : "");
-      },
-      "");
-  for (const char* name : {"--kernel", "--scheduler", "--topology", "--duration", "--engine",
-                           "--seed", "--set", "--junit", "--output", "--timeout"}) {
-    run->get_option(name)->check(not_empty);
-  }
+  RefuseEmptyValues(run, {"--kernel", "--scheduler", "--topology", "--duration", "--engine",
+                          "--seed", "--set", "--junit", "--output", "--timeout"});
   run->footer(
       "KTSTR_SCHEDULER names the program of schedulers that a scenario file names without a "
       "path.\n\n"
@@ -216,9 +235,16 @@ absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options) {
     }
     choices.engine = v1::TCG;
   }
+  v1::Scenario scratch;
   for (const std::string& set : options.sets) {
-    if (absl::Status status = ParseSet(set, &overrides.checks); !status.ok())
+    if (absl::Status status = ParseSet(set, &scratch); !status.ok())
       return AboutOption(status, "--set");
+  }
+  overrides.sets = options.sets;
+  for (const std::string& text : options.seed_forks) {
+    absl::StatusOr<v1::SeedFork> fork = ParseSeedFork(text);
+    if (!fork.ok()) return AboutOption(fork.status(), "--seed-fork");
+    overrides.seed_forks.push_back(*fork);
   }
   if (options.memory_mb != 0) overrides.memory_mb = options.memory_mb;
   if (options.workers != 0) overrides.workers = options.workers;
@@ -306,6 +332,7 @@ std::string ReproduceCommand(const RunOptions& options, const std::string& argum
   add("--engine", options.engine == "auto" ? "" : options.engine);
   if (options.deterministic) words.push_back("--deterministic");
   add("--seed", absl::StrCat(seed));
+  for (const std::string& fork : options.seed_forks) add("--seed-fork", fork);
   for (const std::string& set : options.sets) add("--set", set);
   if (options.strict) words.push_back("--strict");
   add("--timeout", options.timeout);

@@ -15,8 +15,10 @@
 #include "absl/status/statusor.h"
 #include "client/bundle/closure.h"
 #include "client/bundle/discovery.h"
+#include "client/connect.h"
 #include "client/exit_codes.h"
 #include "client/overrides.h"
+#include "client/terminal.h"
 #include "ktstr/v1/run.pb.h"
 
 namespace ktstr::client {
@@ -34,6 +36,7 @@ struct RunOptions {
   std::string engine = "auto";
   bool deterministic = false;
   std::string seed;
+  std::vector<std::string> seed_forks;
   uint32_t repeat = 1;
   uint32_t jobs = 16;
   std::vector<std::string> sets;
@@ -45,6 +48,12 @@ struct RunOptions {
   std::string timeout;
   FailurePolicy policy;
 };
+
+// Adds the options that say what is run, to any command that makes runs: kernel, scheduler,
+// machine, duration, checks. `options` outlives the command line.
+void AddVariantOptions(CLI::App* command, RunOptions* options);
+// Makes an empty value of these options an error.
+void RefuseEmptyValues(CLI::App* command, const std::vector<std::string>& names);
 
 // Adds `run`; `use` gets the options when the command line names it.
 void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use);
@@ -76,6 +85,9 @@ struct RunPlan {
 // InvalidArgument (exit code 65) with all problems, one a line.
 absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices& choices,
                                     const PlanPlaces& places);
+
+// Sends the plan's files that the daemon lacks, and says on the terminal how far it is.
+absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* terminal);
 
 // The command line that runs one variant again. `argument` names the scenario.
 std::string ReproduceCommand(const RunOptions& options, const std::string& argument,

@@ -36,18 +36,40 @@ TEST(Overrides, Values) {
 }
 
 TEST(Overrides, Set) {
-  v1::Checks checks;
-  EXPECT_TRUE(ParseSet("checks.max_gap_ms=500", &checks).ok());
-  EXPECT_TRUE(ParseSet("checks.max_spread_pct=12.5", &checks).ok());
-  EXPECT_TRUE(ParseSet("checks.not_starved=false", &checks).ok());
-  EXPECT_EQ(checks.max_gap_ms(), 500u);
-  EXPECT_EQ(checks.max_spread_pct(), 12.5);
-  EXPECT_TRUE(checks.has_not_starved() && !checks.not_starved());
+  v1::Scenario scenario;
+  EXPECT_TRUE(ParseSet("checks.max_gap_ms=500", &scenario).ok());
+  EXPECT_TRUE(ParseSet("checks.max_spread_pct=12.5", &scenario).ok());
+  EXPECT_TRUE(ParseSet("checks.not_starved=false", &scenario).ok());
+  EXPECT_EQ(scenario.checks().max_gap_ms(), 500u);
+  EXPECT_EQ(scenario.checks().max_spread_pct(), 12.5);
+  EXPECT_TRUE(scenario.checks().has_not_starved() && !scenario.checks().not_starved());
+  EXPECT_TRUE(ParseSet("perturb.intensity=2", &scenario).ok());
+  EXPECT_TRUE(ParseSet("perturb.pct.change_points=3", &scenario).ok());
+  EXPECT_TRUE(ParseSet("perturb.intensity=0", &scenario).ok());
+  EXPECT_TRUE(scenario.perturb().has_intensity());
+  EXPECT_EQ(scenario.perturb().intensity(), 0u);
+  EXPECT_EQ(scenario.perturb().pct().change_points(), 3u);
   for (const char* bad : {"checks.max_gap_ms", "max_gap_ms=1", "checks.x=1",
                           "checks.max_gap_ms=", "checks.max_gap_ms=x", "checks.max_gap_ms=-1",
-                          "checks.max_gap_ms=1 isolation: true", "=", ""}) {
-    EXPECT_FALSE(ParseSet(bad, &checks).ok()) << bad;
+                          "checks.max_gap_ms=1 isolation: true", "checks=1", "perturb.pct=1",
+                          "perturb.pct.change_points.x=1", "perturb.intensity=", "topology.llcs=1",
+                          "name=x", "checks..x=1", "=", ""}) {
+    EXPECT_FALSE(ParseSet(bad, &scenario).ok()) << bad;
   }
+}
+
+TEST(Overrides, SeedFork) {
+  EXPECT_EQ(ParseSeedFork("1s:7")->at_ms(), 1000u);
+  EXPECT_EQ(ParseSeedFork("1s:7")->seed(), 7u);
+  for (const char* bad : {"", "7", "1s", "1s:", ":7", "1s:0", "1:7"})
+    EXPECT_FALSE(ParseSeedFork(bad).ok()) << bad;
+  v1::Scenario scenario;
+  scenario.add_seed_fork()->set_at_ms(5);
+  Overrides overrides;
+  overrides.seed_forks = {*ParseSeedFork("300ms:9")};
+  ASSERT_TRUE(Apply(overrides, &scenario).ok());
+  ASSERT_EQ(scenario.seed_fork_size(), 1);
+  EXPECT_EQ(scenario.seed_fork(0).seed(), 9u);
 }
 
 TEST(Overrides, StrictGivesWayToTheScenarioAndSetToNone) {
@@ -58,7 +80,7 @@ TEST(Overrides, StrictGivesWayToTheScenarioAndSetToNone) {
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 9000u);
   EXPECT_EQ(scenario.checks().max_spread_pct(), 15);
-  overrides.checks.set_max_gap_ms(1);
+  overrides.sets = {"checks.max_gap_ms=1"};
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 1u);
 }

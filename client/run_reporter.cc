@@ -31,7 +31,7 @@ RunReporter::RunReporter(Terminal* terminal, ReportOptions options, size_t runs)
   if (options_.ktap) terminal_->Machine(KtapHead(runs));
 }
 
-void RunReporter::Submitted(const std::string& run_id) {
+void RunReporter::Submitted(size_t, const std::string& run_id) {
   base::MutexLock lock(&mutex_);
   active_[run_id] = "submitted";
   latest_ = run_id;

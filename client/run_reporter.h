@@ -35,7 +35,7 @@ class RunReporter : public RunObserver {
  public:
   RunReporter(Terminal* terminal, ReportOptions options, size_t runs);
 
-  void Submitted(const std::string& run_id) override;
+  void Submitted(size_t index, const std::string& run_id) override;
   void Event(const std::string& run_id, const v1::RunEvent& event) override;
   void Finished(const v1::RunRecord& record) override;
   void Failed(const std::string& run_id, const absl::Status& status) override;

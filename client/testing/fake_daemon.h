@@ -8,11 +8,15 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "ktstr/v1/service.grpc.pb.h"
@@ -28,6 +32,9 @@ class FakeService : public v1::Ktstr::Service {
   int events = 3;
   bool hold = false;  // Records wait for Release() or a cancel.
   v1::Verdict verdict = v1::PASS;
+  // What a run came to, from its spec: sets verdict, findings and digest. Without it: `verdict`.
+  std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
+  std::function<void(const v1::RunSpec&, v1::RunObservations*)> observe;  // For GetRun.
   int break_after = -1;  // Break the first stream of a run after so many events.
 
   void Release() {
@@ -114,10 +121,20 @@ class FakeService : public v1::Ktstr::Service {
     if (!Wait(context, request->run_id())) return grpc::Status::CANCELLED;
     event.set_number(events);
     v1::RunRecord* record = event.mutable_finished();
-    record->set_run_id(request->run_id());
-    record->set_scenario("steady");
-    record->set_verdict(cancelled().count(request->run_id()) ? v1::ERROR : verdict);
+    Judge(request->run_id(), record);
     writer->Write(event);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GetRun(grpc::ServerContext*, const v1::GetRunRequest* request,
+                      v1::GetRunResponse* response) override {
+    const std::optional<v1::RunSpec> spec = SpecOf(request->run_id());
+    if (!spec) return {grpc::StatusCode::NOT_FOUND, "no run " + request->run_id()};
+    response->mutable_summary()->set_run_id(request->run_id());
+    response->mutable_summary()->set_state("finished");
+    Judge(request->run_id(), response->mutable_record());
+    if (request->with_spec()) *response->mutable_spec() = *spec;
+    if (request->with_observations() && observe) observe(*spec, response->mutable_observations());
     return grpc::Status::OK;
   }
 
@@ -130,6 +147,31 @@ class FakeService : public v1::Ktstr::Service {
   }
 
  private:
+  std::optional<v1::RunSpec> SpecOf(const std::string& run_id) const {
+    base::MutexLock lock(&mutex_);
+    size_t number = 0;
+    if (!absl::SimpleAtoi(run_id.substr(std::min<size_t>(5, run_id.size())), &number) ||
+        number < 1 || number > specs_.size()) {
+      return std::nullopt;
+    }
+    return specs_[number - 1];
+  }
+  void Judge(const std::string& run_id, v1::RunRecord* record) {
+    record->set_run_id(run_id);
+    record->set_scenario("steady");
+    record->set_verdict(verdict);
+    const std::optional<v1::RunSpec> spec = SpecOf(run_id);
+    if (spec) {
+      record->mutable_variant()->set_seed(spec->scenario().seed());
+      record->set_reproduce(spec->reproduce());
+    }
+    if (cancelled().count(run_id) > 0) {
+      record->set_verdict(v1::ERROR);
+      record->add_findings()->set_kind("CANCELLED");
+    } else if (spec && judge) {
+      judge(*spec, record);
+    }
+  }
   // Until the run may end; false when the client went away.
   bool Wait(grpc::ServerContext* context, const std::string& run_id) {
     base::MutexLock lock(&mutex_);

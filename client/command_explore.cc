@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// explore: deterministic runs of one scenario over seeds.
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mutex.h"
+#include "client/bundle/upload.h"
+#include "client/command.h"
+#include "client/render.h"
+#include "client/run_options.h"
+#include "client/search/drive.h"
+#include "client/search/seed_range.h"
+#include "client/search/tally.h"
+#include "client/signals.h"
+
+namespace ktstr::client {
+namespace {
+
+constexpr absl::Duration kProgressPeriod = absl::Seconds(10);
+
+struct ExploreOptions {
+  RunOptions run;
+  std::string scenario;
+  std::string seeds;
+  uint64_t stop_after = 0;  // 0: no limit.
+  uint32_t budget_secs = 0;
+  std::string strategy = "uniform";
+};
+
+// How seeds are turned into runs: a name, and what it adds to the command line of `run`.
+struct Strategy {
+  std::string name;
+  RunOptions options;
+  v1::RunSpec spec;  // Of any seed.
+};
+
+// The run of one seed. `argument`: the scenario as it was named.
+v1::RunSpec SpecOf(const Strategy& strategy, uint64_t seed) {
+  v1::RunSpec spec = strategy.spec;
+  spec.mutable_scenario()->set_seed(seed);
+  spec.set_reproduce(
+      ReproduceCommand(strategy.options, strategy.options.scenarios[0], spec.kernel(), seed));
+  return spec;
+}
+
+// Counts what comes and shows it. Any thread; `terminal` outlives it.
+class Explorer : public RunObserver {
+ public:
+  Explorer(Terminal* terminal, bool json, uint64_t stop_after, SeedRange seeds,
+           std::vector<Strategy> strategies)
+      : terminal_(terminal),
+        json_(json),
+        stop_after_(stop_after),
+        seeds_(seeds),
+        strategies_(std::move(strategies)),
+        start_(base::RealClock()->Monotonic()),
+        enough_(eventfd(0, EFD_CLOEXEC)),
+        tally_(Names(strategies_), runs()) {
+    KTSTR_CHECK(enough_.valid()) << "eventfd";
+  }
+
+  size_t runs() const { return seeds_.size() * strategies_.size(); }
+  // Every strategy tries a seed before the next seed's turn.
+  v1::RunSpec Make(size_t index) const {
+    return SpecOf(strategies_[index % strategies_.size()],
+                  seeds_.first + index / strategies_.size());
+  }
+  int enough_fd() const { return enough_.get(); }
+
+  void Submitted(size_t index, const std::string& run_id) override {
+    base::MutexLock lock(&mutex_);
+    strategy_[run_id] = index % strategies_.size();
+  }
+  void Event(const std::string&, const v1::RunEvent&) override {}
+  void Finished(const v1::RunRecord& record) override;
+  void Failed(const std::string&, const absl::Status& status) override {
+    base::MutexLock lock(&mutex_);
+    // What refuses one run refuses them all.
+    if (problem_.ok()) problem_ = status;
+    EnoughLocked("a run could not be made");
+  }
+  void Reconnecting(const std::string&, const absl::Status& why) override {
+    terminal_->Note(absl::StrCat("connection lost (", why.message(), "), connecting again"));
+  }
+
+  void Tick();
+  // The answer, and the exit code for it.
+  ExitCode Finish(DriveEnd end);
+
+ private:
+  static std::vector<std::string> Names(const std::vector<Strategy>& strategies) {
+    std::vector<std::string> names;
+    for (const Strategy& strategy : strategies) names.push_back(strategy.name);
+    return names;
+  }
+  void EnoughLocked(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (stopped_by_.empty()) stopped_by_ = why;
+    const uint64_t one = 1;
+    KTSTR_CHECK(write(enough_.get(), &one, sizeof(one)) == sizeof(one)) << "eventfd";
+  }
+  void PrintJson(absl::StatusOr<std::string> line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (line.ok()) {
+      terminal_->Machine(*line);
+    } else if (problem_.ok()) {
+      problem_ = line.status();
+    }
+  }
+  absl::Duration Elapsed() const { return base::RealClock()->Monotonic() - start_; }
+
+  Terminal* const terminal_;
+  const bool json_;
+  const uint64_t stop_after_;
+  const SeedRange seeds_;
+  const std::vector<Strategy> strategies_;
+  const absl::Duration start_;
+  const base::UniqueFd enough_;
+  base::Mutex mutex_;
+  std::map<std::string, size_t> strategy_ ABSL_GUARDED_BY(mutex_);  // By run in flight.
+  Tally tally_ ABSL_GUARDED_BY(mutex_);
+  absl::Status problem_ ABSL_GUARDED_BY(mutex_);
+  std::string stopped_by_ ABSL_GUARDED_BY(mutex_);
+  bool header_shown_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Duration last_progress_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
+};
+
+void Explorer::Finished(const v1::RunRecord& record) {
+  base::MutexLock lock(&mutex_);
+  const auto found = strategy_.find(record.run_id());
+  if (found == strategy_.end()) return;
+  const size_t strategy = found->second;
+  strategy_.erase(found);
+  if (WasCancelled(record)) return;
+  tally_.Add(strategy, record);
+  if (std::string header = HeaderLine(record); !header_shown_ && !header.empty()) {
+    // The seed of the first run says nothing about the others.
+    terminal_->Note(header.substr(0, header.rfind(", seed")));
+    header_shown_ = true;
+  }
+  if (json_) PrintJson(tally_.RunJson(strategy, record));
+  if (record.verdict() != v1::PASS) {
+    const std::string why = record.findings().empty() ? "" : KeyOf(record).PlaceText();
+    terminal_->Note(absl::StrCat("seed ", record.variant().seed(), " ",
+                                 strategies_.size() > 1 ? strategies_[strategy].name + " " : "",
+                                 VerdictName(record.verdict()), " ", why, "  ", record.run_id()));
+  }
+  if (stop_after_ > 0 && tally_.failures() >= stop_after_)
+    EnoughLocked(absl::StrCat("--stop-after ", stop_after_));
+  if (tally_.Hopeless()) EnoughLocked("the first runs all ended as ERROR");
+}
+
+void Explorer::Tick() {
+  base::MutexLock lock(&mutex_);
+  const absl::Duration elapsed = Elapsed();
+  if (terminal_->live()) {
+    terminal_->Live(tally_.Progress(elapsed));
+  } else if (elapsed - last_progress_ >= kProgressPeriod) {
+    last_progress_ = elapsed;
+    terminal_->Note(tally_.Progress(elapsed));
+  }
+}
+
+ExitCode Explorer::Finish(DriveEnd end) {
+  base::MutexLock lock(&mutex_);
+  if (end == DriveEnd::kInterrupted) stopped_by_ = "interrupt";
+  if (end == DriveEnd::kBudget) stopped_by_ = "--budget-secs";
+  if (!stopped_by_.empty()) terminal_->Note(absl::StrCat("stopped by ", stopped_by_));
+  // Where nothing could be made, the reason is all there is to say.
+  if (problem_.ok() || tally_.done() > 0) terminal_->Result(tally_.Report(Elapsed()));
+  if (json_) PrintJson(tally_.SummaryJson(Elapsed(), stopped_by_));
+  ExitCode code = tally_.Code();
+  if (!problem_.ok()) {
+    const ExitCode failed = Fail(terminal_, problem_);
+    if (code != kFail) code = failed;
+  }
+  if (end == DriveEnd::kInterrupted) return kInterrupted;
+  if (!terminal_->ok()) {
+    terminal_->Error(
+        "ktstrctl: standard output could not be written (closed, or the disk is full)");
+    return code == kFail ? kFail : kHarness;
+  }
+  return code;
+}
+
+// PCT alone: disturbances that the scenario does not ask for stay off.
+std::vector<std::string> PctSets(const v1::Scenario& scenario) {
+  std::vector<std::string> sets;
+  if (!scenario.has_perturb()) sets.push_back("perturb.intensity=0");
+  if (!scenario.perturb().pct().has_change_points()) {
+    sets.push_back("perturb.pct.change_points=3");
+  }
+  return sets;
+}
+
+// Plans the scenario for one strategy. InvalidArgument holds the problems, one a line.
+absl::StatusOr<RunPlan> PlanOf(Strategy* strategy) {
+  const absl::StatusOr<RunChoices> choices = ParseChoices(strategy->options);
+  if (!choices.ok()) return choices.status();
+  absl::StatusOr<RunPlan> plan = MakeRunPlan(strategy->options, *choices, PlanPlacesOfProcess());
+  if (!plan.ok()) return plan.status();
+  if (plan->specs.size() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(strategy->options.scenarios[0], ": ", plan->specs.size(),
+                     " scenarios; explore searches one at a time: name its file"));
+  }
+  strategy->spec = plan->specs[0];
+  return plan;
+}
+
+ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
+  SignalFd signals;
+  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
+  const absl::StatusOr<SeedRange> seeds = ParseSeedRange(options.seeds);
+  if (!seeds.ok())
+    return Usage(terminal.get(),
+                 absl::InvalidArgumentError(absl::StrCat("--seeds: ", seeds.status().message())));
+  if (options.run.kernels.size() > 1) {
+    return Usage(terminal.get(),
+                 absl::InvalidArgumentError("--kernel: explore takes one kernel at a time"));
+  }
+  options.run.scenarios = {options.scenario};
+  options.run.deterministic = true;
+  // Mistakes in the values of options are met here; those of the scenario below.
+  if (absl::StatusOr<RunChoices> choices = ParseChoices(options.run); !choices.ok())
+    return Usage(terminal.get(), choices.status());
+  Strategy plain = {"uniform", options.run, {}};
+  absl::StatusOr<RunPlan> plan = PlanOf(&plain);
+  std::vector<Strategy> strategies;
+  if (plan.ok() && options.strategy != "pct") strategies.push_back(plain);
+  if (plan.ok() && options.strategy != "uniform") {
+    Strategy pct = {"pct", options.run, {}};
+    for (std::string& set : PctSets(plain.spec.scenario())) pct.options.sets.push_back(set);
+    plan = PlanOf(&pct);
+    strategies.push_back(std::move(pct));
+  }
+  if (!plan.ok()) {
+    terminal->Error(plan.status().message());
+    return kBadInput;
+  }
+  for (const std::string& warning : plan->warnings)
+    terminal->Note(absl::StrCat("warning: ", warning));
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      OpenSession(global, terminal.get(), signals.fd());
+  if (!session.ok()) return Fail(terminal.get(), session.status());
+  if (absl::Status status = UploadPlan(**session, *plan, terminal.get()); !status.ok())
+    return Fail(terminal.get(), status);
+
+  Explorer explorer(terminal.get(), global.json, options.stop_after, *seeds, std::move(strategies));
+  RunFlowOptions flow_options;
+  flow_options.in_flight = options.run.jobs;
+  DriveOptions drive;
+  drive.enough_fd = explorer.enough_fd();
+  drive.tick = [&explorer] { explorer.Tick(); };
+  if (options.budget_secs > 0) {
+    drive.deadline = base::RealClock()->Monotonic() + absl::Seconds(options.budget_secs);
+  }
+  DriveEnd end;
+  {
+    RunFlow flow(session->get(), &explorer, flow_options);
+    flow.Submit(explorer.runs(), [&explorer](size_t index) { return explorer.Make(index); });
+    end = Drive(&flow, terminal.get(), &signals, drive);
+  }
+  return explorer.Finish(end);
+}
+
+}  // namespace
+
+void AddExploreCommand(CLI::App* app, Action* action) {
+  const auto o = std::make_shared<ExploreOptions>();
+  o->run.jobs = 8;
+  CLI::App* explore = app->add_subcommand(
+      "explore", "Deterministic runs of one scenario over seeds; failing seeds as commands");
+  explore->add_option("SCENARIO", o->scenario, "A scenario file or a canned name")->required();
+  explore->add_option("--seeds", o->seeds, "First and last seed to try")
+      ->type_name("A..B")
+      ->required();
+  AddVariantOptions(explore, &o->run);
+  explore
+      ->add_option("-j,--jobs", o->run.jobs,
+                   "Runs in flight at once; the daemon starts as many as it has room for")
+      ->check(CLI::Range(1, 256));
+  explore->add_option("--stop-after", o->stop_after, "Stop at so many failures")
+      ->check(CLI::Range(uint64_t{1}, kMaxSeeds));
+  explore->add_option("--budget-secs", o->budget_secs, "Stop after so many seconds")
+      ->check(CLI::Range(1, 604800));
+  explore
+      ->add_option("--strategy", o->strategy,
+                   "uniform: the scenario as it is; pct: with workers' priorities that change at "
+                   "random times; both")
+      ->type_name("uniform|pct|both")
+      ->check(CLI::IsMember({"uniform", "pct", "both"}));
+  RefuseEmptyValues(explore, {"--kernel", "--scheduler", "--topology", "--duration", "--seeds",
+                              "--set", "--timeout"});
+  explore->footer(
+      "Two failures are the same finding when kind, place and words are the same, numbers aside. "
+      "A rate is given\nwith its 95 % interval (Wilson's score interval). Every command that is "
+      "printed fails again in the same way.\n\nExit codes: 0 no failure, 1 failures, 2 nothing "
+      "could be said, 130 interrupted; others as of `run`.\n\nExample:\n  ktstrctl explore steady "
+      "--seeds 1..3 --duration 200ms");
+  explore->callback(
+      [action, o] { *action = [o](const GlobalOptions& global) { return Explore(*o, global); }; });
+}
+
+}  // namespace ktstr::client

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whole `explore` commands against a daemon whose runs fail by their seed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <set>
+#include <thread>
+
+#include "base/file.h"
+#include "client/command.h"
+#include "client/testing/fake_daemon.h"
+
+namespace ktstr::client {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+void Fail(const std::string& kind, const std::string& message, v1::RunRecord* record) {
+  record->set_verdict(v1::FAIL);
+  v1::Finding* finding = record->add_findings();
+  finding->set_kind(kind);
+  finding->set_where("cgroup left");
+  finding->set_message(message);
+}
+
+class ExploreTest : public ::testing::Test {
+ protected:
+  ExploreTest() : dir_(*base::TempDir::Make("explore")), socket_(dir_.path() + "/d.sock") {
+    // Before any thread starts: the signal is for the command's descriptor only.
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    service_.judge = [](const v1::RunSpec& spec, v1::RunRecord* record) {
+      const uint64_t seed = spec.scenario().seed();
+      const bool pct = spec.scenario().perturb().pct().has_change_points();
+      if (seed % 10 == 7) Fail("STUCK", absl::StrCat("stuck ", seed, "ms"), record);
+      if (pct && seed == 3) Fail("STARVED", "worker 1 did no work", record);
+    };
+    daemon_ = std::make_unique<FakeDaemon>(&service_, socket_);
+  }
+  // `ktstrctl --socket … ARGS`; fills out_ and err_.
+  int Run(std::vector<std::string> args) {
+    std::vector<std::string> words = {"ktstrctl", "--socket", socket_};
+    words.insert(words.end(), args.begin(), args.end());
+    std::vector<const char*> argv;
+    for (const std::string& word : words) argv.push_back(word.c_str());
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    const int code = Main(static_cast<int>(argv.size()), argv.data());
+    out_ = testing::internal::GetCapturedStdout();
+    err_ = testing::internal::GetCapturedStderr();
+    return code;
+  }
+
+  base::TempDir dir_;
+  std::string socket_;
+  FakeService service_;
+  std::unique_ptr<FakeDaemon> daemon_;
+  std::string out_, err_;
+};
+
+TEST_F(ExploreTest, NoFailure) {
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..6"}), kOk) << err_;
+  EXPECT_THAT(out_, HasSubstr("uniform: no failure, 0 of 6 (0.0 %, 95 % interval 0.0 to 39.0 %)"));
+  std::set<uint64_t> seeds;
+  for (const v1::RunSpec& spec : service_.specs()) {
+    seeds.insert(spec.scenario().seed());
+    EXPECT_EQ(spec.engine(), v1::TCG);
+    EXPECT_TRUE(spec.cancel_when_unwatched());
+    EXPECT_FALSE(spec.scenario().has_perturb());
+  }
+  EXPECT_THAT(seeds, SizeIs(6));
+}
+
+TEST_F(ExploreTest, FailuresAsCommands) {
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..20", "-j", "3", "--duration", "1s"}), kFail);
+  EXPECT_THAT(out_, HasSubstr("STUCK (cgroup left): stuck Nms\n"
+                              "  uniform: 2 of 20 (10.0 %, 95 % interval 2.8 to 30.1 %)\n"
+                              "    ktstrctl run steady --duration 1s --deterministic --seed 7\n"
+                              "    the same with --seed 17\n"));
+  EXPECT_THAT(out_, HasSubstr("1 distinct finding; 18 passed, 2 failed"));
+  EXPECT_THAT(err_, HasSubstr("seed 17 FAIL STUCK (cgroup left)"));
+}
+
+TEST_F(ExploreTest, StrategiesApart) {
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..6", "--strategy", "both"}), kFail);
+  EXPECT_THAT(out_, HasSubstr("  uniform: 0 of 6"));
+  EXPECT_THAT(out_, HasSubstr("  pct: 1 of 6"));
+  EXPECT_THAT(out_, HasSubstr("ktstrctl run steady --deterministic --seed 3 --set "
+                              "perturb.intensity=0 --set perturb.pct.change_points=3\n"));
+  EXPECT_THAT(service_.specs(), SizeIs(12));
+}
+
+TEST_F(ExploreTest, PctKeepsTheDisturbancesOfTheScenario) {
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "3", "--strategy", "pct", "--set",
+                 "perturb.intensity=2", "--set", "perturb.pct.change_points=5"}),
+            kFail);
+  ASSERT_THAT(service_.specs(), SizeIs(1));
+  EXPECT_EQ(service_.specs()[0].scenario().perturb().intensity(), 2u);
+  EXPECT_EQ(service_.specs()[0].scenario().perturb().pct().change_points(), 5u);
+}
+
+TEST_F(ExploreTest, StopAfter) {
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..100000", "-j", "1", "--stop-after", "2"}),
+            kFail);
+  // The run after the last failure may have been submitted before it was stopped.
+  EXPECT_LE(service_.specs().size(), 19u);
+  EXPECT_THAT(out_, HasSubstr("2 failed"));
+  EXPECT_THAT(out_, HasSubstr("of 100000 not made: their seeds were not tried"));
+  EXPECT_THAT(err_, HasSubstr("stopped by --stop-after 2"));
+}
+
+TEST_F(ExploreTest, BudgetEndsWithASummary) {
+  service_.hold = true;
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..4", "--budget-secs", "1"}), kInconclusive);
+  EXPECT_THAT(out_, HasSubstr("4 runs of 4 not made"));
+  EXPECT_THAT(err_, HasSubstr("stopped by --budget-secs"));
+  EXPECT_EQ(service_.cancelled()["r-0001"], "the time allowed is over");
+}
+
+TEST_F(ExploreTest, InterruptCancelsAndSumsUp) {
+  service_.hold = true;
+  std::thread user([this] {
+    while (service_.cursors().size() < 3) usleep(1000);
+    kill(getpid(), SIGINT);
+  });
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..9", "-j", "3"}), kInterrupted);
+  user.join();
+  EXPECT_THAT(service_.cancelled(), SizeIs(3));
+  EXPECT_THAT(out_, HasSubstr("9 runs of 9 not made"));
+}
+
+TEST_F(ExploreTest, HarnessThatFailsEndsTheSearch) {
+  service_.judge = [](const v1::RunSpec&, v1::RunRecord* record) {
+    record->set_verdict(v1::ERROR);
+    record->add_findings()->set_kind("ENGINE");
+    record->mutable_findings(0)->set_message("QEMU did not start");
+  };
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..1000", "-j", "2"}), kHarness);
+  EXPECT_LT(service_.specs().size(), 10u);
+  EXPECT_THAT(out_, HasSubstr("ended as ERROR, the first with ENGINE: QEMU did not start"));
+  EXPECT_THAT(err_, HasSubstr("stopped by the first runs all ended as ERROR"));
+}
+
+TEST_F(ExploreTest, RefusedRunsEndTheSearch) {
+  service_.submit_status = {grpc::StatusCode::NOT_FOUND, "no kernel"};
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..1000"}), kUnavailable);
+  EXPECT_THAT(err_, HasSubstr("ktstrctl: no kernel"));
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(ExploreTest, Json) {
+  EXPECT_EQ(Run({"--json", "explore", "steady", "--seeds", "7..8", "-j", "1"}), kFail);
+  EXPECT_THAT(out_, MatchesRegex("\\{.*\"seed\":\"7\".*\\}\n\\{.*\"seed\":\"8\".*\\}\n"
+                                 "\\{\"summary\":\\{.*\\}\\}\n"));
+  EXPECT_THAT(err_, HasSubstr("1 distinct finding"));
+}
+
+TEST_F(ExploreTest, WrongUse) {
+  EXPECT_EQ(Run({"explore", "steady"}), kUsage);
+  EXPECT_THAT(err_, HasSubstr("--seeds"));
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "5..1"}), kUsage);
+  EXPECT_THAT(err_, HasSubstr("Write 1..5"));
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..2", "--strategy", "luck"}), kUsage);
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..2", "--kernel", "6", "--kernel", "7"}),
+            kUsage);
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..2", "--engine", "kvm"}), kUsage);
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..2", "--set", "perturb.x=1"}), kUsage);
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..2", "--stop-after", "0"}), kUsage);
+  EXPECT_EQ(Run({"explore", "nosuch", "--seeds", "1..2"}), kBadInput);
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..2", "--set", "perturb.intensity=9"}),
+            kBadInput)
+      << "the seeds' runs would all be refused: " << err_;
+  ASSERT_TRUE(base::WriteFileAtomic(dir_.path() + "/a.ktstr.txtpb",
+                                    "name: \"a\" step { cgroup { name: \"c\" } }")
+                  .ok());
+  ASSERT_TRUE(base::WriteFileAtomic(dir_.path() + "/b.ktstr.txtpb",
+                                    "name: \"b\" step { cgroup { name: \"c\" } }")
+                  .ok());
+  EXPECT_EQ(Run({"explore", dir_.path(), "--seeds", "1..2"}), kBadInput);
+  EXPECT_THAT(err_, HasSubstr("2 scenarios; explore searches one at a time"));
+  EXPECT_THAT(service_.specs(), SizeIs(0));
+  EXPECT_THAT(out_, Not(HasSubstr("summary")));
+}
+
+}  // namespace
+}  // namespace ktstr::client
