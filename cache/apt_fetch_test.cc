@@ -249,9 +249,11 @@ TEST_F(AptFetchTest, HostWithoutPackageLists) {
   unsetenv("APT_CONFIG");
   // Both suites were found and asked for: that nobody answers there is this test's doing.
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
-  const std::string sources = *base::ReadFile(options_.state_dir + "/sources.d/ktstr.sources");
-  EXPECT_THAT(sources, AllOf(HasSubstr("URIs: http://127.0.0.1:1/debian/\nSuites: stable\n"),
-                             HasSubstr("Suites: stable-backports\nComponents: main\n")));
+  absl::StatusOr<std::string> sources =
+      base::ReadFile(options_.state_dir + "/sources.d/ktstr.sources");
+  ASSERT_TRUE(sources.ok()) << sources.status();
+  EXPECT_THAT(*sources, AllOf(HasSubstr("URIs: http://127.0.0.1:1/debian/\nSuites: stable\n"),
+                              HasSubstr("Suites: stable-backports\nComponents: main\n")));
 }
 
 TEST_F(AptFetchTest, NotADebianHost) {
