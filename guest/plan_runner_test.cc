@@ -24,13 +24,15 @@ class PlanRunnerTest : public testing::Test {
     auto dir = base::TempDir::Make("runner");
     ASSERT_TRUE(dir.ok());
     dir_ = std::make_unique<base::TempDir>(std::move(*dir));
-    auto fake = FakeCgroups::Make({"g"});
+    auto fake = FakeCgroups::Make({"g", "g@moved"});
     ASSERT_TRUE(fake.ok());
     cgroups_ = std::make_unique<FakeCgroups>(std::move(*fake));
     paths_ = {.supervisor = {.bundle = dir_->path(),
                              .sched_ext = base::JoinPath(dir_->path(), "sx"),
                              .kmsg = "/dev/null"},
-              .cgroup_mount = cgroups_->mount()};
+              .cgroup_mount = cgroups_->mount(),
+              .disturber = {.priority = 0},
+              .random = "/dev/null"};
     ASSERT_TRUE(base::MakeDirs(base::JoinPath(dir_->path(), "sx/root")).ok());
     ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "sx/state"), "enabled\n").ok());
     ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "sx/root/ops"), "x\n").ok());
@@ -67,6 +69,23 @@ class PlanRunnerTest : public testing::Test {
                       o.step_mark().edge() == v1::StepMark::BEGIN ? "<" : ">");
     }
     return marks;
+  }
+
+  void AddDisturbance(v1::Perturbation::Kind kind, uint64_t length_ns) {
+    v1::GuestPerturb* perturb = plan_.mutable_perturb();
+    perturb->set_cpus(1);
+    perturb->set_length_ns(3600 * kNsPerSecond);
+    v1::GuestDisturbance* disturbance = perturb->add_disturbance();
+    disturbance->set_kind(kind);
+    disturbance->set_period_ns(20 * kNsPerMs);
+    disturbance->set_min_length_ns(length_ns);
+    disturbance->set_max_length_ns(length_ns);
+  }
+  v1::PerturbationTotal Total(v1::Perturbation::Kind kind) const {
+    for (const v1::Observation& o : reporter_.Of(v1::Observation::kPerturbationTotal)) {
+      if (o.perturbation_total().kind() == kind) return o.perturbation_total();
+    }
+    return {};
   }
 
   std::unique_ptr<base::TempDir> dir_;
@@ -135,6 +154,54 @@ TEST_F(PlanRunnerTest, OverrunIsTheAgentsOwnError) {
   EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("80 ms"));
   EXPECT_EQ(Marks(), "0<");
   EXPECT_EQ(reporter_.Of(v1::Observation::kWorkerReport).size(), 1u);
+}
+
+TEST_F(PlanRunnerTest, DisturbancesEndBeforeCollecting) {
+  AddDisturbance(v1::Perturbation::BURST, kNsPerMs);
+  AddDisturbance(v1::Perturbation::MOVE, kNsPerMs);
+  AddStep(200 * kNsPerMs, "g");
+  AddStep(200 * kNsPerMs);
+  Run();
+  EXPECT_EQ(Marks(), "0<0>1<1>");
+  EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
+  EXPECT_GT(Total(v1::Perturbation::BURST).done(), 0u);
+  EXPECT_GT(Total(v1::Perturbation::MOVE).done(), 0u);
+  EXPECT_EQ(Total(v1::Perturbation::MOVE).failed(), 0u);
+  EXPECT_NE(cgroups_->Read("g@moved/cgroup.procs"), "");
+  bool collecting = false;
+  size_t reported = 0;
+  for (const v1::Observation& o : reporter_.observations) {
+    collecting |= o.stage().stage() == v1::COLLECTING;
+    if (!o.has_perturbation()) continue;
+    EXPECT_FALSE(collecting);
+    ++reported;
+  }
+  EXPECT_EQ(reported, Total(v1::Perturbation::BURST).done() + Total(v1::Perturbation::MOVE).done());
+}
+
+TEST_F(PlanRunnerTest, DisturbancesEndWithADeadScheduler) {
+  AddScheduler("sleep 0.3; exit 7");
+  AddDisturbance(v1::Perturbation::BURST, kNsPerMs);
+  AddStep(3600 * kNsPerSecond, "g");
+  Run();
+  EXPECT_EQ(reporter_.Of(v1::Observation::kSchedulerExit).size(), 1u);
+  EXPECT_EQ(reporter_.Of(v1::Observation::kWorkerReport).size(), 1u);
+  EXPECT_GT(Total(v1::Perturbation::BURST).done(), 0u);
+  EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
+}
+
+// /dev/null takes no entropy: that it was tried shows.
+TEST_F(PlanRunnerTest, TheKernelsPoolFollowsAFork) {
+  AddStep(60 * kNsPerMs, "g");
+  v1::GuestSeedFork* fork = plan_.add_seed_fork();
+  fork->set_at_ns(3600 * kNsPerSecond);
+  Run();
+  EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
+  fork->set_at_ns(kNsPerMs);
+  Run();
+  auto errors = reporter_.Of(v1::Observation::kGuestError);
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("RNDADDENTROPY on /dev/null"));
 }
 
 TEST_F(PlanRunnerTest, CgroupErrorEndsTheRunWithItsPath) {

@@ -134,6 +134,25 @@ TEST_F(WorkerPoolTest, WorkersReportWhatTheyDid) {
   }
 }
 
+TEST_F(WorkerPoolTest, WaitingForItsStartIsNoPauseOfTheWorker) {
+  auto pool = WorkerPool::Make(4, &random_, reaper_.get(), &reporter_);
+  ASSERT_TRUE(pool.ok());
+  ASSERT_TRUE(pool->Add(*tree_, "g", Work("spin_wait", 4)).ok());
+  const uint64_t before = MonotonicNs();
+  pool->Release(3600 * kNsPerSecond, 0);  // None of the four draws comes within this test.
+  pool->Stop();
+  ASSERT_TRUE(WaitAll(&*pool, 20'000)) << "a worker slept through its stop signal";
+  const uint64_t passed = MonotonicNs() - before;
+  pool->ReportAll(0);
+  auto reports = reporter_.Of(v1::Observation::kWorkerReport);
+  ASSERT_EQ(reports.size(), 4u);
+  for (const v1::Observation& report : reports) {
+    EXPECT_EQ(report.worker_report().wall_time_ns(), 0u);
+    EXPECT_EQ(report.worker_report().off_cpu_ns(), 0u);
+    EXPECT_LE(report.worker_report().max_gap_ns(), passed);
+  }
+}
+
 TEST_F(WorkerPoolTest, NothingRunsBeforeRelease) {
   auto pool = WorkerPool::Make(1, &random_, reaper_.get(), &reporter_);
   ASSERT_TRUE(pool.ok());

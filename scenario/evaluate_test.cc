@@ -203,6 +203,63 @@ TEST(Stuck, WorstOfTheCgroupSpeaks) {
           "STUCK cgroup left: stuck 5000ms on cpu1 at +6000ms (threshold 3000ms); 2 of 2 workers"));
 }
 
+std::string Disturb(const char* kind, int cpu, uint64_t begin_ms, uint64_t length_ms) {
+  return absl::StrCat("perturbation { kind: ", kind, " cpu: ", cpu, " begin_ns: ", begin_ms,
+                      "000000 length_ns: ", length_ms, "000000 }");
+}
+
+// A pause of 120 ms up to +500 ms on CPU 1, of which 100 ms are allowed.
+v1::Judgement JudgeDisturbedPause(const std::vector<std::string>& disturbances) {
+  auto run = With(GoodRun(), Report(0),
+                  Report(0, "max_gap_ns: 120000000 max_gap_cpu: 1 max_gap_at_ns: 500000000"));
+  run.insert(run.begin() + 4, disturbances.begin(), disturbances.end());
+  return Judge(run,
+               MakeScenario(std::string(kScheduled) + " checks { max_gap_ms: 100 } perturb {}"));
+}
+
+TEST(Stuck, WhatDisturbancesTookIsNotTheSchedulers) {
+  EXPECT_EQ(JudgeDisturbedPause({}).verdict(), v1::FAIL);
+  EXPECT_EQ(JudgeDisturbedPause({Disturb("BURST", 1, 400, 20)}).verdict(), v1::PASS);
+  EXPECT_EQ(
+      JudgeDisturbedPause({Disturb("BURST", 1, 400, 10), Disturb("TIMERS", 1, 420, 10)}).verdict(),
+      v1::PASS);
+  EXPECT_EQ(JudgeDisturbedPause({Disturb("HOTPLUG", 3, 470, 30)}).verdict(), v1::PASS);
+  EXPECT_THAT(Lines(JudgeDisturbedPause({Disturb("IPIS", 1, 400, 18)})),
+              ElementsAre("STUCK cgroup left: stuck 102ms on cpu1 at +500ms (threshold 100ms), "
+                          "18ms of disturbances taken off"));
+}
+
+TEST(Stuck, DisturbancesElsewhereExcuseNothing) {
+  for (const std::string& one :
+       {Disturb("BURST", 2, 400, 50), Disturb("BURST", 1, 300, 80), Disturb("BURST", 1, 500, 50),
+        Disturb("MOVE", 1, 400, 50), Disturb("PRIORITY", 1, 400, 50),
+        // Before, within and after; only what lies within counts.
+        Disturb("BURST", 1, 370, 20), Disturb("BURST", 1, 490, 4000)}) {
+    EXPECT_EQ(JudgeDisturbedPause({one}).verdict(), v1::FAIL) << one;
+  }
+  // The same time twice.
+  EXPECT_EQ(
+      JudgeDisturbedPause({Disturb("BURST", 1, 400, 12), Disturb("IPIS", 1, 401, 11)}).verdict(),
+      v1::FAIL);
+}
+
+TEST(Stuck, ImpossibleLengthsExcuseNoMoreThanThePause) {
+  const std::string huge =
+      "perturbation { kind: BURST cpu: 1 begin_ns: 400000000 length_ns: 18446744073709551615 }";
+  EXPECT_EQ(JudgeDisturbedPause({huge}).verdict(), v1::PASS);
+  const std::string late =
+      "perturbation { kind: BURST cpu: 1 begin_ns: 18446744073709551615 length_ns: 5 }";
+  EXPECT_EQ(JudgeDisturbedPause({late}).verdict(), v1::FAIL);
+}
+
+TEST(Evaluate, ADisturbanceThatNobodyAskedForIsImpossible) {
+  auto run = GoodRun();
+  run.insert(run.begin() + 4, Disturb("BURST", 1, 1, 1));
+  EXPECT_THAT(Lines(Judge(run)),
+              ElementsAre("GUEST_CHANNEL guest: the guest's reports contradict the scenario: a "
+                          "disturbance that the scenario does not ask for"));
+}
+
 TEST(Stuck, WorkerThatLivesButSaysNothing) {
   const v1::Judgement judgement =
       Judge(With(GoodRun(), Report(2), "worker_lost { index: 2 silent: true }"));
@@ -248,6 +305,16 @@ TEST(Unfair, SpreadAboveTheThreshold) {
   v1::Scenario tolerant = scenario;
   tolerant.mutable_checks()->set_max_spread_pct(42);
   EXPECT_EQ(Judge(run, tolerant).verdict(), v1::PASS);
+}
+
+TEST(Unfair, UnlikePrioritiesNeedAThreshold) {
+  const std::string text =
+      "name: 'x' step { cgroup { name: 'left' work { spin_wait {} workers: 2 } } } perturb { pct "
+      "{} "
+      "} ";
+  const std::vector<std::string> run = {kBegin0, kEnd0, Off(0, 8, "0"), Off(1, 60, "1"), kDone};
+  EXPECT_EQ(Judge(run, MakeScenario(text)).verdict(), v1::PASS);
+  EXPECT_EQ(Judge(run, MakeScenario(text + "checks { max_spread_pct: 35 }")).verdict(), v1::FAIL);
 }
 
 TEST(Unfair, RoundingDoesNotHideTheReason) {

@@ -17,7 +17,8 @@ constexpr size_t kMaxOutput = size_t{1} << 20;
 
 class Collector {
  public:
-  explicit Collector(const v1::Scenario& scenario) : steps_(scenario.step_size()) {
+  explicit Collector(const v1::Scenario& scenario)
+      : steps_(scenario.step_size()), perturbed_(scenario.has_perturb()) {
     facts_.workers = DeclaredWorkers(scenario);
     facts_.reports.resize(facts_.workers.size());
     facts_.losses.resize(facts_.workers.size());
@@ -56,8 +57,10 @@ class Collector {
       case v1::Observation::kGuestInfo:
         if (!facts_.guest_info) facts_.guest_info = {&observation.guest_info(), order};
         break;
-      case v1::Observation::kChannelStats:
       case v1::Observation::kPerturbation:
+        AddPerturbation(observation.perturbation());
+        break;
+      case v1::Observation::kChannelStats:
       case v1::Observation::kPerturbationTotal:
       case v1::Observation::FACT_NOT_SET:
         break;
@@ -92,6 +95,15 @@ class Collector {
     if (&slot == &facts_.death) facts_.in_step = running_;
   }
 
+  void AddPerturbation(const v1::Perturbation& perturbation) {
+    if (!perturbed_) {
+      Impossible("a disturbance that the scenario does not ask for");
+    } else if (perturbation.kind() != v1::Perturbation::MOVE &&
+               perturbation.kind() != v1::Perturbation::PRIORITY) {
+      facts_.disturbances.push_back(&perturbation);
+    }
+  }
+
   void AddMark(const v1::StepMark& mark) {
     if (mark.step() >= steps_) {
       Impossible(absl::StrCat("mark of step ", mark.step(), " of ", steps_));
@@ -116,6 +128,7 @@ class Collector {
   }
 
   const uint32_t steps_;
+  const bool perturbed_;
   size_t order_ = 0;
   bool running_ = false;
   std::set<uint32_t> ended_;

@@ -43,6 +43,8 @@ struct Facts {
   std::vector<Seen<v1::GuestError>> guest_errors;
   Seen<v1::VmEnd> vm_end;  // The first.
   Seen<v1::GuestInfo> guest_info;
+  // What took a CPU on purpose: BURST, TIMERS, IPIS and HOTPLUG. Empty without Scenario.perturb.
+  std::vector<const v1::Perturbation*> disturbances;
   uint32_t steps_ended = 0;
   std::string impossible;  // First contradiction; empty: none.
   size_t impossible_order = 0;

@@ -136,8 +136,35 @@ class WorkerChecks {
     if (scenario_.checks().isolation()) CheckIsolation(worker, report);
   }
 
+  // What disturbances took of a pause: they are ours, not the scheduler's. The CPU is the one where
+  // the worker went on; a CPU that goes offline or comes back stops all of them.
+  uint64_t DisturbedNs(const v1::WorkerReport& report) const {
+    const uint64_t end = report.max_gap_at_ns();
+    const uint64_t begin = end - std::min(end, report.max_gap_ns());
+    std::vector<std::pair<uint64_t, uint64_t>> taken;
+    for (const v1::Perturbation* one : facts_.disturbances) {
+      if (one->kind() != v1::Perturbation::HOTPLUG && one->cpu() != report.max_gap_cpu()) continue;
+      const uint64_t from = std::max(begin, one->begin_ns());
+      // A length that cannot be is cut off here, before it could overflow.
+      const uint64_t length = std::min(one->length_ns(), end - std::min(end, one->begin_ns()));
+      const uint64_t to = one->begin_ns() + length;
+      if (from < to) taken.emplace_back(from, to);
+    }
+    std::sort(taken.begin(), taken.end());
+    uint64_t sum = 0;
+    uint64_t counted = 0;  // Up to here; what overlaps is counted once.
+    for (const auto& [from, to] : taken) {
+      if (to <= counted) continue;
+      sum += to - std::max(from, counted);
+      counted = to;
+    }
+    return sum;
+  }
+
   void CheckGap(size_t worker, const Seen<v1::WorkerReport>& report) {
-    const uint64_t gap_ms = report->max_gap_ns() / kNsPerMs;
+    const uint64_t disturbed_ns = DisturbedNs(*report.fact);
+    const uint64_t gap_ms =
+        (report->max_gap_ns() - std::min(report->max_gap_ns(), disturbed_ns)) / kNsPerMs;
     const uint32_t threshold_ms = MaxGapMs(scenario_);
     if (gap_ms <= threshold_ms) return;
     Hit hit;
@@ -145,6 +172,9 @@ class WorkerChecks {
     hit.time_ms = report->max_gap_at_ns() / kNsPerMs;
     hit.message = absl::StrFormat("stuck %dms on cpu%d at +%dms (threshold %dms)", gap_ms,
                                   report->max_gap_cpu(), hit.time_ms, threshold_ms);
+    if (disturbed_ns >= kNsPerMs) {
+      absl::StrAppend(&hit.message, ", ", disturbed_ns / kNsPerMs, "ms of disturbances taken off");
+    }
     hit.observed = absl::StrCat(gap_ms, "ms");
     hit.threshold = absl::StrCat(threshold_ms, "ms");
     hit.severity = gap_ms;
@@ -184,6 +214,8 @@ class WorkerChecks {
   };
 
   void CheckFairness(std::vector<Candidate>* out) const {
+    // Unlike priorities are meant to give unlike shares.
+    if (scenario_.perturb().has_pct() && !scenario_.checks().has_max_spread_pct()) return;
     std::map<std::string, Spread> spreads;
     for (size_t i = 0; i < facts_.workers.size(); ++i) {
       const Seen<v1::WorkerReport>& report = facts_.reports[i];
