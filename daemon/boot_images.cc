@@ -18,9 +18,9 @@ constexpr size_t kMaxImageBytes = size_t{256} << 20;
 constexpr size_t kDigestDigits = 16;
 }  // namespace
 
-absl::StatusOr<base::UniqueFd> BootImages::Get(const std::string& kernel_key,
-                                               const std::string& kernel_release,
-                                               const std::string& config_text) {
+absl::StatusOr<BootImage> BootImages::Get(const std::string& kernel_key,
+                                          const std::string& kernel_release,
+                                          const std::string& config_text) {
   base::MutexLock lock(&mutex_);
   base::Sha256 digest;
   {
@@ -30,15 +30,18 @@ absl::StatusOr<base::UniqueFd> BootImages::Get(const std::string& kernel_key,
     digest.Update(agent_digest + "\n" + kernel_release + "\n");
     digest.Update(config_text);
   }
-  const std::string path = absl::StrCat(dir_, "/", kernel_key, "-",
-                                        digest.FinishHex().substr(0, kDigestDigits), ".cpio");
+  BootImage image;
+  image.digest = digest.FinishHex();
+  const std::string path =
+      absl::StrCat(dir_, "/", kernel_key, "-", image.digest.substr(0, kDigestDigits), ".cpio");
   if (absl::StatusOr<base::UniqueFd> cached = base::Open(path, O_RDONLY | O_NOFOLLOW);
       cached.ok()) {
-    return cached;
+    image.file = *std::move(cached);
+    return image;
   }
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd image,
+  KTSTR_ASSIGN_OR_RETURN(image.file,
                          vmm::MakeBootImage(agent_program_, kernel_release, config_text));
-  if (absl::Status stored = Store(path, kernel_key, image.get()); !stored.ok()) {
+  if (absl::Status stored = Store(path, kernel_key, image.file.get()); !stored.ok()) {
     KTSTR_LOG(WARNING) << "boot image not kept: " << stored;
   }
   return image;

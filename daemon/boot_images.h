@@ -13,6 +13,11 @@
 
 namespace ktstr::daemon {
 
+struct BootImage {
+  base::UniqueFd file;
+  std::string digest;  // Of what it is made from: equal digest, equal image.
+};
+
 class BootImages {
  public:
   // `dir` is made when the first image is stored.
@@ -21,9 +26,8 @@ class BootImages {
 
   // The image, open for reading. A cache that cannot be written costs time, not the run. Removes
   // the same kernel's images for agents of the past.
-  absl::StatusOr<base::UniqueFd> Get(const std::string& kernel_key,
-                                     const std::string& kernel_release,
-                                     const std::string& config_text) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<BootImage> Get(const std::string& kernel_key, const std::string& kernel_release,
+                                const std::string& config_text) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   absl::Status Store(const std::string& path, const std::string& kernel_key, int image);

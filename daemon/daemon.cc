@@ -101,9 +101,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
                                                uint64_t{config.blob_budget_mb()} << 20);
   daemon->boot_ =
       std::make_unique<BootImages>(base::JoinPath(cache_dir, "boot"), options.agent_program);
+  daemon->snapshots_ = std::make_unique<Snapshots>(Snapshots::Options{
+      base::JoinPath(cache_dir, "snapshots"), uint64_t{config.snapshot_budget_mb()} << 20,
+      uint64_t{config.snapshot_memory_mb()} << 20});
   daemon->executor_ = std::make_unique<VmRunExecutor>(
-      VmRunExecutor::Options{options.vm_program, config.qemu_path(), runs_root},
-      daemon->kernels_.get(), daemon->blobs_.get(), daemon->boot_.get());
+      runs_root, MachineRunner::Options{options.vm_program, config.qemu_path()},
+      daemon->kernels_.get(), daemon->blobs_.get(), daemon->boot_.get(), daemon->snapshots_.get());
   RunManagerOptions run_options;
   run_options.slots = config.max_running_vms();
   run_options.max_queued = config.max_queued_runs();

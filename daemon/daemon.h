@@ -101,6 +101,7 @@ class Daemon {
   std::unique_ptr<cache::KernelCache> kernels_;
   std::unique_ptr<UserBlobs> blobs_;
   std::unique_ptr<BootImages> boot_;
+  std::unique_ptr<Snapshots> snapshots_;
   std::unique_ptr<RunStore> store_;
   std::unique_ptr<VmRunExecutor> executor_;
   std::unique_ptr<RunManager> runs_;

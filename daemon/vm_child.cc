@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/seqpacket.h"
 #include "base/status_macros.h"
@@ -42,6 +43,7 @@ class VmCourse {
   void HandleStop();
   void HandlePacket();
   void HandleEvent(base::Packet packet);
+  void HandleSnapshot(std::vector<base::UniqueFd> fds);
   void Lost();
   void End(v1::Observation end) { end_ = std::move(end); }
   // A run that was told to stop ends for that reason, whatever the process says of it then.
@@ -125,7 +127,7 @@ void VmCourse::HandleEvent(base::Packet packet) {
   }
   if (event.has_prepared()) return;
   if (event.has_snapshot()) {
-    if (listener_.snapshot) listener_.snapshot(std::move(packet.fds));
+    HandleSnapshot(std::move(packet.fds));
     return;
   }
   if (event.has_no_snapshot()) {
@@ -140,6 +142,20 @@ void VmCourse::HandleEvent(base::Packet packet) {
   }
   observations_.push_back(std::move(*event.mutable_observation()));
   listener_.observation(observations_.back());
+}
+
+// Whether its sizes are right is checked by whoever restores it.
+void VmCourse::HandleSnapshot(std::vector<base::UniqueFd> fds) {
+  const bool sealed = std::all_of(
+      fds.begin(), fds.end(), [](const base::UniqueFd& fd) { return base::IsSealed(fd.get()); });
+  if (!listener_.snapshot || fds.size() < 2 || !sealed) {
+    End(MakeEnd(v1::VmEnd::ENGINE_FAILED, "the VM process sent what is no snapshot"));
+    return;
+  }
+  vmm::Snapshot snapshot;
+  snapshot.state = std::move(fds.front());
+  for (size_t i = 1; i < fds.size(); ++i) snapshot.ram.push_back(std::move(fds[i]));
+  listener_.snapshot(std::move(snapshot));
 }
 
 void VmCourse::HandlePacket() {

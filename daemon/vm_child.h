@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "base/fd.h"
 #include "daemon/run_executor.h"
 #include "ktstr/v1/vm.pb.h"
+#include "vmm/snapshot.h"
 
 namespace ktstr::daemon {
 
@@ -37,8 +37,8 @@ struct VmLaunch {
 struct VmListener {
   std::function<void(const v1::Observation&)> observation;
   std::function<void(const v1::VmProgress&)> progress;
-  // A snapshot, in the order of VmSnapshot's descriptors. Unset: none is expected.
-  std::function<void(std::vector<base::UniqueFd>)> snapshot;
+  // A sealed snapshot of the machine. Unset: none is expected.
+  std::function<void(vmm::Snapshot)> snapshot;
 };
 
 struct VmResult {

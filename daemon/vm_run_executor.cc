@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/vm_run_executor.h"
 
-#include <fcntl.h>
 #include <pwd.h>
 
 #include <algorithm>
@@ -15,24 +14,18 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
-#include "base/subprocess.h"
 #include "base/utf8.h"
 #include "daemon/run_progress.h"
 #include "daemon/run_store.h"
 #include "daemon/sidecar.h"
-#include "daemon/spec_check.h"
-#include "daemon/vm_child.h"
 #include "scenario/evaluate.h"
 #include "scenario/plan.h"
 #include "scenario/record.h"
-#include "scenario/topology.h"
 #include "vmm/bundle.h"
 #include "vmm/kvm_probe.h"
 
 namespace ktstr::daemon {
 namespace {
-
-constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
 uint32_t Ms(absl::Duration duration) {
   return static_cast<uint32_t>(
@@ -104,19 +97,12 @@ absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& k
       "the kvm engine is not in this version; use --engine tcg (or auto)");
 }
 
-absl::StatusOr<std::string> FindQemu(const std::string& configured) {
-  absl::StatusOr<std::string> found = base::FindProgram(configured);
-  if (found.ok()) return found;
-  return absl::FailedPreconditionError(absl::StrCat(
-      found.status().message(), ": QEMU is needed to run virtual machines. Install it: ",
-      "sudo apt install qemu-system-x86"));
-}
-
 // What is known so far of one run.
 struct VmRunExecutor::Course {
   absl::Duration began;
   std::optional<cache::ResolvedKernel> kernel;
   v1::Engine engine = v1::TCG;
+  v1::Timings::Start start = v1::Timings::BOOT;
   absl::Duration kernel_time;
   absl::Duration before_engine;  // From the kernel to the start of ktstr-vm.
   std::vector<v1::Observation> observations;
@@ -153,45 +139,21 @@ absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
 
 absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter, Course* course) {
   const absl::Duration begin = base::RealClock()->Monotonic();
-  const v1::RunSpec& spec = job.spec;
-  KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(spec.engine(), "/dev/kvm"));
+  KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(job.spec.engine(), "/dev/kvm"));
   course->engine = engine.engine;
-  reporter.Phase(v1::RunPhase::STARTING,
-                 absl::StrCat("engine tcg, cold boot, virtual time, seed ",
-                              scenario::SeedOf(spec.scenario()), " (", engine.why, ")"));
-  KTSTR_ASSIGN_OR_RETURN(const std::string qemu, FindQemu(options_.qemu_path));
-  KTSTR_ASSIGN_OR_RETURN(const scenario::Topology topology,
-                         scenario::Topology::FromProto(spec.scenario().topology()));
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd bundle, MakeBundle(job));
-  const cache::ResolvedKernel& kernel = *course->kernel;
-  std::string config;
-  const std::string config_path = base::JoinPath(kernel.dir, "config");
-  if (base::Exists(config_path)) {
-    KTSTR_ASSIGN_OR_RETURN(config, base::ReadFile(config_path, kMaxConfigBytes));
-  }
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd boot,
-                         boot_->Get(kernel.metadata.key(), kernel.metadata.release(), config));
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd image,
-                         base::Open(base::JoinPath(kernel.dir, "vmlinux"), O_RDONLY));
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd program, base::Open(qemu, O_RDONLY));
-
-  VmLaunch launch;
-  launch.program = options_.vm_program;
-  launch.run.set_run_id(RunId(job.number));
-  launch.run.set_timeout_ms(TimeoutMs(spec));
-  launch.run.set_take_digest(true);
-  launch.bundle = bundle.get();
-  launch.start.set_engine(engine.engine);
-  *launch.start.mutable_topology() = topology.ToProto();
-  launch.start.set_memory_mb(scenario::MemoryMb(spec.scenario(), topology));
-  launch.start.set_engine_path(qemu);
-  launch.fds = {image.get(), boot.get(), program.get()};
   course->before_engine = base::RealClock()->Monotonic() - begin;
-  RunProgress progress(spec.scenario(), &reporter);
+  RunProgress progress(job.spec.scenario(), &reporter);
   const VmListener listener = {
       .observation = [&progress](const v1::Observation& seen) { progress.Observe(seen); },
-      .progress = [&progress](const v1::VmProgress& said) { progress.Say(said.text()); }};
-  course->observations = RunVm(launch, reporter, listener).observations;
+      .progress = [&progress](const v1::VmProgress& said) { progress.Say(said.text()); },
+      .snapshot = {}};
+  KTSTR_ASSIGN_OR_RETURN(
+      MachineRunner::Outcome outcome,
+      machines_.Run(job, *course->kernel, engine.engine, engine.why, bundle, reporter, listener));
+  course->before_engine += outcome.before_engine;
+  course->start = outcome.start;
+  course->observations = std::move(outcome.observations);
   return absl::OkStatus();
 }
 
@@ -199,7 +161,7 @@ void VmRunExecutor::WriteRecordFile(const RunJob& job, RunReporter& reporter, co
                                     const v1::RunRecord& record) {
   const std::string key = RunKey(course.kernel->metadata.release(), record.project_commit());
   absl::StatusOr<std::string> path =
-      WriteSidecar(options_.runs_root, UserName(job.uid), key, job.spec.scenario(), record);
+      WriteSidecar(runs_root_, UserName(job.uid), key, job.spec.scenario(), record);
   if (path.ok()) return;
   KTSTR_LOG(WARNING) << record.run_id() << ": " << path.status();
   v1::RunProgress line;
@@ -233,7 +195,7 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   timings->set_kernel_ms(Ms(course.kernel_time));
   timings->set_start_ms(timings->start_ms() + Ms(course.before_engine));
   timings->set_total_ms(timings->queue_ms() + Ms(base::RealClock()->Monotonic() - course.began));
-  timings->set_start(v1::Timings::BOOT);
+  timings->set_start(course.start);
   *outcome.observations.mutable_scenario() = job.spec.scenario();
   if (course.kernel.has_value()) {
     record.mutable_variant()->set_kernel(course.kernel->metadata.key());

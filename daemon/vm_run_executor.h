@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Carries a run out in a virtual machine: kernel, bundle, boot image, ktstr-vm, judgement, record,
-// sidecar. Any thread, one run each; the parts it uses outlive it and are safe for any thread.
+// Carries a run out in a virtual machine: kernel, bundle, machine (MachineRunner), judgement,
+// record, sidecar. Any thread, one run each; the parts it uses outlive it and are safe for any
+// thread.
 
 #ifndef KTSTR_DAEMON_VM_RUN_EXECUTOR_H_
 #define KTSTR_DAEMON_VM_RUN_EXECUTOR_H_
@@ -13,7 +14,9 @@
 #include "base/fd.h"
 #include "cache/kernel_cache.h"
 #include "daemon/boot_images.h"
+#include "daemon/machine_runner.h"
 #include "daemon/run_executor.h"
+#include "daemon/snapshots.h"
 #include "daemon/user_blobs.h"
 
 namespace ktstr::daemon {
@@ -28,18 +31,15 @@ struct EngineChoice {
 };
 absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& kvm_device);
 
-// Absolute path of QEMU. FailedPrecondition with the install line when there is none.
-absl::StatusOr<std::string> FindQemu(const std::string& configured);
-
 class VmRunExecutor : public RunExecutor {
  public:
-  struct Options {
-    std::string vm_program;
-    std::string qemu_path;
-    std::string runs_root;
-  };
-  VmRunExecutor(Options options, cache::KernelCache* kernels, UserBlobs* blobs, BootImages* boot)
-      : options_(std::move(options)), kernels_(kernels), blobs_(blobs), boot_(boot) {}
+  VmRunExecutor(std::string runs_root, MachineRunner::Options machine_options,
+                cache::KernelCache* kernels, UserBlobs* blobs, BootImages* boot,
+                Snapshots* snapshots)
+      : runs_root_(std::move(runs_root)),
+        kernels_(kernels),
+        blobs_(blobs),
+        machines_(std::move(machine_options), boot, snapshots) {}
 
   RunOutcome Execute(const RunJob& job, RunReporter& reporter) override;
   RunOutcome Abandoned(const RunJob& job, const StopRequest& why) override;
@@ -52,10 +52,10 @@ class VmRunExecutor : public RunExecutor {
   void WriteRecordFile(const RunJob& job, RunReporter& reporter, const Course& course,
                        const v1::RunRecord& record);
 
-  const Options options_;
+  const std::string runs_root_;
   cache::KernelCache* const kernels_;
   UserBlobs* const blobs_;
-  BootImages* const boot_;
+  MachineRunner machines_;
 };
 
 }  // namespace ktstr::daemon

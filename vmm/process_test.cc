@@ -32,6 +32,7 @@ class ProcessTest : public ::testing::Test {
     start.mutable_topology()->set_cores_per_llc(1);
     start.mutable_topology()->set_threads_per_core(1);
     start.set_memory_mb(256);
+    start.set_bundle_capacity(4096);
     start.set_engine_path("/usr/bin/fake-engine");
     return request;
   }

@@ -51,6 +51,7 @@ void AddTopology(const LaunchPlan& plan, Start start, std::vector<std::string>* 
 absl::StatusOr<Version> ParseVersion(std::string_view output) {
   absl::string_view line = base::ToAbsl(output.substr(0, output.find('\n')));
   Version version;
+  version.line = std::string(line);
   if (!absl::ConsumePrefix(&line, "QEMU emulator version ") ||
       std::sscanf(std::string(line).c_str(), "%d.%d", &version.major, &version.minor) != 2) {
     return absl::FailedPreconditionError(

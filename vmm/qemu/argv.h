@@ -28,6 +28,7 @@ struct Version {
   int major = 0;
   int minor = 0;
   std::string text;  // "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
+  std::string line;  // What it was parsed from.
 };
 
 // From the first line of `qemu-system-x86_64 -version`. FailedPrecondition when it is not QEMU's,

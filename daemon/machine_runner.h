@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a kernel and a bundle to observations: decides how a machine is started (cold, from a
+// snapshot, or once cold to have a snapshot), starts ktstr-vm, and tries the next way when a
+// snapshot is of no use. A snapshot never decides what a run says, only when it begins.
+//
+// Any thread, one run each; the parts it uses outlive it and are safe for any thread.
+
+#ifndef KTSTR_DAEMON_MACHINE_RUNNER_H_
+#define KTSTR_DAEMON_MACHINE_RUNNER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/fd.h"
+#include "cache/kernel_cache.h"
+#include "daemon/boot_images.h"
+#include "daemon/engine_probe.h"
+#include "daemon/run_executor.h"
+#include "daemon/snapshots.h"
+#include "daemon/vm_child.h"
+
+namespace ktstr::daemon {
+
+class MachineRunner {
+ public:
+  struct Options {
+    std::string vm_program;  // ktstr-vm
+    std::string qemu_path;   // As configured.
+  };
+  MachineRunner(Options options, BootImages* boot, Snapshots* snapshots)
+      : options_(std::move(options)), boot_(boot), snapshots_(snapshots) {}
+
+  struct Outcome {
+    std::vector<v1::Observation> observations;
+    v1::Timings::Start start = v1::Timings::BOOT;
+    absl::Duration before_engine;  // Until the first ktstr-vm was started.
+  };
+  // `engine_why`: why this engine, for people.
+  absl::StatusOr<Outcome> Run(const RunJob& job, const cache::ResolvedKernel& kernel,
+                              v1::Engine engine, const std::string& engine_why,
+                              const base::UniqueFd& bundle, RunReporter& reporter,
+                              const VmListener& listener);
+
+ private:
+  struct Machine;  // Files and VmStart.
+  absl::StatusOr<Machine> MakeMachine(const RunJob& job, const cache::ResolvedKernel& kernel,
+                                      v1::Engine engine, const base::UniqueFd& bundle);
+  // Fills in what a warm start needs. An engine that does not say what it is starts cold, and says
+  // then why it does not start.
+  absl::Status PlanWarmStart(uint64_t bundle_bytes, Machine* machine);
+
+  const Options options_;
+  BootImages* const boot_;
+  Snapshots* const snapshots_;
+  EngineProbe probe_;
+};
+
+// Absolute path of QEMU. FailedPrecondition with the install line when there is none.
+absl::StatusOr<std::string> FindQemu(const std::string& configured);
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_MACHINE_RUNNER_H_

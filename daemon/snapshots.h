@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The snapshots that runs start from: those in use lately in memory, all of them on disk
+// (cache/snapshot_store.h). A snapshot in memory is a set of sealed memfds, which every VM of it
+// maps: one copy, however many run.
+//
+// Any thread. One thread of the object's own writes new snapshots to disk.
+
+#ifndef KTSTR_DAEMON_SNAPSHOTS_H_
+#define KTSTR_DAEMON_SNAPSHOTS_H_
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "cache/snapshot_store.h"
+#include "vmm/snapshot.h"
+
+namespace ktstr::daemon {
+
+class Snapshots {
+ public:
+  struct Options {
+    std::string dir;
+    uint64_t disk_budget = 0;    // Bytes.
+    uint64_t memory_budget = 0;  // Bytes; the one that was used last is kept in any case.
+  };
+  explicit Snapshots(const Options& options);
+  // Returns when what was added is on disk.
+  ~Snapshots();
+
+  using Handle = std::shared_ptr<const vmm::Snapshot>;
+  // Null when there is none. `*note`: why one that was there is of no use; else empty.
+  Handle Find(const std::string& identity, std::string* note) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Usable at once; on disk a little later.
+  void Add(const std::string& identity, const std::string& label, vmm::Snapshot snapshot)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // It turned out to be of no use.
+  void Drop(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::StatusOr<std::vector<v1::SnapshotEntry>> List() { return store_.List(); }
+  // Removes all of them; VMs that run on one keep it.
+  absl::StatusOr<std::vector<v1::SnapshotEntry>> Clean() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Everything that was added is on disk, or never will be.
+  void AwaitWritten() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Hot {
+    std::string identity;
+    Handle snapshot;
+  };
+  struct Pending {
+    std::string identity;
+    std::string label;
+    Handle snapshot;
+  };
+  void Remember(const std::string& identity, Handle snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(const std::string& identity) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Waits for one; nullopt at the end.
+  std::optional<Pending> NextPending() ABSL_LOCKS_EXCLUDED(mutex_);
+  void WriterLoop();
+
+  const Options options_;
+  cache::SnapshotStore store_;
+  base::Mutex load_mutex_;  // One snapshot is read from disk at a time, and once.
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  std::list<Hot> hot_ ABSL_GUARDED_BY(mutex_);  // Used last first.
+  std::list<Pending> pending_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread writer_;
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_SNAPSHOTS_H_
