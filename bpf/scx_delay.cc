@@ -35,28 +35,35 @@ constexpr int kPollMs = 10;
 constexpr unsigned kMaxWaitMs = 60'000;
 constexpr unsigned kMaxOneIn = 1'000'000;
 constexpr char kUsage[] =
-    "Usage: scx_delay --point CALLBACK[:end]... [--max-ns N] [--one-in N] [--seed N] [--wait-ms "
-    "N]\n"
+    "Usage: scx_delay --point CALLBACK[:end][,MAX_NS[,ONE_IN]]... [--seed N] [--wait-ms N]\n"
     "Spins at the entry (or, with :end, at the end) of callbacks of the sched_ext scheduler that\n"
-    "runs, as `enqueue` or `dispatch:end`. Runs until SIGINT or SIGTERM, then prints what it did.\n"
-    "  --max-ns N   each delay is drawn from 1 to N ns, 1 to 10000000, default 200000\n"
-    "  --one-in N   delays one call in N, 1 to 1000000, default 1\n"
-    "  --seed N     of what is drawn, 0 to 4294967295, default 1\n"
+    "runs, as `enqueue` or `dispatch:end,50000,4`. Runs until SIGINT or SIGTERM, then prints what\n"
+    "it did.\n"
+    "  MAX_NS       each delay is drawn from 1 to this many ns, 1 to 10000000, default 200000\n"
+    "  ONE_IN       delays one call in so many, 1 to 1000000, default 1\n"
+    "  --seed N     of what is drawn, 0 to 18446744073709551615, default 1\n"
     "  --wait-ms N  how long a scheduler may take to appear, 0 to 60000, default 10000\n";
 
 struct ObjectCloser {
   void operator()(bpf_object* object) const { bpf_object__close(object); }
 };
 
-struct Options {
-  std::vector<std::string> points;
+struct Point {
+  std::string name;  // as given, without the numbers
+  std::string callback;
+  bool at_end = false;
   delay_config config = {.seed = 1, .max_ns = 200'000, .one_in = 1};
+};
+
+struct Options {
+  std::vector<Point> points;
+  uint64_t seed = 1;
   unsigned wait_ms = 10'000;
 };
 
 // One program, attached to one callback.
 struct Delay {
-  std::string point;
+  Point point;
   std::unique_ptr<bpf_object, ObjectCloser> object;
   bpf_link* link = nullptr;  // freed with the process
 };
@@ -66,20 +73,48 @@ bool Fail(const std::string& what, int error) {
   return false;
 }
 
-bool AtEnd(const std::string& point) {
-  const size_t length = sizeof(kEndSuffix) - 1;
-  return point.size() > length && point.compare(point.size() - length, length, kEndSuffix) == 0;
+// The text before the first comma of `*rest`, which becomes what follows it.
+std::string TakeField(std::string* rest) {
+  const size_t comma = rest->find(',');
+  std::string field = rest->substr(0, comma);
+  *rest = comma == std::string::npos ? "" : rest->substr(comma + 1);
+  return field;
 }
 
-std::string CallbackOf(const std::string& point) {
-  return AtEnd(point) ? point.substr(0, point.size() - (sizeof(kEndSuffix) - 1)) : point;
+Point ParsePoint(const char* text) {
+  Point point;
+  std::string rest = text;
+  point.name = TakeField(&rest);
+  point.callback = point.name;
+  const size_t length = sizeof(kEndSuffix) - 1;
+  if (point.name.size() > length &&
+      point.name.compare(point.name.size() - length, length, kEndSuffix) == 0) {
+    point.at_end = true;
+    point.callback.resize(point.name.size() - length);
+  }
+  if (rest.empty()) return point;
+  const std::string max_ns = TakeField(&rest);
+  point.config.max_ns = NumberOrExit(kName, "point MAX_NS", max_ns.c_str(), 1, DELAY_MAX_NS);
+  if (rest.empty()) return point;
+  point.config.one_in = NumberOrExit(kName, "point ONE_IN", rest.c_str(), 1, kMaxOneIn);
+  return point;
+}
+
+uint64_t SeedOrExit(const char* text) {
+  char* end = nullptr;
+  errno = 0;
+  const unsigned long long value = std::strtoull(text, &end, 10);
+  if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0') {
+    std::fprintf(stderr, "%s: --seed %s: want a number from 0 to 18446744073709551615\n", kName,
+                 text);
+    std::exit(EX_USAGE);
+  }
+  return value;
 }
 
 // Empty, and a message is printed, if the arguments make no sense; exits by itself on --help.
 std::optional<Options> ParseArguments(int argc, char** argv) {
   const option table[] = {{"point", required_argument, nullptr, 'p'},
-                          {"max-ns", required_argument, nullptr, 'n'},
-                          {"one-in", required_argument, nullptr, 'o'},
                           {"seed", required_argument, nullptr, 's'},
                           {"wait-ms", required_argument, nullptr, 'w'},
                           {"help", no_argument, nullptr, 'h'},
@@ -88,16 +123,10 @@ std::optional<Options> ParseArguments(int argc, char** argv) {
   for (int c; (c = getopt_long(argc, argv, "h", table, nullptr)) != -1;) {
     switch (c) {
       case 'p':
-        out.points.push_back(optarg);
-        break;
-      case 'n':
-        out.config.max_ns = NumberOrExit(kName, "max-ns", optarg, 1, DELAY_MAX_NS);
-        break;
-      case 'o':
-        out.config.one_in = NumberOrExit(kName, "one-in", optarg, 1, kMaxOneIn);
+        out.points.push_back(ParsePoint(optarg));
         break;
       case 's':
-        out.config.seed = NumberOrExit(kName, "seed", optarg, 0, ~0U);
+        out.seed = SeedOrExit(optarg);
         break;
       case 'w':
         out.wait_ms = NumberOrExit(kName, "wait-ms", optarg, 0, kMaxWaitMs);
@@ -135,13 +164,14 @@ bool WaitForCallback(const btf* types, const std::string& callback, unsigned wai
   }
 }
 
-bool Prepare(const ktstr::bpf::Callback& callback, const delay_config& config, Delay* delay) {
+bool Prepare(const ktstr::bpf::Callback& callback, Delay* delay) {
+  const delay_config& config = delay->point.config;
   const std::string_view image = ktstr::bpf::EmbeddedObject();
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = kName);
   delay->object.reset(bpf_object__open_mem(image.data(), image.size(), &options));
   if (delay->object == nullptr) return Fail("open its BPF object", errno);
   bpf_object* object = delay->object.get();
-  const bool at_end = AtEnd(delay->point);
+  const bool at_end = delay->point.at_end;
   bpf_program* used = bpf_object__find_program_by_name(object, at_end ? "at_end" : "at_entry");
   bpf_program* unused = bpf_object__find_program_by_name(object, at_end ? "at_entry" : "at_end");
   bpf_map* map = bpf_object__find_map_by_name(object, ".rodata.config");
@@ -164,16 +194,14 @@ bool Prepare(const ktstr::bpf::Callback& callback, const delay_config& config, D
 }
 
 bool PrepareAll(const Options& options, const btf* types, std::vector<Delay>* delays) {
-  for (const std::string& point : options.points) {
-    const std::string name = CallbackOf(point);
+  for (const Point& point : options.points) {
     std::vector<ktstr::bpf::Callback> callbacks;
-    if (!WaitForCallback(types, name, options.wait_ms, &callbacks)) return false;
+    if (!WaitForCallback(types, point.callback, options.wait_ms, &callbacks)) return false;
     for (const ktstr::bpf::Callback& callback : callbacks) {
       delays->push_back({.point = point});
       // Points must not draw the same delays.
-      delay_config config = options.config;
-      config.seed += delays->size() << 32;
-      if (!Prepare(callback, config, &delays->back())) return false;
+      delays->back().point.config.seed = options.seed + (uint64_t{delays->size()} << 32);
+      if (!Prepare(callback, &delays->back())) return false;
     }
   }
   return true;
@@ -186,11 +214,11 @@ void PrintCounts(const Delay& delay) {
   std::vector<char> value(map != nullptr ? bpf_map__value_size(map) : 0);
   if (value.size() < sizeof(counts) ||
       bpf_map_lookup_elem(bpf_map__fd(map), &key, value.data()) != 0) {
-    Fail("read the counts of " + delay.point, errno);
+    Fail("read the counts of " + delay.point.name, errno);
     return;
   }
   std::memcpy(&counts, value.data(), sizeof(counts));
-  std::printf("%s: %s: %llu of %llu calls delayed, by %llu us\n", kName, delay.point.c_str(),
+  std::printf("%s: %s: %llu of %llu calls delayed, by %llu us\n", kName, delay.point.name.c_str(),
               static_cast<unsigned long long>(counts.delays),
               static_cast<unsigned long long>(counts.calls),
               static_cast<unsigned long long>(counts.delayed_ns / 1000));
@@ -212,10 +240,10 @@ int main(int argc, char** argv) {
     Fail("read the kernel's types (/sys/kernel/btf/vmlinux)", errno);
     return EXIT_FAILURE;
   }
-  for (const std::string& point : options->points) {
-    if (ktstr::bpf::IsCallback(types, CallbackOf(point))) continue;
+  for (const Point& point : options->points) {
+    if (ktstr::bpf::IsCallback(types, point.callback)) continue;
     std::fprintf(stderr, "%s: --point %s: this kernel's sched_ext has no such callback\n", kName,
-                 point.c_str());
+                 point.name.c_str());
     return EX_USAGE;
   }
   std::vector<Delay> delays;

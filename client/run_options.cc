@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/run_options.h"
-
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -16,7 +15,9 @@
 #include "client/command.h"
 #include "client/private_daemon.h"
 #include "client/project.h"
+#include "client/run_options.h"
 #include "client/scenario_source.h"
+#include "scenario/perturb.h"
 #include "scenario/plan.h"
 #include "scenario/validate.h"
 
@@ -70,17 +71,12 @@ class SchedulerFiles {
     if (from_flag) discovery.variable.clear();
     KTSTR_ASSIGN_OR_RETURN(const std::string path,
                            FindScheduler(spec->scenario().scheduler().name(), discovery));
-    auto found = closures_.find(path);
-    if (found == closures_.end()) {
-      KTSTR_ASSIGN_OR_RETURN(std::vector<BundleFile> files,
-                             ProgramClosure(path, places_.libraries));
-      found = closures_.emplace(path, std::move(files)).first;
-    }
-    for (const BundleFile& file : found->second) *spec->add_files() = file.ref;
-    spec->set_scheduler_path(found->second.front().ref.guest_path());
+    KTSTR_ASSIGN_OR_RETURN(const std::vector<BundleFile>* files, Closure(path));
+    for (const BundleFile& file : *files) *spec->add_files() = file.ref;
+    spec->set_scheduler_path(files->front().ref.guest_path());
     // The guest shows the program's own name, wherever it was found.
     spec->mutable_scenario()->mutable_scheduler()->set_name(std::string(base::Basename(path)));
-    return absl::OkStatus();
+    return scenario::HasDelayProbe(spec->scenario()) ? AddDelay(spec) : absl::OkStatus();
   }
 
   std::vector<BundleFile> All() const {
@@ -90,6 +86,39 @@ class SchedulerFiles {
   }
 
  private:
+  absl::StatusOr<const std::vector<BundleFile>*> Closure(const std::string& path) {
+    auto found = closures_.find(path);
+    if (found == closures_.end()) {
+      KTSTR_ASSIGN_OR_RETURN(std::vector<BundleFile> files,
+                             ProgramClosure(path, places_.libraries));
+      found = closures_.emplace(path, std::move(files)).first;
+    }
+    return &found->second;
+  }
+
+  // The program behind `perturb.delay_point`: ours, so it is looked for as our other programs are.
+  absl::Status AddDelay(v1::RunSpec* spec) {
+    DiscoveryPlaces discovery;
+    discovery.program_directory = places_.discovery.program_directory;
+    discovery.path = places_.discovery.path;
+    const absl::StatusOr<std::string> path = FindScheduler(scenario::kDelayProgram, discovery);
+    if (!path.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("perturb.delay_point needs the program ", scenario::kDelayProgram,
+                       ", which is built with the sample schedulers: ", path.status().message()));
+    }
+    KTSTR_ASSIGN_OR_RETURN(const std::vector<BundleFile>* files, Closure(*path));
+    for (const BundleFile& file : *files) {
+      // Libraries that the scheduler has too come once.
+      const auto same = [&file](const v1::FileRef& other) {
+        return other.guest_path() == file.ref.guest_path();
+      };
+      if (std::none_of(spec->files().begin(), spec->files().end(), same))
+        *spec->add_files() = file.ref;
+    }
+    return absl::OkStatus();
+  }
+
   const PlanPlaces& places_;
   std::map<std::string, std::vector<BundleFile>> closures_;
 };

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/run_options.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "client/overrides.h"
 #include "client/project.h"
+#include "client/run_options.h"
 
 namespace ktstr::client {
 namespace {
@@ -167,6 +167,29 @@ TEST_F(PlanTest, SchedulerGoesAlongWithItsLibraries) {
   EXPECT_EQ(static_cast<size_t>(spec.files_size()), plan->files.size());
   EXPECT_EQ(spec.reproduce(),
             "ktstrctl run steady --scheduler /bin/ls --sched-arg='--it'\\''s' --seed 1");
+}
+
+TEST_F(PlanTest, DelayProgramGoesAlong) {
+  places_.libraries = HostLibraryPlaces();
+  options_.scheduler = "/bin/ls";
+  options_.scenarios = {
+      Write("d.ktstr.txtpb",
+            "name: \"d\" step { cgroup { name: \"a\" work { spin_wait {} workers: 1 "
+            "} } } perturb { delay_point { callback: \"enqueue\" } }\n")};
+  EXPECT_THAT(std::string(Plan().status().message()),
+              HasSubstr("perturb.delay_point needs the program scx_delay"));
+  // Any program of this machine stands for it; it shares its libraries with the scheduler.
+  const absl::StatusOr<std::string> program = base::ReadFile("/bin/ls");
+  ASSERT_TRUE(program.ok()) << program.status();
+  Write("programs/scx_delay", *program, 0755);
+  places_.discovery.program_directory = base::JoinPath(dir_.path(), "programs");
+  const absl::StatusOr<RunPlan> plan = Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::map<std::string, int> paths;
+  for (const v1::FileRef& file : plan->specs[0].files()) ++paths[file.guest_path()];
+  EXPECT_EQ(paths["bin/ls"], 1);
+  EXPECT_EQ(paths["bin/scx_delay"], 1);
+  for (const auto& [path, count] : paths) EXPECT_EQ(count, 1) << path;
 }
 
 TEST_F(PlanTest, AllProblemsAtOnceAndOnce) {

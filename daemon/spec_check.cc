@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
+#include "scenario/perturb.h"
 #include "scenario/plan.h"
 #include "scenario/validate.h"
 
@@ -85,6 +86,16 @@ absl::Status CheckScheduler(const v1::RunSpec& spec) {
              absl::StrCat("'", spec.scheduler_path().substr(0, 128), "' is not among the files"));
 }
 
+absl::Status CheckDelayProgram(const v1::RunSpec& spec) {
+  if (!scenario::HasDelayProbe(spec.scenario())) return absl::OkStatus();
+  for (const v1::FileRef& file : spec.files()) {
+    if (file.guest_path() == scenario::kDelayGuestPath && file.executable())
+      return absl::OkStatus();
+  }
+  return Bad("files", absl::StrCat("the scenario has delay points, but there is no executable '",
+                                   scenario::kDelayGuestPath, "'"));
+}
+
 // Becomes part of a directory's name.
 bool IsCommit(const std::string& text) {
   if (text.empty() || text == "unknown") return true;
@@ -106,6 +117,7 @@ absl::Status CheckRunSpec(const v1::RunSpec& spec) {
   }
   KTSTR_RETURN_IF_ERROR(CheckFiles(spec));
   KTSTR_RETURN_IF_ERROR(CheckScheduler(spec));
+  KTSTR_RETURN_IF_ERROR(CheckDelayProgram(spec));
   if (spec.timeout_ms() > kMaxTimeoutMs) {
     return Bad("timeout_ms", absl::StrCat(spec.timeout_ms(), ", at most ", kMaxTimeoutMs));
   }

@@ -72,6 +72,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"scheduler_path",
                 [](v1::RunSpec* s) { s->mutable_files(0)->set_executable(false); }},
         BadSpec{"scheduler_path", [](v1::RunSpec* s) { s->mutable_scenario()->clear_scheduler(); }},
+        BadSpec{"no executable 'bin/scx_delay'",
+                [](v1::RunSpec* s) {
+                  auto* perturb = s->mutable_scenario()->mutable_perturb();
+                  perturb->add_delay_point()->set_callback("enqueue");
+                }},
         BadSpec{"timeout_ms", [](v1::RunSpec* s) { s->set_timeout_ms(UINT32_MAX); }},
         BadSpec{"reproduce", [](v1::RunSpec* s) { s->set_reproduce(std::string(70000, 'x')); }},
         BadSpec{"project_commit", [](v1::RunSpec* s) { s->set_project_commit("../../x"); }},

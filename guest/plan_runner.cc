@@ -88,6 +88,7 @@ bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
   while (true) {
     reaper_.Reap();
     if (supervisor_ != nullptr) supervisor_->Poll();
+    if (probe_ != nullptr) probe_->Poll();
     if (done()) return true;
     uint64_t now = MonotonicNs();
     FollowForks(now);
@@ -124,6 +125,8 @@ absl::Status PlanRunner::RunUntilCollecting() {
   reporter_->ReportStage(v1::CGROUPS_READY);
   if (plan_.has_perturb()) KTSTR_RETURN_IF_ERROR(StartPerturber());
   if (plan_.has_scheduler()) KTSTR_RETURN_IF_ERROR(StartScheduler());
+  if (SchedulerFailed() || overrun_) return absl::OkStatus();
+  if (plan_.has_probe()) KTSTR_RETURN_IF_ERROR(StartProbe());
   if (SchedulerFailed() || overrun_) return absl::OkStatus();
 
   reporter_->ReportStage(v1::STEPS_RUNNING);
@@ -191,6 +194,25 @@ absl::Status PlanRunner::StartScheduler() {
   return absl::OkStatus();
 }
 
+absl::Status PlanRunner::StartProbe() {
+  KTSTR_ASSIGN_OR_RETURN(
+      probe_, Probe::Start(plan_.probe(), paths_.supervisor.bundle, &reaper_, reporter_));
+  WaitUntil(kNever,
+            [this] { return probe_->phase() != Probe::Phase::kStarting || SchedulerFailed(); });
+  if (probe_->phase() != Probe::Phase::kEnded) return absl::OkStatus();
+  // Without a scheduler there is nothing to probe: its end is what the run is about.
+  const absl::Status status = SchedulerFailed() ? absl::OkStatus() : probe_->status();
+  probe_.reset();
+  return status;
+}
+
+void PlanRunner::StopProbe() {
+  if (probe_ == nullptr) return;
+  probe_->Stop();
+  WaitUntil(kNever, [this] { return probe_->phase() == Probe::Phase::kEnded; });
+  if (!probe_->status().ok()) reporter_->ReportError(std::string(probe_->status().message()));
+}
+
 absl::Status PlanRunner::RunStep(uint32_t index) {
   const v1::GuestStep& step = plan_.step(static_cast<int>(index));
   v1::Observation mark;
@@ -223,6 +245,7 @@ void PlanRunner::Collect() {
   deadline_ns_ = kNever;  // Each wait from here on has a bound of its own.
   workers_->Stop();
   bool complete = WaitForWorkers();
+  StopProbe();
   if (supervisor_ != nullptr) {
     supervisor_->Stop();
     WaitUntil(kNever, [this] { return supervisor_->phase() == Supervisor::Phase::kEnded; });

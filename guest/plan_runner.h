@@ -17,6 +17,7 @@
 #include "guest/cgroups.h"
 #include "guest/cpu_disturber.h"
 #include "guest/perturber.h"
+#include "guest/probe.h"
 #include "guest/random.h"
 #include "guest/reaper.h"
 #include "guest/reporter.h"
@@ -56,6 +57,8 @@ class PlanRunner {
   absl::Status RunUntilCollecting();
   absl::Status StartPerturber();
   absl::Status StartScheduler();
+  absl::Status StartProbe();
+  void StopProbe();
   absl::Status RunStep(uint32_t index);
   absl::Status CreateCgroup(const v1::GuestCgroup& cgroup);
   void StopPerturber();
@@ -79,6 +82,7 @@ class PlanRunner {
   std::optional<CgroupTree> cgroups_;
   std::optional<WorkerPool> workers_;
   std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<Probe> probe_;             // Null: the plan has none, or it failed to start.
   std::unique_ptr<CpuDisturber> disturber_;  // With perturber_.
   std::unique_ptr<WorkerControl> control_;   // With perturber_.
   std::unique_ptr<Perturber> perturber_;     // Null: the plan has no disturbances.

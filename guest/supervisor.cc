@@ -1,50 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/supervisor.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "guest/program.h"
 #include "guest/time.h"
 
 namespace ktstr::guest {
 namespace {
 
-constexpr int kPipeSize = 1 << 20;
+constexpr int kMaxDrain = 1 << 20;  // At one poll.
 // A scheduler that the kernel threw out usually notices, says why and ends: it gets this long.
 constexpr uint64_t kGraceAfterEjection = kNsPerSecond;
 // After SIGKILL only a process stuck in the kernel stays.
 constexpr uint64_t kGraceAfterKill = 5 * kNsPerSecond;
-
-// Runs in the child; returns only when it could not be executed.
-void ExecScheduler(const std::string& program, const std::string& library_dir,
-                   const v1::GuestScheduler& scheduler, int output) {
-  ResetSignals();
-  setsid();
-  const int null = open("/dev/null", O_RDONLY);
-  dup2(null, 0);
-  dup2(output, 1);
-  dup2(output, 2);
-  std::string name = scheduler.display_name().empty() ? program : scheduler.display_name();
-  std::vector<std::string> args(scheduler.args().begin(), scheduler.args().end());
-  std::vector<char*> argv = {name.data()};
-  for (std::string& arg : args) argv.push_back(arg.data());
-  argv.push_back(nullptr);
-  std::string library_path = absl::StrCat("LD_LIBRARY_PATH=", library_dir);
-  std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-  std::string home = "HOME=/";
-  char* const env[] = {library_path.data(), path.data(), home.data(), nullptr};
-  execve(program.c_str(), argv.data(), env);
-}
 
 }  // namespace
 
@@ -74,37 +51,18 @@ absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Start(const v1::GuestSch
 }
 
 absl::StatusOr<int> Supervisor::Spawn() {
-  int output[2];
-  int failure[2];
-  if (pipe2(output, O_CLOEXEC) != 0)
-    return base::ErrnoStatus(errno, "pipe for the scheduler's output");
-  output_.Reset(output[0]);
-  base::UniqueFd output_end(output[1]);
-  if (pipe2(failure, O_CLOEXEC) != 0)
-    return base::ErrnoStatus(errno, "pipe for the scheduler's start");
-  base::UniqueFd failure_read(failure[0]);
-  base::UniqueFd failure_write(failure[1]);
-  fcntl(output_.get(), F_SETFL, O_NONBLOCK);
-  // A smaller pipe works too; the scheduler then waits for the agent's polls sooner.
-  fcntl(output_.get(), F_SETPIPE_SZ, kPipeSize);
-  const std::string program = base::JoinPath(paths_.bundle, scheduler_.path());
-  const std::string library_dir = base::JoinPath(paths_.bundle, "lib");
-
+  const std::string path = base::JoinPath(paths_.bundle, scheduler_.path());
   started_ns_ = MonotonicNs();
-  const pid_t pid = fork();
-  if (pid < 0) return base::ErrnoStatus(errno, "fork for the scheduler");
-  if (pid == 0) {
-    ExecScheduler(program, library_dir, scheduler_, output_end.get());
-    const int error = errno;
-    if (write(failure_write.get(), &error, sizeof(error)) < 0) _exit(126);
-    _exit(127);
-  }
-  pid_ = pid;
-  reaper_->Watch(pid);
-  failure_write.Reset();
-  int error = 0;
-  const ssize_t got = TEMP_FAILURE_RETRY(read(failure_read.get(), &error, sizeof(error)));
-  return got == sizeof(error) ? error : 0;
+  KTSTR_ASSIGN_OR_RETURN(
+      StartedProgram started,
+      StartProgram({.path = path,
+                    .library_dir = base::JoinPath(paths_.bundle, "lib"),
+                    .name = scheduler_.display_name().empty() ? path : scheduler_.display_name(),
+                    .args = {scheduler_.args().begin(), scheduler_.args().end()}}));
+  pid_ = started.pid;
+  output_ = std::move(started.output);
+  reaper_->Watch(pid_);
+  return started.exec_errno;
 }
 
 void Supervisor::ReportOutput(std::string_view data) {
@@ -120,7 +78,7 @@ void Supervisor::ReportOutput(std::string_view data) {
 void Supervisor::DrainOutput() {
   static char
       buffer[kMaxOutputPiece];  // Not on the stack of PID 1; there is one supervisor at a time.
-  for (int total = 0; output_.valid() && total < kPipeSize;) {
+  for (int total = 0; output_.valid() && total < kMaxDrain;) {
     // Fills a piece before it is sent: a scheduler that writes byte by byte must not become a frame
     // for each byte.
     size_t filled = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "scenario/cpuset.h"
 #include "scenario/plan.h"
@@ -16,6 +17,10 @@ using v1::Perturbation;
 
 constexpr uint64_t kNsPerUs = 1'000;
 constexpr uint64_t kNsPerMs = 1'000'000;
+constexpr size_t kMaxCallbackName = 64;
+// To read the kernel's types and attach takes tenths of a second.
+constexpr uint32_t kProbeStartMs = 60'000;
+constexpr uint32_t kProbeStopMs = 5'000;
 
 struct Level {
   uint64_t period_ns;
@@ -60,9 +65,9 @@ constexpr Kind kKinds[] = {
      "hotplug",
      3,
      5 * kNsPerMs,
-     {{1000 * kNsPerMs, 30 * kNsPerMs},
-      {500 * kNsPerMs, 30 * kNsPerMs},
-      {250 * kNsPerMs, 30 * kNsPerMs}}},
+     {{2000 * kNsPerMs, 30 * kNsPerMs},
+      {1000 * kNsPerMs, 30 * kNsPerMs},
+      {500 * kNsPerMs, 30 * kNsPerMs}}},
 };
 
 // 1: on, 0: off, -1: as the intensity says.
@@ -131,6 +136,43 @@ void AddPerturbProblems(const v1::Scenario& scenario, const Topology* topology,
   }
 }
 
+bool IsCallbackName(const std::string& name) {
+  return !name.empty() && name.size() <= kMaxCallbackName &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
+         });
+}
+
+void AddDelayProblems(const v1::Scenario& scenario, FieldProblems* problems) {
+  const auto& points = scenario.perturb().delay_point();
+  for (int i = 0; i < points.size(); ++i) {
+    const std::string field = absl::StrCat("perturb.delay_point[", i, "]");
+    const v1::Perturb::DelayPoint& point = points[i];
+    if (i == kMaxDelayPoints) {
+      problems->emplace_back(field, absl::StrCat("more delay points than the ", kMaxDelayPoints,
+                                                 " that are possible"));
+      return;
+    }
+    if (!IsCallbackName(point.callback())) {
+      problems->emplace_back(
+          absl::StrCat(field, ".callback"),
+          absl::StrCat("callback '", point.callback().substr(0, kMaxCallbackName),
+                       "' is no name of a callback; a name as in struct sched_ext_ops is wanted: "
+                       "enqueue, dispatch, update_idle"));
+    }
+    if (point.has_max_us() && (point.max_us() < 1 || point.max_us() > kMaxDelayUs)) {
+      problems->emplace_back(
+          absl::StrCat(field, ".max_us"),
+          absl::StrCat("max_us ", point.max_us(), " is out of range; allowed: 1 to ", kMaxDelayUs));
+    }
+    if (point.has_one_in() && (point.one_in() < 1 || point.one_in() > kMaxDelayOneIn)) {
+      problems->emplace_back(absl::StrCat(field, ".one_in"),
+                             absl::StrCat("one_in ", point.one_in(),
+                                          " is out of range; allowed: 1 to ", kMaxDelayOneIn));
+    }
+  }
+}
+
 void AddForkProblems(const v1::Scenario& scenario, FieldProblems* problems) {
   for (int i = 0; i < scenario.seed_fork_size(); ++i) {
     const std::string field = absl::StrCat("seed_fork[", i, "]");
@@ -157,6 +199,7 @@ void AddForkProblems(const v1::Scenario& scenario, FieldProblems* problems) {
 FieldProblems PerturbProblems(const v1::Scenario& scenario, const Topology* topology) {
   FieldProblems problems;
   if (scenario.has_perturb()) AddPerturbProblems(scenario, topology, &problems);
+  AddDelayProblems(scenario, &problems);
   AddForkProblems(scenario, &problems);
   return problems;
 }
@@ -189,6 +232,27 @@ v1::GuestPerturb MakeGuestPerturb(const v1::Scenario& scenario, const Topology& 
                                                             : kDefaultChangePoints);
   }
   return out;
+}
+
+bool HasDelayProbe(const v1::Scenario& scenario) {
+  return scenario.has_scheduler() && !scenario.perturb().delay_point().empty();
+}
+
+v1::GuestProbe MakeDelayProbe(const v1::Scenario& scenario) {
+  v1::GuestProbe probe;
+  probe.set_path(kDelayGuestPath);
+  probe.set_start_timeout_ms(kProbeStartMs);
+  probe.set_stop_timeout_ms(kProbeStopMs);
+  for (const v1::Perturb::DelayPoint& point : scenario.perturb().delay_point()) {
+    const uint32_t max_us = point.has_max_us() ? point.max_us() : kDefaultDelayUs;
+    const uint32_t one_in = point.has_one_in() ? point.one_in() : 1;
+    probe.add_args("--point");
+    probe.add_args(absl::StrCat(point.callback(), point.at_end() ? ":end" : "", ",",
+                                max_us * kNsPerUs, ",", one_in));
+  }
+  probe.add_args("--seed");
+  probe.add_args(absl::StrCat(SeedOf(scenario)));
+  return probe;
 }
 
 std::vector<v1::GuestSeedFork> MakeSeedForks(const v1::Scenario& scenario) {

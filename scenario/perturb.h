@@ -22,6 +22,13 @@ inline constexpr uint32_t kDefaultIntensity = 1;
 inline constexpr uint32_t kMaxChangePoints = 8;
 inline constexpr uint32_t kDefaultChangePoints = 3;
 inline constexpr int kMaxSeedForks = 4;
+inline constexpr int kMaxDelayPoints = 8;
+inline constexpr uint32_t kMaxDelayUs = 10'000;
+inline constexpr uint32_t kDefaultDelayUs = 200;
+inline constexpr uint32_t kMaxDelayOneIn = 1'000'000;
+// The program that delays callbacks (bpf/scx_delay.cc), and its place in the bundle.
+inline constexpr char kDelayProgram[] = "scx_delay";
+inline constexpr char kDelayGuestPath[] = "bin/scx_delay";
 // Each disturbance is reported. More of a kind than this would fill the ring in a long scenario:
 // there they come less often.
 inline constexpr uint32_t kMaxDisturbancesPerKind = 1000;
@@ -37,6 +44,11 @@ FieldProblems PerturbProblems(const v1::Scenario& scenario, const Topology* topo
 // Of a valid scenario that has `perturb`; `length_ns` is that of all steps.
 v1::GuestPerturb MakeGuestPerturb(const v1::Scenario& scenario, const Topology& topology,
                                   uint64_t length_ns);
+
+// Whether there are delay points, and a scheduler whose callbacks they delay.
+bool HasDelayProbe(const v1::Scenario& scenario);
+// Of a valid scenario for which that is so.
+v1::GuestProbe MakeDelayProbe(const v1::Scenario& scenario);
 
 // The scenario's forks and, up to kMaxSeedForks, some that never come.
 std::vector<v1::GuestSeedFork> MakeSeedForks(const v1::Scenario& scenario);

@@ -132,5 +132,51 @@ TEST(StartJitter, IsShortAgainstTheHold) {
   EXPECT_EQ(plan.step(1).start_jitter_ns(), kNsPerMs / 16);
 }
 
+std::string ProblemOf(const std::string& more) {
+  v1::Scenario scenario;
+  const std::string text = absl::StrCat("name: 'x' step {} ", more);
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &scenario)) << text;
+  return std::string(ValidationStatus(scenario).message());
+}
+
+TEST(DelayPoint, BecomesAProbe) {
+  v1::Scenario scenario;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "name: 'x' step {} scheduler { name: 's' } seed: 18446744073709551615 perturb { intensity: 0 "
+      "delay_point { callback: 'dispatch' at_end: true max_us: 1000 one_in: 4 } "
+      "delay_point { callback: 'update_idle' } }",
+      &scenario));
+  const auto plan = MakeGuestPlan(scenario, "bin/s");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->probe().path(), "bin/scx_delay");
+  EXPECT_THAT(plan->probe().args(),
+              ElementsAre("--point", "dispatch:end,1000000,4", "--point", "update_idle,200000,1",
+                          "--seed", "18446744073709551615"));
+  EXPECT_GT(plan->probe().start_timeout_ms(), 0u);
+  EXPECT_GT(plan->probe().stop_timeout_ms(), 0u);
+  EXPECT_FALSE(PlanOf("perturb {}").has_probe());
+  // Nothing to delay.
+  EXPECT_FALSE(PlanOf("perturb { delay_point { callback: 'enqueue' } }").has_probe());
+}
+
+TEST(DelayPoint, BadValuesAreNamed) {
+  const std::string with = "scheduler { name: 's' } perturb { delay_point { ";
+  EXPECT_THAT(ProblemOf(with + "} }"), testing::HasSubstr("callback '' is no name"));
+  EXPECT_THAT(ProblemOf(with + "callback: 'a,b' } }"), testing::HasSubstr("'a,b' is no name"));
+  for (const char* max_us : {"0", "10001"}) {
+    EXPECT_THAT(ProblemOf(absl::StrCat(with, "callback: 'enqueue' max_us: ", max_us, " } }")),
+                testing::HasSubstr(
+                    absl::StrCat("max_us ", max_us, " is out of range; allowed: 1 to 10000")));
+  }
+  for (const char* one_in : {"0", "1000001"}) {
+    EXPECT_THAT(ProblemOf(absl::StrCat(with, "callback: 'enqueue' one_in: ", one_in, " } }")),
+                testing::HasSubstr(absl::StrCat("one_in ", one_in, " is out of range")));
+  }
+  std::string nine = "scheduler { name: 's' } perturb { ";
+  for (int i = 0; i < kMaxDelayPoints + 1; ++i) nine += "delay_point { callback: 'enqueue' } ";
+  EXPECT_THAT(ProblemOf(nine + "}"), testing::HasSubstr("more delay points than the 8"));
+  EXPECT_EQ(ProblemOf(with + "callback: 'enqueue' max_us: 10000 one_in: 1000000 } }"), "");
+}
+
 }  // namespace
 }  // namespace ktstr::scenario

@@ -219,6 +219,7 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
   plan.set_overrun_ms(static_cast<uint32_t>(total_ms));
   if (scenario.has_perturb())
     *plan.mutable_perturb() = MakeGuestPerturb(scenario, topology, length_ns);
+  if (HasDelayProbe(scenario)) *plan.mutable_probe() = MakeDelayProbe(scenario);
   for (v1::GuestSeedFork& fork : MakeSeedForks(scenario)) *plan.add_seed_fork() = std::move(fork);
   return plan;
 }
