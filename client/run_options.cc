@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "client/run_options.h"
+
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -15,7 +17,6 @@
 #include "client/command.h"
 #include "client/private_daemon.h"
 #include "client/project.h"
-#include "client/run_options.h"
 #include "client/scenario_source.h"
 #include "scenario/perturb.h"
 #include "scenario/plan.h"

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "client/run_options.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -11,7 +13,6 @@
 #include "base/subprocess.h"
 #include "client/overrides.h"
 #include "client/project.h"
-#include "client/run_options.h"
 
 namespace ktstr::client {
 namespace {
