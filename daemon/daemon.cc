@@ -272,4 +272,19 @@ absl::StatusOr<v1::KernelEntry> Daemon::FetchKernel(
   return std::move(imported->entry);
 }
 
+absl::StatusOr<std::vector<v1::SnapshotEntry>> Daemon::ListSnapshots() {
+  auto snapshots = snapshots_->List();
+  if (!snapshots.ok()) return CacheError(snapshots.status(), options_.cache_dir);
+  return snapshots;
+}
+
+absl::StatusOr<std::vector<v1::SnapshotEntry>> Daemon::CleanSnapshots(const Caller& caller) {
+  if (caller.uid != geteuid() && !caller.admin) {
+    return absl::PermissionDeniedError("snapshots: other users' runs start from them too");
+  }
+  auto removed = snapshots_->Clean();
+  if (!removed.ok()) return CacheError(removed.status(), options_.cache_dir);
+  return removed;
+}
+
 }  // namespace ktstr::daemon

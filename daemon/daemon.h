@@ -84,6 +84,10 @@ class Daemon {
       const std::function<void(const std::string&)>& progress,
       const std::function<bool()>& cancelled);
 
+  absl::StatusOr<std::vector<v1::SnapshotEntry>> ListSnapshots();
+  // PermissionDenied for a caller who shares the daemon with others.
+  absl::StatusOr<std::vector<v1::SnapshotEntry>> CleanSnapshots(const Caller& caller);
+
   // No run is active and no kernel is being fetched.
   bool Idle() { return runs_->Idle() && fetches_.load() == 0; }
   // Ends everything that takes long; see RunManager::Stop. Once, by the owner.

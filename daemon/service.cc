@@ -154,6 +154,24 @@ grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
+grpc::Status KtstrService::ListSnapshots(grpc::ServerContext* context,
+                                         const v1::ListSnapshotsRequest* request,
+                                         v1::ListSnapshotsResponse* response) {
+  const auto snapshots = daemon_->ListSnapshots();
+  if (!snapshots.ok()) return ToGrpc(snapshots.status());
+  response->mutable_snapshots()->Assign(snapshots->begin(), snapshots->end());
+  return grpc::Status::OK;
+}
+
+grpc::Status KtstrService::CleanSnapshots(grpc::ServerContext* context,
+                                          const v1::CleanSnapshotsRequest* request,
+                                          v1::CleanSnapshotsResponse* response) {
+  const auto removed = daemon_->CleanSnapshots(caller_);
+  if (!removed.ok()) return ToGrpc(removed.status());
+  response->mutable_removed()->Assign(removed->begin(), removed->end());
+  return grpc::Status::OK;
+}
+
 grpc::Status KtstrService::ImportKernel(grpc::ServerContext* context,
                                         grpc::ServerReader<v1::ImportKernelRequest>* reader,
                                         v1::ImportKernelResponse* response) {

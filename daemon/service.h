@@ -35,6 +35,11 @@ class KtstrService final : public v1::Ktstr::Service {
                         v1::ListRunsResponse* response) override;
   grpc::Status GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
                       v1::GetRunResponse* response) override;
+  grpc::Status ListSnapshots(grpc::ServerContext* context, const v1::ListSnapshotsRequest* request,
+                             v1::ListSnapshotsResponse* response) override;
+  grpc::Status CleanSnapshots(grpc::ServerContext* context,
+                              const v1::CleanSnapshotsRequest* request,
+                              v1::CleanSnapshotsResponse* response) override;
   grpc::Status ListKernels(grpc::ServerContext* context, const v1::ListKernelsRequest* request,
                            v1::ListKernelsResponse* response) override;
   grpc::Status ImportKernel(grpc::ServerContext* context,
