@@ -18,6 +18,14 @@ void BPF_PROG(ktstr_enqueue, struct task_struct* p, u64 enq_flags) { fifo_enqueu
 SEC("struct_ops/ktstr_dispatch")
 void BPF_PROG(ktstr_dispatch, s32 cpu, struct task_struct* prev) { fifo_dispatch(cpu); }
 
+/* That these two are there tells the kernel that CPUs may come and go: every queue is served by all
+ * CPUs, so there is nothing to do. */
+SEC("struct_ops.s/ktstr_cpu_online")
+void BPF_PROG(ktstr_cpu_online, s32 cpu) {}
+
+SEC("struct_ops.s/ktstr_cpu_offline")
+void BPF_PROG(ktstr_cpu_offline, s32 cpu) {}
+
 SEC("struct_ops.s/ktstr_init")
 s32 BPF_PROG(ktstr_init) { return fifo_init(); }
 
@@ -29,6 +37,8 @@ struct sched_ext_ops scheduler_ops = {
     .select_cpu = (void*)ktstr_select_cpu,
     .enqueue = (void*)ktstr_enqueue,
     .dispatch = (void*)ktstr_dispatch,
+    .cpu_online = (void*)ktstr_cpu_online,
+    .cpu_offline = (void*)ktstr_cpu_offline,
     .init = (void*)ktstr_init,
     .exit = (void*)ktstr_exit,
     .name = "scx_ktstr",

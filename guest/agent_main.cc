@@ -119,6 +119,7 @@ absl::Status Serve() {
   stats.mutable_channel_stats()->set_full_waits(channel.full_waits());
   channel.Report(std::move(stats));
   channel.ReportStage(v1::DONE);
+  TakeOthersOffline("/sys/devices/system/cpu");
   WaitUntilQuiet("/proc/stat");
   return channel.Doorbell(window::kDoorbellDone);
 }

@@ -85,7 +85,9 @@ int RunTimers(uint64_t begin, uint64_t length) {
 }
 
 int RunIpis(uint64_t begin, uint64_t length) {
-  for (uint64_t at = begin; at < begin + length; at += kStormStepNs) {
+  // Each waits for an answer of all CPUs that it asks: where they run in turn, one may take the
+  // whole length.
+  for (uint64_t at = begin; MonotonicNs() < begin + length; at += kStormStepNs) {
     SpinUntil(at);
     if (Membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0) return errno;
   }

@@ -12,6 +12,9 @@
 //            agent after Make.
 //   HOTPLUG  CPU offline, the length passes, online.
 //
+// All but BURST take somewhat longer than they are asked to, and so does that where CPUs run in
+// turn; what is reported is what they took.
+//
 // One thread, the agent's.
 
 #ifndef KTSTR_GUEST_CPU_DISTURBER_H_

@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "guest/time.h"
 
@@ -45,6 +46,15 @@ bool WaitUntilQuiet(const std::string& proc_stat) {
   }
   SleepNs(kLastNs);
   return quiet;
+}
+
+int TakeOthersOffline(const std::string& cpus) {
+  int gone = 0;
+  for (int cpu = 1;; ++cpu) {
+    const std::string directory = absl::StrCat(cpus, "/cpu", cpu);
+    if (!base::Exists(directory)) return gone;
+    if (base::WriteExisting(base::JoinPath(directory, "online"), "0").ok()) ++gone;
+  }
 }
 
 }  // namespace ktstr::guest

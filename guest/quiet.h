@@ -21,6 +21,12 @@ int RunningTasks(std::string_view proc_stat);
 // others still ran.
 bool WaitUntilQuiet(const std::string& proc_stat);
 
+// Takes all CPUs but CPU 0 offline, below `cpus` ("/sys/devices/system/cpu"); how many have gone.
+// For the last doorbell: while the ringing CPU is being stopped, the emulator may find all CPUs
+// idle, skip to the next timer and let it run, or not, by host time. A CPU that is offline has no
+// timer. A kernel that keeps its CPUs is no error.
+int TakeOthersOffline(const std::string& cpus);
+
 }  // namespace ktstr::guest
 
 #endif  // KTSTR_GUEST_QUIET_H_
