@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -152,11 +153,12 @@ std::optional<Options> ParseArguments(int argc, char** argv) {
 // the time is over.
 bool WaitForCallback(const btf* types, const std::string& callback, unsigned wait_ms,
                      std::vector<ktstr::bpf::Callback>* found) {
-  for (unsigned waited = 0;; waited += kPollMs) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
+  while (true) {
     *found = ktstr::bpf::FindCallbacks(types, callback);
     if (!found->empty()) return true;
-    if (waited >= wait_ms) {
-      std::fprintf(stderr, "%s: no scheduler with a callback %s came within %u ms\n", kName,
+    if (std::chrono::steady_clock::now() >= end) {
+      std::fprintf(stderr, "%s: no scheduler that runs has a callback %s (waited %u ms)\n", kName,
                    callback.c_str(), wait_ms);
       return false;
     }

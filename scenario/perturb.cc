@@ -250,6 +250,9 @@ v1::GuestProbe MakeDelayProbe(const v1::Scenario& scenario) {
     probe.add_args(absl::StrCat(point.callback(), point.at_end() ? ":end" : "", ",",
                                 max_us * kNsPerUs, ",", one_in));
   }
+  // It is started when the scheduler is enabled.
+  probe.add_args("--wait-ms");
+  probe.add_args("0");
   probe.add_args("--seed");
   probe.add_args(absl::StrCat(SeedOf(scenario)));
   return probe;

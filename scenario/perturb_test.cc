@@ -151,7 +151,7 @@ TEST(DelayPoint, BecomesAProbe) {
   EXPECT_EQ(plan->probe().path(), "bin/scx_delay");
   EXPECT_THAT(plan->probe().args(),
               ElementsAre("--point", "dispatch:end,1000000,4", "--point", "update_idle,200000,1",
-                          "--seed", "18446744073709551615"));
+                          "--wait-ms", "0", "--seed", "18446744073709551615"));
   EXPECT_GT(plan->probe().start_timeout_ms(), 0u);
   EXPECT_GT(plan->probe().stop_timeout_ms(), 0u);
   EXPECT_FALSE(PlanOf("perturb {}").has_probe());
