@@ -138,6 +138,8 @@ int Main(int argc, const char* const* argv) {
   AddGlobalOptions(&app, &global, &color);
   AddRunCommands(&app, &action);
   AddExploreCommand(&app, &action);
+  AddMinimizeCommand(&app, &action);
+  AddExplainCommand(&app, &action);
   AddCheckCommand(&app, &action);
   AddListCommands(&app, &action);
   AddKernelCommands(&app, &action);

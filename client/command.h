@@ -31,6 +31,8 @@ using Action = std::function<ExitCode(const GlobalOptions&)>;
 
 void AddRunCommands(CLI::App* app, Action* action);      // run, attach, cancel
 void AddExploreCommand(CLI::App* app, Action* action);   // explore
+void AddMinimizeCommand(CLI::App* app, Action* action);  // minimize
+void AddExplainCommand(CLI::App* app, Action* action);   // explain
 void AddCheckCommand(CLI::App* app, Action* action);     // check
 void AddListCommands(CLI::App* app, Action* action);     // list …
 void AddKernelCommands(CLI::App* app, Action* action);   // kernel …

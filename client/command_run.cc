@@ -12,6 +12,7 @@
 #include "client/command.h"
 #include "client/run_options.h"
 #include "client/run_reporter.h"
+#include "client/search/repeat_check.h"
 #include "client/signals.h"
 
 namespace ktstr::client {
@@ -51,6 +52,41 @@ absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpe
                            : absl::StrCat(response.run_id(), "\n"));
   }
   return absl::OkStatus();
+}
+
+// What two runs saw, compared; words that say so when it cannot be had.
+std::string DifferenceOf(const Session& session, const RepeatGroup& group) {
+  v1::GetRunResponse runs[2];
+  const std::string ids[2] = {group.first.run_id(), group.differing.run_id()};
+  for (int i = 0; i < 2; ++i) {
+    v1::GetRunRequest request;
+    request.set_run_id(ids[i]);
+    request.set_with_observations(true);
+    const absl::Status status = Call(session, &v1::Ktstr::StubInterface::GetRun, request, &runs[i]);
+    if (!status.ok()) return absl::StrCat("not known: ", status.message());
+  }
+  return FirstDifference(runs[0].observations(), runs[1].observations());
+}
+
+// Repeated runs under virtual time must have left the same guest memory.
+void CompareRepeats(const Session& session, RunReporter* reporter, Terminal* terminal) {
+  const RepeatCheck check = CheckRepeats(reporter->records());
+  for (const std::string& line : check.left_out) terminal->Note(line);
+  for (const RepeatGroup& group : check.groups) {
+    const bool restored = group.first.timings().start() == v1::Timings::RESTORE;
+    const std::string what =
+        absl::StrCat(group.first.scenario(), ", seed ", group.first.variant().seed(), ": ",
+                     group.compared, group.compared == 1 ? " run" : " runs",
+                     restored ? " from a snapshot" : " from a cold boot");
+    if (group.differs()) {
+      reporter->Compared(NondeterminismRecord(group, DifferenceOf(session, group)));
+    } else if (group.compared == 1) {
+      terminal->Note(absl::StrCat(what, ", so there is none to compare it with"));
+    } else {
+      terminal->Result(absl::StrCat(what, " left the same guest memory (",
+                                    group.first.guest_digest().substr(0, 12), ")\n"));
+    }
+  }
 }
 
 ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
@@ -97,6 +133,7 @@ ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
     flow.Submit(std::move(plan->specs));
     interrupted = Wait(&flow, &reporter, terminal.get(), &signals, /*cancel_on_signal=*/true);
   }
+  if (options.repeat > 1 && !interrupted) CompareRepeats(**session, &reporter, terminal.get());
   const ExitCode code = reporter.Finish();
   return interrupted ? kInterrupted : code;
 }

@@ -198,6 +198,14 @@ std::string ResultText(const v1::RunRecord& record, bool color) {
   return out;
 }
 
+std::string ComparisonText(const v1::RunRecord& record, bool color) {
+  std::string out = absl::StrCat(Mark(record.verdict(), color), " ", record.scenario(), "  ",
+                                 VerdictName(record.verdict()));
+  for (const v1::Finding& finding : record.findings())
+    absl::StrAppend(&out, "  ", finding.kind(), "  ", OneLine(finding.message()));
+  return absl::StrCat(out, "\n");
+}
+
 std::string SummaryLine(const VerdictCounts& counts, absl::Duration elapsed) {
   std::string out = absl::StrCat(counts.passed, " passed, ", counts.failed, " failed, ",
                                  counts.skipped, " skipped");

@@ -26,6 +26,9 @@ std::string HeaderLine(const v1::RunRecord& record);
 // where to read on.
 std::string ResultText(const v1::RunRecord& record, bool color);
 
+// A record that judges runs against one another, in one line.
+std::string ComparisonText(const v1::RunRecord& record, bool color);
+
 // "1 passed, 0 failed, 0 skipped in 5.1 s", with errors and inconclusive runs when there are some.
 std::string SummaryLine(const VerdictCounts& counts, absl::Duration elapsed);
 

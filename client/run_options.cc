@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -36,6 +37,28 @@ std::string Quoted(const std::string& text) {
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%";
   if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
   return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
+}
+
+// Takes apart what Quoted() put together.
+std::vector<std::string> SplitWords(const std::string& command) {
+  std::vector<std::string> words;
+  bool in_word = false, in_quotes = false;
+  for (size_t i = 0; i < command.size(); ++i) {
+    char c = command[i];
+    if (!in_quotes && c == ' ') {
+      in_word = false;
+      continue;
+    }
+    if (!in_word) words.emplace_back();
+    in_word = true;
+    if (c == '\'') {
+      in_quotes = !in_quotes;
+      continue;
+    }
+    if (!in_quotes && c == '\\' && i + 1 < command.size()) c = command[++i];
+    words.back() += c;
+  }
+  return words;
 }
 
 absl::Status AboutOption(const absl::Status& status, absl::string_view option) {
@@ -367,6 +390,38 @@ std::string ReproduceCommand(const RunOptions& options, const std::string& argum
   if (options.strict) words.push_back("--strict");
   add("--timeout", options.timeout);
   return absl::StrJoin(words, " ");
+}
+
+absl::StatusOr<RunOptions> ParseReproduce(const std::string& command) {
+  std::vector<std::string> words = SplitWords(command);
+  CLI::App app;
+  std::optional<RunOptions> parsed;
+  AddRunOptions(&app, [&parsed](const RunOptions& options) { parsed = options; });
+  if (!words.empty()) words.erase(words.begin());
+  std::reverse(words.begin(), words.end());
+  try {
+    app.parse(std::move(words));
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(absl::StrCat("'", command, "': ", error.what()));
+  }
+  if (!parsed) return absl::InvalidArgumentError(absl::StrCat("'", command, "' runs nothing"));
+  return *parsed;
+}
+
+RunOptions OptionsForFile(const RunOptions& options, const v1::Scenario& scenario,
+                          const std::string& path) {
+  RunOptions out;
+  out.scenarios = {path};
+  out.kernels = options.kernels;
+  out.deterministic = true;
+  out.timeout = options.timeout;
+  // --scheduler brings arguments of its own; without it, those of the file count.
+  out.scheduler = options.scheduler;
+  if (!options.scheduler.empty()) {
+    out.scheduler_args.assign(scenario.scheduler().args().begin(),
+                              scenario.scheduler().args().end());
+  }
+  return out;
 }
 
 }  // namespace ktstr::client

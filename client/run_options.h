@@ -93,6 +93,13 @@ absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* t
 std::string ReproduceCommand(const RunOptions& options, const std::string& argument,
                              const std::string& kernel, uint64_t seed);
 
+// The options of a command line that ReproduceCommand made. InvalidArgument when it is no `run`.
+absl::StatusOr<RunOptions> ParseReproduce(const std::string& command);
+
+// The options that run a scenario file which holds all that the command line had changed of it.
+RunOptions OptionsForFile(const RunOptions& options, const v1::Scenario& scenario,
+                          const std::string& path);
+
 }  // namespace ktstr::client
 
 #endif  // KTSTR_CLIENT_RUN_OPTIONS_H_

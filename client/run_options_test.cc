@@ -170,6 +170,42 @@ TEST_F(PlanTest, SchedulerGoesAlongWithItsLibraries) {
             "ktstrctl run steady --scheduler /bin/ls --sched-arg='--it'\\''s' --seed 1");
 }
 
+TEST(Reproduce, ParsesBack) {
+  RunOptions options;
+  options.scheduler = "/home/a b/it's/scx_mine";
+  options.scheduler_args = {"--slice-us", "a'b c"};
+  options.topology = "1,2,2,1";
+  options.duration = "1s";
+  options.deterministic = true;
+  options.sets = {"perturb.intensity=2", "checks.max_gap_ms=9"};
+  options.seed_forks = {"500ms:7"};
+  options.strict = true;
+  const std::string command = ReproduceCommand(options, "dir/x y.ktstr.txtpb", "7.3", 42);
+  const absl::StatusOr<RunOptions> parsed = ParseReproduce(command + " --kernel deb-7.3.4");
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_THAT(parsed->kernels, ElementsAre("7.3", "deb-7.3.4"));
+  EXPECT_EQ(parsed->scheduler, options.scheduler);
+  EXPECT_EQ(parsed->scheduler_args, options.scheduler_args);
+  EXPECT_EQ(parsed->sets, options.sets);
+  EXPECT_EQ(ReproduceCommand(*parsed, parsed->scenarios[0], "7.3", 42), command);
+  for (const char* bad : {"", "ktstrctl", "ktstrctl shell", "ktstrctl run", "ktstrctl run x --no"})
+    EXPECT_FALSE(ParseReproduce(bad).ok()) << bad;
+}
+
+TEST(Reproduce, OfAFileThatHoldsTheChanges) {
+  v1::Scenario scenario;
+  scenario.mutable_scheduler()->add_args("--x");
+  RunOptions options;
+  options.topology = "1,1,1,1";
+  options.sets = {"checks.max_gap_ms=9"};
+  options.scheduler_args = {"--x"};
+  EXPECT_EQ(ReproduceCommand(OptionsForFile(options, scenario, "f"), "f", "", 3),
+            "ktstrctl run f --deterministic --seed 3");
+  options.scheduler = "./scx";
+  EXPECT_EQ(ReproduceCommand(OptionsForFile(options, scenario, "f"), "f", "", 3),
+            "ktstrctl run f --scheduler ./scx --sched-arg=--x --deterministic --seed 3");
+}
+
 TEST_F(PlanTest, DelayProgramGoesAlong) {
   places_.libraries = HostLibraryPlaces();
   options_.scheduler = "/bin/ls";

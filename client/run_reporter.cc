@@ -61,16 +61,34 @@ void RunReporter::Finished(const v1::RunRecord& record) {
   WriteOutputs(record);
 }
 
+void RunReporter::PrintJson(const v1::RunRecord& record) {
+  if (!options_.json) return;
+  const absl::StatusOr<std::string> json = scenario::ToJson(record, /*pretty=*/false);
+  if (json.ok()) {
+    terminal_->Machine(absl::StrCat(*json, "\n"));
+  } else {
+    Problem(json.status());
+  }
+}
+
+std::vector<v1::RunRecord> RunReporter::records() const {
+  base::MutexLock lock(&mutex_);
+  return records_;
+}
+
+void RunReporter::Compared(const v1::RunRecord& record) {
+  base::MutexLock lock(&mutex_);
+  counts_.Add(record.verdict());
+  records_.push_back(record);
+  terminal_->Result(ComparisonText(record, terminal_->color()));
+  // The plan counts runs only; KTAP passes over a line that begins so.
+  if (options_.ktap) terminal_->Machine(absl::StrCat("# ", ComparisonText(record, false)));
+  PrintJson(record);
+}
+
 void RunReporter::WriteOutputs(const v1::RunRecord& record) {
   if (options_.ktap) terminal_->Machine(KtapLine(records_.size(), record));
-  if (options_.json) {
-    const absl::StatusOr<std::string> json = scenario::ToJson(record, /*pretty=*/false);
-    if (json.ok()) {
-      terminal_->Machine(absl::StrCat(*json, "\n"));
-    } else {
-      Problem(json.status());
-    }
-  }
+  PrintJson(record);
   if (!options_.sidecar_directory.empty() && !record.run_id().empty()) {
     Problem(OutputError(WriteSidecar(options_.sidecar_directory, record)));
   }

@@ -41,12 +41,17 @@ class RunReporter : public RunObserver {
   void Failed(const std::string& run_id, const absl::Status& status) override;
   void Reconnecting(const std::string& run_id, const absl::Status& why) override;
 
+  // The records so far.
+  std::vector<v1::RunRecord> records() const;
+  // A record that no run left: it judges runs against one another.
+  void Compared(const v1::RunRecord& record);
   // Draws the live line; a few times a second.
   void Tick();
   // Summary and the JUnit file; then the exit code of it all.
   ExitCode Finish();
 
  private:
+  void PrintJson(const v1::RunRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteOutputs(const v1::RunRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Nothing for OK.
   void Problem(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -55,7 +60,7 @@ class RunReporter : public RunObserver {
   const ReportOptions options_;
   const size_t runs_;
   const absl::Duration start_;
-  base::Mutex mutex_;
+  mutable base::Mutex mutex_;
   VerdictCounts counts_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::RunRecord> records_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> active_ ABSL_GUARDED_BY(mutex_);  // Run -> what it does.

@@ -3,15 +3,12 @@
 // Whole `explore` commands against a daemon whose runs fail by their seed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <set>
 #include <thread>
 
-#include "base/file.h"
-#include "client/command.h"
-#include "client/testing/fake_daemon.h"
+#include "client/testing/command_test.h"
 
 namespace ktstr::client {
 namespace {
@@ -21,49 +18,16 @@ using ::testing::MatchesRegex;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-void Fail(const std::string& kind, const std::string& message, v1::RunRecord* record) {
-  record->set_verdict(v1::FAIL);
-  v1::Finding* finding = record->add_findings();
-  finding->set_kind(kind);
-  finding->set_where("cgroup left");
-  finding->set_message(message);
-}
-
-class ExploreTest : public ::testing::Test {
+class ExploreTest : public CommandTest {
  protected:
-  ExploreTest() : dir_(*base::TempDir::Make("explore")), socket_(dir_.path() + "/d.sock") {
-    // Before any thread starts: the signal is for the command's descriptor only.
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ExploreTest() {
     service_.judge = [](const v1::RunSpec& spec, v1::RunRecord* record) {
       const uint64_t seed = spec.scenario().seed();
       const bool pct = spec.scenario().perturb().pct().has_change_points();
-      if (seed % 10 == 7) Fail("STUCK", absl::StrCat("stuck ", seed, "ms"), record);
-      if (pct && seed == 3) Fail("STARVED", "worker 1 did no work", record);
+      if (seed % 10 == 7) FailWith("STUCK", absl::StrCat("stuck ", seed, "ms"), record);
+      if (pct && seed == 3) FailWith("STARVED", "worker 1 did no work", record);
     };
-    daemon_ = std::make_unique<FakeDaemon>(&service_, socket_);
   }
-  // `ktstrctl --socket … ARGS`; fills out_ and err_.
-  int Run(std::vector<std::string> args) {
-    std::vector<std::string> words = {"ktstrctl", "--socket", socket_};
-    words.insert(words.end(), args.begin(), args.end());
-    std::vector<const char*> argv;
-    for (const std::string& word : words) argv.push_back(word.c_str());
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    const int code = Main(static_cast<int>(argv.size()), argv.data());
-    out_ = testing::internal::GetCapturedStdout();
-    err_ = testing::internal::GetCapturedStderr();
-    return code;
-  }
-
-  base::TempDir dir_;
-  std::string socket_;
-  FakeService service_;
-  std::unique_ptr<FakeDaemon> daemon_;
-  std::string out_, err_;
 };
 
 TEST_F(ExploreTest, NoFailure) {

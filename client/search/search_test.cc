@@ -2,9 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "client/search/finding_key.h"
+#include "client/search/repeat_check.h"
 #include "client/search/seed_range.h"
 #include "client/search/tally.h"
+#include "client/search/turning_point.h"
 #include "client/search/wilson.h"
 
 namespace ktstr::client {
@@ -164,6 +168,131 @@ TEST(Tally, Json) {
   EXPECT_THAT(summary, HasSubstr(R"("notTried":1)"));
   EXPECT_THAT(summary, HasSubstr(R"("stoppedBy":"--stop-after 1")"));
   EXPECT_THAT(summary, HasSubstr("ktstrctl run x --seed 18446744073709551615"));
+}
+
+v1::RunRecord Repeat(const std::string& run_id, const std::string& digest,
+                     v1::Timings::Start start = v1::Timings::RESTORE) {
+  v1::RunRecord record = Record(v1::PASS, 7);
+  record.set_run_id(run_id);
+  record.set_guest_digest(digest);
+  record.mutable_variant()->set_engine("tcg");
+  record.mutable_timings()->set_start(start);
+  return record;
+}
+
+TEST(RepeatCheck, EqualAndDiffering) {
+  const RepeatCheck equal = CheckRepeats({Repeat("r-1", "aa"), Repeat("r-2", "aa")});
+  ASSERT_EQ(equal.groups.size(), 1u);
+  EXPECT_EQ(equal.groups[0].compared, 2);
+  EXPECT_FALSE(equal.groups[0].differs());
+  const RepeatCheck differs =
+      CheckRepeats({Repeat("r-1", "aa"), Repeat("r-2", "aa"), Repeat("r-3", "bb")});
+  ASSERT_TRUE(differs.groups[0].differs());
+  const v1::RunRecord record = NondeterminismRecord(differs.groups[0], "event 3: x");
+  EXPECT_EQ(record.verdict(), v1::ERROR);
+  EXPECT_EQ(record.run_id(), "");
+  EXPECT_EQ(record.findings(0).kind(), "NONDETERMINISM");
+  EXPECT_EQ(record.findings(0).message(),
+            "r-1 and r-3 of seed 7 left different guest memory (aa, bb); first difference: event "
+            "3: x");
+}
+
+TEST(RepeatCheck, OnlyWhatIsComparable) {
+  v1::RunRecord waited = Repeat("r-3", "cc");
+  waited.mutable_channel()->set_full_waits(2);
+  v1::RunRecord kvm = Repeat("r-4", "dd");
+  kvm.mutable_variant()->set_engine("kvm");
+  v1::RunRecord other_seed = Repeat("r-5", "ee");
+  other_seed.mutable_variant()->set_seed(8);
+  v1::RunRecord error = Repeat("r-6", "ff");
+  error.set_verdict(v1::ERROR);
+  const RepeatCheck check =
+      CheckRepeats({Repeat("r-1", "aa", v1::Timings::BOOT), Repeat("r-2", "bb"), waited, kvm,
+                    other_seed, error, Repeat("r-7", "")});
+  ASSERT_EQ(check.groups.size(), 3u) << "boot and restore are apart, and so are seeds";
+  for (const RepeatGroup& group : check.groups) {
+    EXPECT_EQ(group.compared, 1);
+    EXPECT_FALSE(group.differs());
+  }
+  ASSERT_EQ(check.left_out.size(), 2u);
+  EXPECT_THAT(check.left_out[0], HasSubstr("r-3 is not comparable: its guest waited 2 times"));
+  EXPECT_THAT(check.left_out[1], HasSubstr("r-7 is not comparable: it has no digest"));
+}
+
+TEST(RepeatCheck, FirstDifferenceIsOfTheGuest) {
+  v1::RunObservations a;
+  a.add_observations()->mutable_stage()->set_stage(v1::READY);
+  a.add_observations()->mutable_step_mark()->set_step(1);
+  a.add_observations()->mutable_vm_end()->set_host_boot_ns(5);
+  a.mutable_observations(2)->mutable_vm_end()->set_guest_digest("aa");
+  v1::RunObservations b = a;
+  b.mutable_observations(2)->mutable_vm_end()->set_host_boot_ns(6);
+  b.mutable_observations(2)->mutable_vm_end()->set_guest_digest("bb");
+  EXPECT_EQ(FirstDifference(a, b), "");
+  b.mutable_observations(1)->set_guest_time_ns(2'000'001);
+  EXPECT_EQ(FirstDifference(a, b),
+            "event 1: step_mark { step: 1 } at 0.000000 ms, against step_mark { step: 1 } at "
+            "2.000001 ms");
+  b = a;
+  b.mutable_observations()->DeleteSubrange(1, 2);
+  EXPECT_EQ(FirstDifference(a, b),
+            "event 1: only the first has step_mark { step: 1 } at 0.000000 ms");
+  EXPECT_THAT(FirstDifference(b, a), HasSubstr("only the second has"));
+}
+
+// Asks to the end; `failures` gives the number at each moment.
+TurningPoint Ask(TurningPoint point, const std::function<uint32_t(uint32_t)>& failures,
+                 int* asked) {
+  *asked = 0;
+  while (const auto at = point.Next()) {
+    if (++*asked > 100) break;
+    point.Report(*at, failures(*at));
+  }
+  return point;
+}
+
+TEST(TurningPoint, Bisects) {
+  int asked;
+  const TurningPoint point = Ask(
+      TurningPoint(0, 2000, 10, 8), [](uint32_t at) { return at >= 1234 ? 8 : at / 400; }, &asked);
+  EXPECT_LE(asked, 12);
+  ASSERT_TRUE(point.certain_from());
+  EXPECT_GE(*point.certain_from(), 1234u);
+  EXPECT_LE(*point.certain_from(), 1244u);
+  EXPECT_THAT(point.Conclusion(), HasSubstr("on the failure is certain (all 8 forks fail, so at "
+                                            "least 68 % do with 95 % confidence); forked at +12"));
+  EXPECT_THAT(point.TableText(), HasSubstr("start      0 of 8\n"));
+}
+
+TEST(TurningPoint, CertainFromTheStartOrNever) {
+  int asked;
+  const TurningPoint always = Ask(
+      TurningPoint(0, 2000, 10, 3), [](uint32_t) { return 3; }, &asked);
+  EXPECT_EQ(asked, 1);
+  EXPECT_THAT(always.Conclusion(), HasSubstr("certain from the start: other seeds fail, too"));
+  const TurningPoint never = Ask(
+      TurningPoint(0, 2000, 10, 3), [](uint32_t) { return 2; }, &asked);
+  EXPECT_EQ(asked, 2);
+  EXPECT_FALSE(never.certain_from());
+  EXPECT_THAT(never.Conclusion(), HasSubstr("forked +2000 ms into the steps"));
+  EXPECT_THAT(never.Conclusion(), HasSubstr("1 of 3 forks avoid it"));
+}
+
+// All forks failing by luck at an early moment must not hide a later open one.
+TEST(TurningPoint, EndsWhateverTheAnswers) {
+  for (uint32_t salt = 0; salt < 200; ++salt) {
+    int asked;
+    const TurningPoint point = Ask(
+        TurningPoint(salt % 3, 1 + salt * 7, 1 + salt % 20, 4),
+        [salt](uint32_t at) { return (at * 2654435761u + salt * 40503u) >> 5 & 3 ? 4u : 1u; },
+        &asked);
+    EXPECT_LE(asked, 14);
+    if (point.certain_from()) {
+      for (auto it = point.points().find(*point.certain_from()); it != point.points().end(); ++it)
+        EXPECT_EQ(it->second, 4u);
+    }
+    EXPECT_NE(point.Conclusion(), "");
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,7 +31,7 @@ class FakeService : public v1::Ktstr::Service {
   uint32_t protocol_version = 1;
   grpc::Status submit_status;
   int events = 3;
-  bool hold = false;  // Records wait for Release() or a cancel.
+  std::atomic<bool> hold = false;  // Records wait for Release() or a cancel.
   v1::Verdict verdict = v1::PASS;
   // What a run came to, from its spec: sets verdict, findings and digest. Without it: `verdict`.
   std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
@@ -53,6 +54,11 @@ class FakeService : public v1::Ktstr::Service {
   std::map<std::string, std::string> cancelled() const {
     base::MutexLock lock(&mutex_);
     return cancelled_;
+  }
+  // Loses all blobs.
+  void Forget() {
+    base::MutexLock lock(&mutex_);
+    blobs_.clear();
   }
   std::map<std::string, std::string> blobs() const {
     base::MutexLock lock(&mutex_);

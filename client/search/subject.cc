@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/search/subject.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "client/command.h"
+#include "client/render.h"
+#include "scenario/plan.h"
+
+namespace ktstr::client {
+namespace {
+
+absl::Status CheckFiles(const Session& session, const Subject& subject) {
+  v1::FindMissingBlobsRequest request;
+  for (const v1::FileRef& file : subject.spec.files()) request.add_sha256(file.sha256());
+  if (request.sha256().empty()) return absl::OkStatus();
+  v1::FindMissingBlobsResponse response;
+  KTSTR_RETURN_IF_ERROR(
+      Call(session, &v1::Ktstr::StubInterface::FindMissingBlobs, request, &response));
+  if (response.missing().empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(subject.record.run_id(), ": ", response.missing_size(), " of its ",
+                   subject.spec.files_size(), " files are no longer kept by the daemon. Run it ",
+                   "again (", subject.record.reproduce(), ") and take the new run's id"));
+}
+
+}  // namespace
+
+bool IsRunId(const std::string& text) {
+  return text.size() > 2 && absl::StartsWith(text, "r-") &&
+         text.find_first_not_of("0123456789", 2) == std::string::npos;
+}
+
+absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const RunOptions& options,
+                                    const v1::RunRecord& record) {
+  if (record.verdict() != v1::FAIL || record.findings().empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(record.run_id(), " (", record.scenario(), ", seed ", record.variant().seed(),
+                     ") ended with ", VerdictName(record.verdict()),
+                     ": only a run that failed can be looked into. `ktstrctl explore` finds seeds "
+                     "that fail"));
+  }
+  Subject subject = {spec, options, record, KeyOf(record)};
+  subject.spec.set_engine(v1::TCG);
+  subject.spec.set_cancel_when_unwatched(true);
+  subject.spec.mutable_scenario()->set_seed(scenario::SeedOf(spec.scenario()));
+  // "The newest one" may be another kernel by now.
+  if (!record.variant().kernel().empty()) subject.spec.set_kernel(record.variant().kernel());
+  subject.options.deterministic = true;
+  subject.options.engine = "auto";
+  subject.options.kernels = {subject.spec.kernel()};
+  return subject;
+}
+
+absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& run_id) {
+  v1::GetRunRequest request;
+  request.set_run_id(run_id);
+  request.set_with_spec(true);
+  v1::GetRunResponse response;
+  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::GetRun, request, &response));
+  if (!response.has_record()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("run ", run_id, " is ", response.summary().state(),
+                     ": wait for its end with `ktstrctl attach ", run_id, "`"));
+  }
+  if (response.record().variant().engine() == "kvm") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("run ", run_id, " ran under kvm, where a run does not repeat. Make one with ",
+                     "--deterministic, or let `ktstrctl explore` find one"));
+  }
+  absl::StatusOr<RunOptions> options = ParseReproduce(response.spec().reproduce());
+  if (!options.ok()) options = RunOptions();
+  KTSTR_ASSIGN_OR_RETURN(Subject subject,
+                         MakeSubject(response.spec(), *options, response.record()));
+  KTSTR_RETURN_IF_ERROR(CheckFiles(session, subject));
+  return subject;
+}
+
+bool SameFailure(const Subject& subject, const v1::RunRecord& record) {
+  return record.verdict() == v1::FAIL && KeyOf(record).SamePlace(subject.key);
+}
+
+absl::Status FailsAgain(const Subject& subject, Trials* trials) {
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunRecord> records,
+                         trials->Run({subject.spec}, "running it again"));
+  if (SameFailure(subject, records[0])) return absl::OkStatus();
+  const FindingKey now = KeyOf(records[0]);
+  return absl::InternalError(absl::StrCat(
+      subject.record.run_id(), " failed with ", subject.key.PlaceText(), ", but run again (",
+      records[0].run_id(), ") it ended with ", VerdictName(records[0].verdict()),
+      now.kind.empty() ? "" : absl::StrCat(", ", now.PlaceText()),
+      ": it is not deterministic, or what it depends on has changed. `ktstrctl run … --repeat 5` ",
+      "compares runs"));
+}
+
+}  // namespace ktstr::client

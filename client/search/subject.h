@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A failed run that a command asks questions about: what it was made from, and its failure. Main
+// thread.
+
+#ifndef KTSTR_CLIENT_SEARCH_SUBJECT_H_
+#define KTSTR_CLIENT_SEARCH_SUBJECT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/connect.h"
+#include "client/run_options.h"
+#include "client/search/drive.h"
+#include "client/search/finding_key.h"
+#include "ktstr/v1/run.pb.h"
+
+namespace ktstr::client {
+
+struct Subject {
+  v1::RunSpec spec;      // Deterministic, on the kernel that the run had.
+  RunOptions options;    // The command line that made it.
+  v1::RunRecord record;  // The failed run.
+  FindingKey key;
+
+  uint64_t seed() const { return spec.scenario().seed(); }
+};
+
+bool IsRunId(const std::string& text);
+
+// A run that the daemon keeps. FailedPrecondition when it did not fail, cannot be repeated (kvm),
+// or its files are gone.
+absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& run_id);
+
+// `record` is what came of `spec`. FailedPrecondition when it did not fail.
+absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const RunOptions& options,
+                                    const v1::RunRecord& record);
+
+// Runs the subject again. Internal when it does not fail in the same way: the run was not
+// deterministic, or what it depends on has changed.
+absl::Status FailsAgain(const Subject& subject, Trials* trials);
+
+// The record failed at the subject's place.
+bool SameFailure(const Subject& subject, const v1::RunRecord& record);
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_SEARCH_SUBJECT_H_
