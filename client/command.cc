@@ -143,6 +143,7 @@ int Main(int argc, const char* const* argv) {
   AddCheckCommand(&app, &action);
   AddListCommands(&app, &action);
   AddKernelCommands(&app, &action);
+  AddSnapshotsCommands(&app, &action);
   AddResultsCommands(&app, &action);
   AddVersionCommand(&app, &action);
   if (const std::optional<int> code = Parse(&app, JoinSchedulerArgs(argc, argv))) return *code;

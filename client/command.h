@@ -29,15 +29,16 @@ struct GlobalOptions {
 
 using Action = std::function<ExitCode(const GlobalOptions&)>;
 
-void AddRunCommands(CLI::App* app, Action* action);      // run, attach, cancel
-void AddExploreCommand(CLI::App* app, Action* action);   // explore
-void AddMinimizeCommand(CLI::App* app, Action* action);  // minimize
-void AddExplainCommand(CLI::App* app, Action* action);   // explain
-void AddCheckCommand(CLI::App* app, Action* action);     // check
-void AddListCommands(CLI::App* app, Action* action);     // list …
-void AddKernelCommands(CLI::App* app, Action* action);   // kernel …
-void AddResultsCommands(CLI::App* app, Action* action);  // results …
-void AddVersionCommand(CLI::App* app, Action* action);   // version
+void AddRunCommands(CLI::App* app, Action* action);        // run, attach, cancel
+void AddExploreCommand(CLI::App* app, Action* action);     // explore
+void AddMinimizeCommand(CLI::App* app, Action* action);    // minimize
+void AddExplainCommand(CLI::App* app, Action* action);     // explain
+void AddCheckCommand(CLI::App* app, Action* action);       // check
+void AddListCommands(CLI::App* app, Action* action);       // list …
+void AddKernelCommands(CLI::App* app, Action* action);     // kernel …
+void AddSnapshotsCommands(CLI::App* app, Action* action);  // snapshots …
+void AddResultsCommands(CLI::App* app, Action* action);    // results …
+void AddVersionCommand(CLI::App* app, Action* action);     // version
 
 // The whole program: parses, runs, returns the exit code.
 int Main(int argc, const char* const* argv);
@@ -57,6 +58,18 @@ absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global
 // "ktstrctl: MESSAGE" on stderr, and the exit code for it.
 ExitCode Fail(Terminal* terminal, const absl::Status& status);
 ExitCode Usage(Terminal* terminal, const absl::Status& status);
+
+// An action that needs a session and gives a status.
+template <typename Body>
+Action WithSession(Body body) {
+  return [body](const GlobalOptions& global) {
+    const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
+    absl::StatusOr<std::unique_ptr<Session>> session = OpenSession(global, terminal.get());
+    const absl::Status status =
+        session.ok() ? body(**session, global, terminal.get()) : session.status();
+    return status.ok() ? kOk : Fail(terminal.get(), status);
+  };
+}
 
 // One unary call on the session's connection with a deadline.
 template <typename Request, typename Response>

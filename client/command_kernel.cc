@@ -183,18 +183,6 @@ absl::Status Path(const Session& session, const std::string& id, Terminal* termi
   return absl::OkStatus();
 }
 
-// An action that needs a session and gives a status.
-template <typename Body>
-Action WithSession(Body body) {
-  return [body](const GlobalOptions& global) {
-    const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
-    absl::StatusOr<std::unique_ptr<Session>> session = OpenSession(global, terminal.get());
-    const absl::Status status =
-        session.ok() ? body(**session, global, terminal.get()) : session.status();
-    return status.ok() ? kOk : Fail(terminal.get(), status);
-  };
-}
-
 }  // namespace
 
 absl::Status PrintKernels(const Session& session, const GlobalOptions& global,

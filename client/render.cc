@@ -299,6 +299,18 @@ std::string KernelsTable(const v1::ListKernelsResponse& kernels, absl::Time now)
   return Table(rows);
 }
 
+std::string SnapshotsTable(const v1::ListSnapshotsResponse& snapshots, absl::Time now) {
+  std::vector<std::vector<std::string>> rows = {{"KEY", "MACHINE", "AGE", "USED", "SIZE", ""}};
+  for (const v1::SnapshotEntry& entry : snapshots.snapshots()) {
+    const bool sound = entry.error().empty();
+    rows.push_back({entry.key().substr(0, 12), OneLine(entry.label()),
+                    sound ? Age(entry.created_unix_s(), now) : "",
+                    Age(entry.last_used_unix_s(), now), Bytes(entry.disk_bytes()),
+                    sound ? "" : absl::StrCat("(of no use: ", OneLine(entry.error()), ")")});
+  }
+  return Table(rows);
+}
+
 std::string CorruptFooter(const v1::ListKernelsResponse& kernels, absl::string_view cache_dir) {
   std::string out;
   for (const v1::KernelEntry& entry : kernels.kernels()) {

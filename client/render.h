@@ -43,6 +43,7 @@ std::string CollapseCycles(absl::string_view text);
 std::string Table(const std::vector<std::vector<std::string>>& rows);
 
 std::string RunsTable(const v1::ListRunsResponse& runs);
+std::string SnapshotsTable(const v1::ListSnapshotsResponse& snapshots, absl::Time now);
 std::string KernelsTable(const v1::ListKernelsResponse& kernels, absl::Time now);
 // What to do about corrupt entries; empty when there are none.
 std::string CorruptFooter(const v1::ListKernelsResponse& kernels, absl::string_view cache_dir);

@@ -235,6 +235,8 @@ void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use) {
   run->add_option("-o,--output", o->output_directory,
                   "Write each record there (else KTSTR_SIDECAR_DIR)")
       ->type_name("DIR");
+  run->add_flag("--warm,!--no-warm", o->warm,
+                "Start from a snapshot of the booted guest where there is one (the default), or boot");
   run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
   run->add_flag("--skip-is-failure", o->policy.skip_is_failure,
                 "Exit with 1 when a run was skipped");
@@ -344,6 +346,7 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
     spec.set_project_commit(places.project_commit);
     spec.set_run_source(places.ci ? "ci" : "local");
     spec.set_cancel_when_unwatched(!options.detach);
+    spec.set_no_warm(!options.warm);
     const uint64_t seed = scenario::SeedOf(spec.scenario());
     if (absl::Status status = files.Add(source.directory, !options.scheduler.empty(), &spec);
         !status.ok()) {
@@ -388,6 +391,7 @@ std::string ReproduceCommand(const RunOptions& options, const std::string& argum
   for (const std::string& fork : options.seed_forks) add("--seed-fork", fork);
   for (const std::string& set : options.sets) add("--set", set);
   if (options.strict) words.push_back("--strict");
+  if (!options.warm) words.push_back("--no-warm");
   add("--timeout", options.timeout);
   return absl::StrJoin(words, " ");
 }

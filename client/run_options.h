@@ -44,6 +44,7 @@ struct RunOptions {
   std::string junit;
   bool ktap = false;
   std::string output_directory;
+  bool warm = true;
   bool detach = false;
   std::string timeout;
   FailurePolicy policy;

@@ -75,6 +75,7 @@ void FillDefaults(v1::DaemonConfig* config, int host_cpus) {
   if (config->max_kept_runs() == 0) config->set_max_kept_runs(10000);
   if (config->snapshot_budget_mb() == 0) config->set_snapshot_budget_mb(4096);
   if (config->snapshot_memory_mb() == 0) config->set_snapshot_memory_mb(1024);
+  if (!config->has_prepared_vms()) config->set_prepared_vms(2);
 }
 
 int HostCpus() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
@@ -129,6 +130,7 @@ absl::StatusOr<v1::DaemonConfig> ParseConfig(const std::string& text, const std:
     checker.AtMost(config, "idle_exit_seconds", 7 * 24 * 3600);
     checker.AtMost(config, "max_queued_runs", 1000000);
     checker.AtMost(config, "max_kept_runs", 1000000);
+    checker.AtMost(config, "prepared_vms", 64);
     const auto* suites = v1::DaemonConfig::descriptor()->FindFieldByName("kernel_suites");
     for (int i = 0; i < config.kernel_suites_size(); ++i) {
       if (IsSuiteName(config.kernel_suites(i))) continue;

@@ -104,9 +104,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
   daemon->snapshots_ = std::make_unique<Snapshots>(Snapshots::Options{
       base::JoinPath(cache_dir, "snapshots"), uint64_t{config.snapshot_budget_mb()} << 20,
       uint64_t{config.snapshot_memory_mb()} << 20});
+  daemon->prepared_ = std::make_unique<PreparedVms>(config.prepared_vms());
   daemon->executor_ = std::make_unique<VmRunExecutor>(
       runs_root, MachineRunner::Options{options.vm_program, config.qemu_path()},
-      daemon->kernels_.get(), daemon->blobs_.get(), daemon->boot_.get(), daemon->snapshots_.get());
+      daemon->kernels_.get(), daemon->blobs_.get(), daemon->boot_.get(), daemon->snapshots_.get(),
+      daemon->prepared_.get());
   RunManagerOptions run_options;
   run_options.slots = config.max_running_vms();
   run_options.max_queued = config.max_queued_runs();
@@ -282,6 +284,7 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> Daemon::CleanSnapshots(const Call
   if (caller.uid != geteuid() && !caller.admin) {
     return absl::PermissionDeniedError("snapshots: other users' runs start from them too");
   }
+  prepared_->DropAll();
   auto removed = snapshots_->Clean();
   if (!removed.ok()) return CacheError(removed.status(), options_.cache_dir);
   return removed;

@@ -106,6 +106,7 @@ class Daemon {
   std::unique_ptr<UserBlobs> blobs_;
   std::unique_ptr<BootImages> boot_;
   std::unique_ptr<Snapshots> snapshots_;
+  std::unique_ptr<PreparedVms> prepared_;
   std::unique_ptr<RunStore> store_;
   std::unique_ptr<VmRunExecutor> executor_;
   std::unique_ptr<RunManager> runs_;

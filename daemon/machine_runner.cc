@@ -83,6 +83,15 @@ struct MachineRunner::Machine {
   std::string kernel_digest;
   std::string identity;  // Of its snapshot; empty: it can have none.
   std::string label;
+
+  // Descriptors of VmStart; `snapshot`: null but for RESTORE.
+  std::vector<int> Fds(const vmm::Snapshot* snapshot) const {
+    std::vector<int> fds = {kernel.get(), boot.file.get(), program.get()};
+    if (snapshot == nullptr) return fds;
+    fds.push_back(snapshot->state.get());
+    for (const base::UniqueFd& ram : snapshot->ram) fds.push_back(ram.get());
+    return fds;
+  }
 };
 
 absl::Status MachineRunner::PlanWarmStart(uint64_t bundle_bytes, Machine* machine) {
@@ -108,11 +117,12 @@ absl::Status MachineRunner::PlanWarmStart(uint64_t bundle_bytes, Machine* machin
   return absl::OkStatus();
 }
 
-absl::StatusOr<MachineRunner::Machine> MachineRunner::MakeMachine(
+absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::MakeMachine(
     const RunJob& job, const cache::ResolvedKernel& kernel, v1::Engine engine,
     const base::UniqueFd& bundle) {
   const v1::RunSpec& spec = job.spec;
-  Machine machine;
+  auto made = std::make_shared<Machine>();
+  Machine& machine = *made;
   v1::VmStart& start = machine.start;
   start.set_engine(engine);
   KTSTR_ASSIGN_OR_RETURN(const scenario::Topology topology,
@@ -135,7 +145,7 @@ absl::StatusOr<MachineRunner::Machine> MachineRunner::MakeMachine(
   KTSTR_ASSIGN_OR_RETURN(const uint64_t bundle_bytes, SizeOf(bundle, "bundle"));
   start.set_bundle_capacity(bundle_bytes);
   if (!spec.no_warm()) KTSTR_RETURN_IF_ERROR(PlanWarmStart(bundle_bytes, &machine));
-  return machine;
+  return made;
 }
 
 absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
@@ -143,51 +153,77 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
     const std::string& engine_why, const base::UniqueFd& bundle, RunReporter& reporter,
     const VmListener& listener) {
   const absl::Duration begin = base::RealClock()->Monotonic();
-  KTSTR_ASSIGN_OR_RETURN(const Machine machine, MakeMachine(job, kernel, engine, bundle));
+  KTSTR_ASSIGN_OR_RETURN(const std::shared_ptr<const Machine> machine,
+                         MakeMachine(job, kernel, engine, bundle));
+  const std::string& identity = machine->identity;
   Snapshots::Handle snapshot;
-  if (!machine.identity.empty()) {
+  if (!identity.empty()) {
     std::string note;
-    snapshot = snapshots_->Find(machine.identity, &note);
+    snapshot = snapshots_->Find(identity, &note);
     if (!note.empty()) Note(reporter, absl::StrCat("snapshot is of no use: ", note));
   }
   VmLaunch launch;
   launch.program = options_.vm_program;
-  launch.start = machine.start;
+  launch.start = machine->start;
   launch.run.set_run_id(RunId(job.number));
   launch.run.set_timeout_ms(TimeoutMs(job.spec));
   launch.run.set_take_digest(true);
   launch.bundle = bundle.get();
-  VmListener with_snapshot = listener;
-  with_snapshot.snapshot = [&](vmm::Snapshot taken) {
-    snapshots_->Add(machine.identity, machine.label, std::move(taken));
-  };
+  bool wanted = false;  // The next one.
+  const VmListener all = {.observation =
+                              [&](const v1::Observation& seen) {
+                                if (snapshot != nullptr && !std::exchange(wanted, true)) {
+                                  prepared_->Want(identity, job.uid, Restorer(machine, snapshot));
+                                }
+                                listener.observation(seen);
+                              },
+                          .progress = listener.progress,
+                          .snapshot =
+                              [&](vmm::Snapshot taken) {
+                                snapshot =
+                                    snapshots_->Add(identity, machine->label, std::move(taken));
+                              }};
   Outcome outcome;
-  v1::VmStart::Mode mode = machine.identity.empty() ? v1::VmStart::BOOT
-                           : snapshot == nullptr    ? v1::VmStart::SNAPSHOT
-                                                    : v1::VmStart::RESTORE;
+  v1::VmStart::Mode mode = identity.empty()      ? v1::VmStart::BOOT
+                           : snapshot == nullptr ? v1::VmStart::SNAPSHOT
+                                                 : v1::VmStart::RESTORE;
   outcome.before_engine = base::RealClock()->Monotonic() - begin;
   while (true) {
     reporter.Phase(v1::RunPhase::STARTING,
                    absl::StrCat("engine tcg, ", HowItStarts(mode), ", virtual time, seed ",
                                 scenario::SeedOf(job.spec.scenario()), " (", engine_why, ")"));
     launch.start.set_mode(mode);
-    launch.fds = {machine.kernel.get(), machine.boot.file.get(), machine.program.get()};
-    if (mode == v1::VmStart::RESTORE) {
-      launch.fds.push_back(snapshot->state.get());
-      for (const base::UniqueFd& ram : snapshot->ram) launch.fds.push_back(ram.get());
-    }
+    launch.fds = machine->Fds(mode == v1::VmStart::RESTORE ? snapshot.get() : nullptr);
     outcome.start = mode == v1::VmStart::BOOT ? v1::Timings::BOOT : v1::Timings::RESTORE;
-    VmResult result = RunVm(launch, reporter, with_snapshot);
+    std::optional<VmProcess> ahead =
+        mode == v1::VmStart::RESTORE ? prepared_->Take(identity) : std::nullopt;
+    const bool was_ahead = ahead.has_value();
+    VmResult result = RunVm(launch, reporter, all, std::move(ahead));
     outcome.observations = std::move(result.observations);
     if (!result.no_snapshot.has_value()) return outcome;
     if (const std::optional<StopRequest> stop = reporter.stop(); stop.has_value()) {
       outcome.observations.push_back(Stopped(*stop));
       return outcome;
     }
+    if (was_ahead)
+      continue;  // Its process may have been killed: that says nothing of the snapshot.
     Note(reporter, absl::StrCat("snapshot is of no use: ", *result.no_snapshot));
-    snapshots_->Drop(machine.identity);
+    snapshots_->Drop(identity);
+    prepared_->Drop(identity);
+    snapshot = nullptr;
     mode = mode == v1::VmStart::RESTORE ? v1::VmStart::SNAPSHOT : v1::VmStart::BOOT;
   }
+}
+
+// Keeps alive what the machine is made of until the process has it.
+PreparedVms::Starter MachineRunner::Restorer(std::shared_ptr<const Machine> machine,
+                                             Snapshots::Handle snapshot) const {
+  return [program = options_.vm_program, machine = std::move(machine),
+          snapshot = std::move(snapshot)] {
+    v1::VmStart start = machine->start;
+    start.set_mode(v1::VmStart::RESTORE);
+    return StartVm(program, start, machine->Fds(snapshot.get()));
+  };
 }
 
 }  // namespace ktstr::daemon

@@ -63,16 +63,17 @@ Snapshots::Handle Snapshots::Find(const std::string& identity, std::string* note
   return snapshot;
 }
 
-void Snapshots::Add(const std::string& identity, const std::string& label, vmm::Snapshot snapshot) {
+Snapshots::Handle Snapshots::Add(const std::string& identity, const std::string& label,
+                                 vmm::Snapshot snapshot) {
   Handle handle = std::make_shared<const vmm::Snapshot>(std::move(snapshot));
   base::MutexLock lock(&mutex_);
-  // Two runs may have booted the same machine at the same time.
   for (const Hot& hot : hot_) {
-    if (hot.identity == identity) return;
+    if (hot.identity == identity) return hot.snapshot;
   }
   Remember(identity, handle);
-  pending_.push_back({identity, label, std::move(handle)});
+  pending_.push_back({identity, label, handle});
   changed_.SignalAll();
+  return handle;
 }
 
 void Snapshots::Drop(const std::string& identity) {

@@ -38,8 +38,9 @@ class Snapshots {
   using Handle = std::shared_ptr<const vmm::Snapshot>;
   // Null when there is none. `*note`: why one that was there is of no use; else empty.
   Handle Find(const std::string& identity, std::string* note) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Usable at once; on disk a little later.
-  void Add(const std::string& identity, const std::string& label, vmm::Snapshot snapshot)
+  // Usable at once; on disk a little later. Returns the one to use: two runs may have booted the
+  // same machine at the same time.
+  Handle Add(const std::string& identity, const std::string& label, vmm::Snapshot snapshot)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // It turned out to be of no use.
   void Drop(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);

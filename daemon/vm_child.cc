@@ -32,8 +32,13 @@ v1::Observation MakeEnd(v1::VmEnd::Cause cause, std::string detail) {
 // One VM's course. One thread.
 class VmCourse {
  public:
-  VmCourse(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener)
-      : launch_(launch), reporter_(reporter), listener_(listener) {}
+  VmCourse(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener,
+           std::optional<VmProcess> prepared)
+      : launch_(launch),
+        reporter_(reporter),
+        listener_(listener),
+        prepared_(prepared.has_value()),
+        process_(std::move(prepared)) {}
 
   VmResult Run();
 
@@ -48,13 +53,14 @@ class VmCourse {
   void End(v1::Observation end) { end_ = std::move(end); }
   // A run that was told to stop ends for that reason, whatever the process says of it then.
   void ApplyStopReason();
+  int socket() const { return process_->socket.get(); }
   absl::Duration Now() const { return base::RealClock()->Monotonic(); }
 
   const VmLaunch& launch_;
   const RunReporter& reporter_;
   const VmListener& listener_;
-  std::optional<base::Child> child_;
-  base::UniqueFd socket_;
+  const bool prepared_;  // Somebody else started the process.
+  std::optional<VmProcess> process_;
   absl::Duration deadline_;
   std::optional<StopRequest> stop_;
   uint64_t bytes_ = 0;
@@ -65,22 +71,13 @@ class VmCourse {
 };
 
 absl::Status VmCourse::Start() {
-  KTSTR_ASSIGN_OR_RETURN(auto pair, base::MakeSeqpacketPair());
-  base::SpawnOptions spawn;
-  spawn.argv = {launch_.program};
-  spawn.env = std::vector<std::string>();
-  spawn.fds = {{2, 2}, {3, pair.second.get()}};
-  spawn.new_session = true;
-  spawn.rlimits = {{RLIMIT_CORE, 0}};
-  KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(spawn));
-  child_.emplace(std::move(child));
-  socket_ = std::move(pair.first);
-  v1::VmRequest start;
-  *start.mutable_start() = launch_.start;
-  KTSTR_RETURN_IF_ERROR(base::SendPacket(socket_.get(), start.SerializeAsString(), launch_.fds));
+  if (!process_.has_value()) {
+    KTSTR_ASSIGN_OR_RETURN(VmProcess started, StartVm(launch_.program, launch_.start, launch_.fds));
+    process_.emplace(std::move(started));
+  }
   v1::VmRequest run;
   *run.mutable_run() = launch_.run;
-  return base::SendPacket(socket_.get(), run.SerializeAsString(), {launch_.bundle});
+  return base::SendPacket(socket(), run.SerializeAsString(), {launch_.bundle});
 }
 
 void VmCourse::HandleStop() {
@@ -88,8 +85,7 @@ void VmCourse::HandleStop() {
   v1::VmRequest request;
   request.mutable_stop()->set_reason(stop_->reason);
   // When it is gone already, the end of the stream says so.
-  if (absl::Status sent = base::SendPacket(socket_.get(), request.SerializeAsString());
-      !sent.ok()) {
+  if (absl::Status sent = base::SendPacket(socket(), request.SerializeAsString()); !sent.ok()) {
     KTSTR_LOG(INFO) << launch_.run.run_id() << ": VmStop: " << sent;
   }
   deadline_ = std::min(deadline_, Now() + (stop_->interrupted ? launch_.interrupt_patience
@@ -97,7 +93,11 @@ void VmCourse::HandleStop() {
 }
 
 void VmCourse::Lost() {
-  const std::optional<base::ExitStatus> exit = child_->Wait(kExitPatience);
+  if (prepared_ && observations_.empty()) {
+    no_snapshot_ = "the machine that was restored ahead is gone";
+    return;
+  }
+  const std::optional<base::ExitStatus> exit = process_->child.Wait(kExitPatience);
   if (exit.has_value() && exit->signal != 0) {
     End(MakeEnd(v1::VmEnd::INTERRUPTED,
                 absl::StrCat("the VM process was lost: ", exit->ToString())));
@@ -114,6 +114,7 @@ void VmCourse::HandleEvent(base::Packet packet) {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED, "the VM process sent what is no VmEvent"));
     return;
   }
+  if (event.has_prepared()) return;
   bytes_ += packet.data.size();
   if (bytes_ > launch_.max_bytes || observations_.size() >= launch_.max_observations) {
     End(MakeEnd(v1::VmEnd::GUEST_MISBEHAVED,
@@ -125,7 +126,6 @@ void VmCourse::HandleEvent(base::Packet packet) {
     listener_.progress(event.progress());
     return;
   }
-  if (event.has_prepared()) return;
   if (event.has_snapshot()) {
     HandleSnapshot(std::move(packet.fds));
     return;
@@ -159,7 +159,7 @@ void VmCourse::HandleSnapshot(std::vector<base::UniqueFd> fds) {
 }
 
 void VmCourse::HandlePacket() {
-  absl::StatusOr<base::Packet> packet = base::ReceivePacket(socket_.get(), absl::ZeroDuration());
+  absl::StatusOr<base::Packet> packet = base::ReceivePacket(socket(), absl::ZeroDuration());
   if (packet.ok()) {
     HandleEvent(*std::move(packet));
   } else if (absl::IsInvalidArgument(packet.status())) {
@@ -179,7 +179,7 @@ void VmCourse::Loop() {
                                launch_.run.timeout_ms(), " ms and was killed")));
       return;
     }
-    pollfd waits[] = {{socket_.get(), POLLIN, 0},
+    pollfd waits[] = {{socket(), POLLIN, 0},
                       {stop_.has_value() ? -1 : reporter_.stop_fd(), POLLIN, 0}};
     const int64_t ms = std::min<int64_t>(absl::ToInt64Milliseconds(left) + 1, 60'000);
     if (poll(waits, 2, static_cast<int>(ms)) < 0 && errno != EINTR) {
@@ -204,16 +204,16 @@ VmResult VmCourse::Run() {
   absl::Status started = Start();
   if (started.ok()) {
     Loop();
-  } else if (child_.has_value() && absl::IsUnavailable(started)) {
+  } else if (process_.has_value() && absl::IsUnavailable(started)) {
     Lost();
   } else {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED, std::string(started.message())));
   }
-  socket_.Reset();
-  if (child_.has_value() &&
-      !child_->Wait(said_end_ ? kExitPatience : absl::ZeroDuration()).has_value()) {
-    child_->Kill(SIGKILL);
-    child_->Wait(absl::InfiniteDuration());
+  if (process_.has_value()) process_->socket.Reset();
+  if (process_.has_value() &&
+      !process_->child.Wait(said_end_ ? kExitPatience : absl::ZeroDuration()).has_value()) {
+    process_->child.Kill(SIGKILL);
+    process_->child.Wait(absl::InfiniteDuration());
   }
   if (no_snapshot_.has_value()) return {{}, std::move(no_snapshot_)};
   ApplyStopReason();
@@ -223,8 +223,26 @@ VmResult VmCourse::Run() {
 
 }  // namespace
 
-VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener) {
-  return VmCourse(launch, reporter, listener).Run();
+absl::StatusOr<VmProcess> StartVm(const std::string& program, const v1::VmStart& start,
+                                  const std::vector<int>& fds) {
+  KTSTR_ASSIGN_OR_RETURN(auto pair, base::MakeSeqpacketPair());
+  base::SpawnOptions spawn;
+  spawn.argv = {program};
+  spawn.env = std::vector<std::string>();
+  spawn.fds = {{2, 2}, {3, pair.second.get()}};
+  spawn.new_session = true;
+  spawn.rlimits = {{RLIMIT_CORE, 0}};
+  KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(spawn));
+  VmProcess process{std::move(child), std::move(pair.first)};
+  v1::VmRequest request;
+  *request.mutable_start() = start;
+  KTSTR_RETURN_IF_ERROR(base::SendPacket(process.socket.get(), request.SerializeAsString(), fds));
+  return process;
+}
+
+VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener,
+               std::optional<VmProcess> prepared) {
+  return VmCourse(launch, reporter, listener, std::move(prepared)).Run();
 }
 
 }  // namespace ktstr::daemon

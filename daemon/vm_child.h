@@ -12,7 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/fd.h"
+#include "base/subprocess.h"
 #include "daemon/run_executor.h"
 #include "ktstr/v1/vm.pb.h"
 #include "vmm/snapshot.h"
@@ -34,6 +37,16 @@ struct VmLaunch {
   absl::Duration timeout_patience = absl::Seconds(30);  // Beyond run.timeout_ms.
 };
 
+// A ktstr-vm that has its VmStart, and waits for VmRun or will.
+struct VmProcess {
+  base::Child child;
+  base::UniqueFd socket;
+};
+
+// The thread that calls it must live as long as the process.
+absl::StatusOr<VmProcess> StartVm(const std::string& program, const v1::VmStart& start,
+                                  const std::vector<int>& fds);
+
 struct VmListener {
   std::function<void(const v1::Observation&)> observation;
   std::function<void(const v1::VmProgress&)> progress;
@@ -50,8 +63,10 @@ struct VmResult {
 };
 
 // Runs the VM to its end. Blocks; the calling thread must live as long as the call (the child dies
-// with it). At return the process is gone.
-VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener);
+// with it). At return the process is gone. `prepared`: instead of the one that `launch` would
+// start; one that is gone before its first observation counts as `no_snapshot`.
+VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener,
+               std::optional<VmProcess> prepared = std::nullopt);
 
 }  // namespace ktstr::daemon
 

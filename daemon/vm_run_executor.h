@@ -35,11 +35,11 @@ class VmRunExecutor : public RunExecutor {
  public:
   VmRunExecutor(std::string runs_root, MachineRunner::Options machine_options,
                 cache::KernelCache* kernels, UserBlobs* blobs, BootImages* boot,
-                Snapshots* snapshots)
+                Snapshots* snapshots, PreparedVms* prepared)
       : runs_root_(std::move(runs_root)),
         kernels_(kernels),
         blobs_(blobs),
-        machines_(std::move(machine_options), boot, snapshots) {}
+        machines_(std::move(machine_options), boot, snapshots, prepared) {}
 
   RunOutcome Execute(const RunJob& job, RunReporter& reporter) override;
   RunOutcome Abandoned(const RunJob& job, const StopRequest& why) override;

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Machines restored ahead: each stands still where its snapshot was taken, in a ktstr-vm process
+// that waits for a run, so that the next run of the same machine starts with a message. They have
+// seen nothing of any user.
+//
+// Bounded in number. A new machine takes the place of the one that was wanted longest ago, of the
+// user who has the most of them: nobody pushes out what others use.
+//
+// Any thread. One thread of the object's own starts the processes and lives as long as they do (a
+// child is bound to the thread that started it).
+
+#ifndef KTSTR_DAEMON_PREPARED_VMS_H_
+#define KTSTR_DAEMON_PREPARED_VMS_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <functional>
+#include <list>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/mutex.h"
+#include "daemon/vm_child.h"
+
+namespace ktstr::daemon {
+
+class PreparedVms {
+ public:
+  // Starts a ktstr-vm that restores a machine. Called on the object's thread.
+  using Starter = std::function<absl::StatusOr<VmProcess>()>;
+
+  // At most `capacity` of them wait; 0: none, ever.
+  explicit PreparedVms(size_t capacity);
+  ~PreparedVms();  // Ends them all.
+
+  // The machine with this name, if one waits.
+  std::optional<VmProcess> Take(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Have one of these waiting soon, for the next run. `start` is kept until then.
+  void Want(const std::string& name, uid_t uid, Starter start) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Its snapshot is no longer good.
+  void Drop(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
+  void DropAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many wait.
+  size_t size() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Place {
+    std::string name;
+    uid_t uid = 0;
+    Starter start;
+    std::optional<VmProcess> vm;  // Unset: still to be started.
+  };
+  void Loop();
+  // A copy of the next starter that is due; nullopt at the end.
+  std::optional<Place> NextDue() ABSL_LOCKS_EXCLUDED(mutex_);
+  void MakeRoom(uid_t uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const size_t capacity_;
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  std::list<Place> places_ ABSL_GUARDED_BY(mutex_);  // Wanted last first.
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace ktstr::daemon
+
+#endif  // KTSTR_DAEMON_PREPARED_VMS_H_
