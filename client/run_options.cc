@@ -235,8 +235,9 @@ void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use) {
   run->add_option("-o,--output", o->output_directory,
                   "Write each record there (else KTSTR_SIDECAR_DIR)")
       ->type_name("DIR");
-  run->add_flag("--warm,!--no-warm", o->warm,
-                "Start from a snapshot of the booted guest where there is one (the default), or boot");
+  run->add_flag(
+      "--warm,!--no-warm", o->warm,
+      "Start from a snapshot of the booted guest where there is one (the default), or boot");
   run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
   run->add_flag("--skip-is-failure", o->policy.skip_is_failure,
                 "Exit with 1 when a run was skipped");
