@@ -6,6 +6,8 @@
 //   should deaf     runs and ignores VmStop                 die      kills itself with SIGKILL
 //   leave    exits without a VmEnd                   flood    sends observations without end
 //   garbage  sends what is no VmEvent                panic    ends with a kernel panic
+//   nosnapshot  passes, but can neither take nor restore a snapshot
+// Asked to, it hands a snapshot over, and restores that one only.
 // It refuses to run when it got more than it may have: an environment, descriptors beyond 0 to 3
 // and those of VmStart and VmRun.
 #include <dirent.h>
@@ -67,12 +69,50 @@ void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage) {
 }
 
 constexpr size_t kStartFds = 3;
+constexpr char kState[] = "fake state";
 
-std::string CheckSurroundings(size_t start_fds, size_t run_fds) {
+// Also what a real one hands over: sealed memfds, device state first.
+void HandSnapshotOver() {
+  base::UniqueFd state = *base::MakeMemfd("state", 0);
+  base::UniqueFd ram = *base::MakeMemfd("ram", 1 << 20);
+  if (!base::WriteAll(state.get(), kState, "state").ok() ||
+      !base::WriteAll(ram.get(), std::string(9000, 'r'), "ram").ok() ||
+      !base::SealMemfd(state.get(), "state").ok() || !base::SealMemfd(ram.get(), "ram").ok()) {
+    _exit(3);
+  }
+  v1::VmEvent event;
+  event.mutable_snapshot();
+  if (!base::SendPacket(kSocket, event.SerializeAsString(), {state.get(), ram.get()}).ok()) {
+    _exit(3);
+  }
+}
+
+void SayNoSnapshot(const std::string& reason) {
+  v1::VmEvent event;
+  event.mutable_no_snapshot()->set_reason(reason);
+  Send(event);
+}
+
+// False: it said why not.
+bool Restore(const base::Packet& start) {
+  std::string state(100, '\0');
+  const ssize_t got = pread(start.fds[kStartFds].get(), state.data(), state.size(), 0);
+  state.resize(got < 0 ? 0 : static_cast<size_t>(got));
+  if (state != kState) {
+    SayNoSnapshot("the device state is another machine's");
+    return false;
+  }
+  v1::VmEvent event;
+  event.mutable_prepared();
+  Send(event);
+  return true;
+}
+
+std::string CheckSurroundings(size_t expected, size_t start_fds, size_t run_fds) {
   if (environ != nullptr && environ[0] != nullptr) {
     return absl::StrCat("environment: ", environ[0]);
   }
-  if (start_fds != kStartFds) return absl::StrCat(start_fds, " descriptors came with VmStart");
+  if (start_fds != expected) return absl::StrCat(start_fds, " descriptors came with VmStart");
   if (run_fds != 1) return absl::StrCat(run_fds, " descriptors came with VmRun");
   auto names = base::ListDir("/proc/self/fd");
   // 0 to 3, those received, and the directory itself.
@@ -153,9 +193,14 @@ int Run() {
   auto start = base::ReceivePacket(kSocket, absl::Seconds(30));
   v1::VmRequest request;
   if (!start.ok() || !request.ParseFromString(start->data) || !request.has_start()) return 2;
-  auto packet = base::ReceivePacket(kSocket, absl::Seconds(30));
+  const v1::VmStart::Mode how = request.start().mode();
+  const size_t expected = how == v1::VmStart::RESTORE ? kStartFds + 2 : kStartFds;
+  if (how == v1::VmStart::RESTORE && start->fds.size() == expected && !Restore(*start)) return 0;
+  // One that was restored ahead waits as long as it must.
+  auto packet = base::ReceivePacket(
+      kSocket, how == v1::VmStart::RESTORE ? absl::InfiniteDuration() : absl::Seconds(30));
   if (!packet.ok() || !request.ParseFromString(packet->data) || !request.has_run()) return 2;
-  const std::string problem = CheckSurroundings(start->fds.size(), packet->fds.size());
+  const std::string problem = CheckSurroundings(expected, start->fds.size(), packet->fds.size());
   if (!problem.empty()) {
     End(v1::VmEnd::ENGINE_FAILED, problem, v1::STAGE_UNSPECIFIED);
     return 0;
@@ -166,7 +211,12 @@ int Run() {
   if (!bundle.ok()) return 2;
   const std::string mode = ModeOf(*bundle);
   const bool with_scheduler = bundle->find("bin/scx_fake") != std::string::npos;
-  if (mode == "pass") Pass(with_scheduler);
+  if (how == v1::VmStart::SNAPSHOT && mode == "nosnapshot") {
+    SayNoSnapshot("this machine cannot be frozen");
+    return 0;
+  }
+  if (how == v1::VmStart::SNAPSHOT) HandSnapshotOver();
+  if (mode == "pass" || mode == "nosnapshot") Pass(with_scheduler);
   if (mode == "hang" || mode == "deaf") Hang(mode == "deaf");
   if (mode == "die") {
     BeginRun(false);

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/prepared_vms.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <string>
+
+#include "base/seqpacket.h"
+#include "base/status_macros.h"
+#include "gtest/gtest.h"
+
+namespace ktstr::daemon {
+namespace {
+
+// A process that does nothing, in the place of a restored machine.
+absl::StatusOr<VmProcess> StartIdle() {
+  KTSTR_ASSIGN_OR_RETURN(auto pair, base::MakeSeqpacketPair());
+  base::SpawnOptions options;
+  options.argv = {"sleep", "1000"};
+  options.fds = {{3, pair.second.get()}};
+  KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
+  return VmProcess{std::move(child), std::move(pair.first)};
+}
+
+class PreparedVmsTest : public ::testing::Test {
+ protected:
+  static void AwaitSize(PreparedVms& vms, size_t size) {
+    for (int i = 0; i < 2000 && vms.size() != size; ++i) usleep(5'000);
+    ASSERT_EQ(vms.size(), size);
+  }
+  // Wants one and waits until it is there.
+  static void Have(PreparedVms& vms, const std::string& name, uid_t uid) {
+    std::atomic<bool> started = false;
+    vms.Want(name, uid, [&started] {
+      auto vm = StartIdle();
+      started = true;
+      return vm;
+    });
+    for (int i = 0; i < 2000 && !started; ++i) usleep(5'000);
+    ASSERT_TRUE(started);
+    // It is put in its place right after.
+    usleep(20'000);
+  }
+  static bool Gone(const base::Child& child) {
+    pollfd wait = {child.pidfd(), POLLIN, 0};
+    return poll(&wait, 1, 0) == 1;
+  }
+};
+
+TEST_F(PreparedVmsTest, WantedOnesWaitAndAreTakenOnce) {
+  PreparedVms vms(2);
+  EXPECT_FALSE(vms.Take("a").has_value());
+  Have(vms, "a", 1);
+  AwaitSize(vms, 1);
+  EXPECT_FALSE(vms.Take("b").has_value());
+  auto taken = vms.Take("a");
+  ASSERT_TRUE(taken.has_value());
+  EXPECT_FALSE(Gone(taken->child));
+  EXPECT_FALSE(vms.Take("a").has_value());
+}
+
+TEST_F(PreparedVmsTest, WantingTwiceIsWantingOnce) {
+  PreparedVms vms(2);
+  Have(vms, "a", 1);
+  std::atomic<int> starts = 0;
+  vms.Want("a", 1, [&starts] {
+    ++starts;
+    return StartIdle();
+  });
+  AwaitSize(vms, 1);
+  usleep(50'000);
+  EXPECT_EQ(starts, 0);
+}
+
+TEST_F(PreparedVmsTest, WantedLongestAgoGoes) {
+  PreparedVms vms(2);
+  Have(vms, "a", 1);
+  Have(vms, "b", 1);
+  vms.Want("a", 1, StartIdle);  // Again: b is the older one now.
+  Have(vms, "c", 1);
+  AwaitSize(vms, 2);
+  EXPECT_FALSE(vms.Take("b").has_value());
+  EXPECT_TRUE(vms.Take("a").has_value());
+  EXPECT_TRUE(vms.Take("c").has_value());
+}
+
+TEST_F(PreparedVmsTest, NobodyPushesOutWhatOthersUse) {
+  PreparedVms vms(3);
+  Have(vms, "mine", 1);
+  Have(vms, "x", 2);
+  Have(vms, "y", 2);
+  Have(vms, "z", 2);  // In the place of x: user 2 has the most.
+  EXPECT_TRUE(vms.Take("mine").has_value());
+  EXPECT_FALSE(vms.Take("x").has_value());
+  EXPECT_TRUE(vms.Take("y").has_value());
+  EXPECT_TRUE(vms.Take("z").has_value());
+}
+
+TEST_F(PreparedVmsTest, DroppedOnesEnd) {
+  PreparedVms vms(2);
+  Have(vms, "a", 1);
+  Have(vms, "b", 1);
+  vms.Drop("a");
+  EXPECT_EQ(vms.size(), 1u);
+  vms.DropAll();
+  EXPECT_EQ(vms.size(), 0u);
+}
+
+TEST_F(PreparedVmsTest, OneThatCannotBeStartedIsForgotten) {
+  PreparedVms vms(1);
+  vms.Want("a", 1, [] { return absl::StatusOr<VmProcess>(absl::InternalError("no")); });
+  Have(vms, "b", 1);  // Its turn comes.
+  AwaitSize(vms, 1);
+  EXPECT_TRUE(vms.Take("b").has_value());
+}
+
+TEST_F(PreparedVmsTest, CapacityZeroStartsNothing) {
+  PreparedVms vms(0);
+  vms.Want("a", 1, StartIdle);
+  EXPECT_EQ(vms.size(), 0u);
+}
+
+}  // namespace
+}  // namespace ktstr::daemon
