@@ -7,7 +7,7 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/clock.h"
@@ -58,6 +58,16 @@ std::string OneLine(const std::string& text) {
   std::string line = base::PrintableTail(text, 1);
   std::replace(line.begin(), line.end(), '\n', ' ');
   return line;
+}
+
+// Whether a finding at `where` is possible: a cgroup without workers has none.
+bool HasPlace(const std::string& where, const v1::Scenario& scenario) {
+  constexpr absl::string_view kCgroup = "cgroup ";
+  if (!absl::StartsWith(where, kCgroup)) return true;
+  const std::vector<scenario::DeclaredWorker> workers = scenario::DeclaredWorkers(scenario);
+  return std::any_of(workers.begin(), workers.end(), [&](const scenario::DeclaredWorker& worker) {
+    return worker.cgroup == where.substr(kCgroup.size());
+  });
 }
 
 class Minimizer {
@@ -122,6 +132,7 @@ absl::Status Minimizer::NoteBroken(const std::vector<v1::RunRecord>& records) {
 }
 
 absl::StatusOr<uint64_t> Minimizer::FailingSeed(const v1::Scenario& candidate) {
+  if (!HasPlace(subject_.key.where, candidate)) return uint64_t{0};
   const std::string doing =
       absl::StrCat("try ", tried_ + 1, ", kept ", kept_, ": ", OneLine(reducer_.change()));
   // The seed that failed last is the best guess, and most often enough: it goes alone.
@@ -174,7 +185,7 @@ std::string Minimizer::FileText(const std::string& path) const {
                       OneLine(Command(path)), "\n", text);
 }
 
-// Runs the file as a user would, from its text on. `session` may have lost nothing.
+// Runs the file as a user would, from its text on.
 absl::Status Verify(const Minimizer& minimizer, const std::string& path, const Session& session,
                     Trials* trials, Terminal* terminal) {
   const SourcedScenarios sources = LoadScenarios({path});

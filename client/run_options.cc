@@ -420,6 +420,7 @@ RunOptions OptionsForFile(const RunOptions& options, const v1::Scenario& scenari
   out.kernels = options.kernels;
   out.deterministic = true;
   out.timeout = options.timeout;
+  out.warm = options.warm;
   // --scheduler brings arguments of its own; without it, those of the file count.
   out.scheduler = options.scheduler;
   if (!options.scheduler.empty()) {

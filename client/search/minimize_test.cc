@@ -75,6 +75,12 @@ TEST_F(MinimizeTest, WritesTheSmallestAndVerifiesIt) {
   EXPECT_THAT(err_, HasSubstr(": passes"));
 }
 
+TEST_F(MinimizeTest, NoRunWithoutThePlaceOfTheFinding) {
+  Failed();
+  ASSERT_EQ(Run({"minimize", "r-0001", "-o", path_}), kOk) << err_;
+  for (const v1::RunSpec& spec : service_.specs()) EXPECT_GT(WorkersIn(spec.scenario(), "left"), 0);
+}
+
 TEST_F(MinimizeTest, OfAScenario) {
   EXPECT_EQ(Run({"--json", "minimize", "steady", "--seed", "3", "--duration", "1s", "-o", path_}),
             kOk)
