@@ -142,6 +142,19 @@ TEST(Seqpacket, CarriesDataAndDescriptors) {
   EXPECT_EQ(fcntl(packet->fds[0].get(), F_GETFD), FD_CLOEXEC);
 }
 
+// A process that refuses and ends has not read what was sent to it meanwhile.
+TEST(Seqpacket, LastWordsComeAlsoFromAPeerThatDidNotListen) {
+  auto pair = MakeSeqpacketPair();
+  ASSERT_TRUE(pair.ok());
+  ASSERT_TRUE(SendPacket(pair->second.get(), "never read").ok());
+  ASSERT_TRUE(SendPacket(pair->first.get(), "last words").ok());
+  pair->first.Reset();
+  auto words = ReceivePacket(pair->second.get(), absl::Seconds(1));
+  ASSERT_TRUE(words.ok()) << words.status();
+  EXPECT_EQ(words->data, "last words");
+  EXPECT_TRUE(absl::IsOutOfRange(ReceivePacket(pair->second.get(), absl::Seconds(1)).status()));
+}
+
 TEST(Seqpacket, TellsEndFromSilence) {
   auto pair = MakeSeqpacketPair();
   EXPECT_EQ(ReceivePacket(pair->second.get(), absl::ZeroDuration()).status().code(),

@@ -88,8 +88,12 @@ absl::StatusOr<Packet> ReceivePacket(int socket, absl::Duration timeout) {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  while (got < 0 && errno == EINTR) got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  if (got < 0 && errno != ECONNRESET) return ErrnoStatus(errno, "recvmsg");
+  // ECONNRESET comes once, when the peer closed with something unread; what it sent before that is
+  // still to be had.
+  while (got < 0 && (errno == EINTR || errno == ECONNRESET)) {
+    got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  }
+  if (got < 0) return ErrnoStatus(errno, "recvmsg");
   if (got <= 0) return absl::OutOfRangeError("end of stream");
   TakeFds(&message, &packet.fds);
   if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {

@@ -202,10 +202,8 @@ void VmCourse::ApplyStopReason() {
 VmResult VmCourse::Run() {
   deadline_ = Now() + absl::Milliseconds(launch_.run.timeout_ms()) + launch_.timeout_patience;
   absl::Status started = Start();
-  if (started.ok()) {
-    Loop();
-  } else if (process_.has_value() && absl::IsUnavailable(started)) {
-    Lost();
+  if (started.ok() || (process_.has_value() && absl::IsUnavailable(started))) {
+    Loop();  // Of a process that is gone it takes the last words.
   } else {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED, std::string(started.message())));
   }

@@ -20,7 +20,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "vmm/console.h"
 #include "vmm/guest_memory.h"
 #include "vmm/snapshot.h"
@@ -50,12 +49,14 @@ class Machine {
   // After kStopped at kDoorbellReady, of a machine that was booted. The machine is ended by it, and
   // Memory() is not to be used any more, whether it succeeds or not.
   virtual absl::StatusOr<Snapshot> TakeSnapshot() = 0;
-  // Ends the engine: asks it, then kills it when it still runs after `patience`. Returns when it is
-  // gone. Any state, any number of times.
-  virtual void Stop(absl::Duration patience) = 0;
+  // Ends the engine, which has nothing to save: kills it, and returns when it is gone. Any state,
+  // any number of times.
+  virtual void Stop() = 0;
 
   virtual GuestMemory& Memory() = 0;
   virtual const Console& GuestConsole() const = 0;
+  // What users should know of this engine; empty when there is nothing.
+  virtual std::string EngineNote() const = 0;
   // What the engine itself printed (its errors): the last 8 KiB, printable.
   virtual std::string EngineOutput() = 0;
   // "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"

@@ -86,6 +86,9 @@ class Process {
   absl::Status SendFailure(const absl::Status& status);
   absl::Status SendNoSnapshot(const absl::Status& status);
   void SendProgress(std::string text);
+  void NoteEngine(const Machine& machine) {
+    if (!machine.EngineNote().empty()) SendProgress(machine.EngineNote());
+  }
 
   base::UniqueFd control_;
   std::string engine_version_;  // Known as soon as the engine was asked.
@@ -330,6 +333,7 @@ absl::StatusOr<std::optional<Received>> Process::AwaitRun(Machine* prepared) {
 
 absl::Status Process::Begin(const Launch& launch, Machine* machine, const Received& run,
                             absl::Duration started) {
+  NoteEngine(*machine);
   Window window =
       Window::Attach(&machine->Memory(), launch.plan.window_address, launch.plan.window_size);
   Session session(machine, std::move(window), started, SessionOptions(run.request.run()));

@@ -16,8 +16,6 @@
 namespace ktstr::vmm {
 namespace {
 
-// A machine that stands still answers at once; the kill after it is certain.
-constexpr absl::Duration kStopPatience = absl::Seconds(2);
 constexpr size_t kTailLines = 20;
 constexpr size_t kMaxTailBytes = 16 << 10;
 constexpr size_t kMaxDetailBytes = 8 << 10;
@@ -220,7 +218,7 @@ void Session::EngineLost(std::string_view what) {
 
 void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   v1::VmEnd& end = end_.emplace();
-  machine_->Stop(kStopPatience);
+  machine_->Stop();
   const std::string console = machine_->GuestConsole().Text().value_or("");
   const int claimed = static_cast<int>(claimed_stage_);
   last_stage_ = std::max(last_stage_, AgentStage(console));

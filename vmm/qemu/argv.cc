@@ -14,7 +14,7 @@ namespace ktstr::vmm::qemu {
 namespace {
 
 // Raised when what a snapshot holds, or how it is taken, changes while no other fact does.
-constexpr int kSnapshotFormat = 1;
+constexpr int kSnapshotFormat = 2;
 
 std::string FdPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
 
@@ -73,6 +73,7 @@ std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& ve
   if (version.major >= 10) cpu += ",level=0x1b";
   std::vector<std::string> args = {
       "-nodefaults", "-no-user-config",
+      "-name",       "ktstr,debug-threads=on",
       "-display",    "none",
       "-accel",      "tcg,thread=single",
       "-icount",     absl::StrCat("shift=", plan.icount_shift, ",sleep=off"),

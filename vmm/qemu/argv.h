@@ -22,7 +22,9 @@ inline constexpr int kKernelFd = 4;
 inline constexpr int kBootImageFd = 5;
 inline constexpr int kConsoleFd = 6;
 inline constexpr int kProgramFd = 7;
-inline constexpr int kFirstMemoryFd = 8;  // One per NUMA node.
+inline constexpr int kTurnsFd = 8;         // Library that it loads (turns.c).
+inline constexpr int kTurnsSaysFd = 9;     // Where that says that it works.
+inline constexpr int kFirstMemoryFd = 10;  // One per NUMA node.
 
 struct Version {
   int major = 0;

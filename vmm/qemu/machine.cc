@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -20,13 +21,13 @@
 #include "base/utf8.h"
 #include "vmm/private_memory.h"
 #include "vmm/qemu/qmp.h"
+#include "vmm/qemu/turns.h"
 
 namespace ktstr::vmm::qemu {
 namespace {
 
 // QEMU starts in 0.1 to 0.5 s on an idle host; a loaded host gets a lot more.
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
-constexpr absl::Duration kStopPatience = absl::Seconds(2);
 constexpr size_t kMaxEngineOutput = 8 << 10;
 // The RAM stays in its files; and QEMU tells when it is done.
 constexpr char kCapabilities[] =
@@ -48,8 +49,9 @@ std::string EngineText(const Console& output, const std::string& program_path) {
 class QemuMachine : public Machine {
  public:
   QemuMachine(base::Child child, QmpClient qmp, Console console, Console output,
-              std::string program_path, std::string version)
-      : console_(std::move(console)),
+              base::UniqueFd turns, std::string program_path, std::string version)
+      : turns_(std::move(turns)),
+        console_(std::move(console)),
         output_(std::move(output)),
         program_path_(std::move(program_path)),
         version_(std::move(version)),
@@ -64,14 +66,17 @@ class QemuMachine : public Machine {
   absl::Status LoadState(int state);
   void SetMemory(std::unique_ptr<GuestMemory> memory) { memory_ = std::move(memory); }
   pid_t pid() const { return child_.pid(); }
+  // " (it was killed by signal 11 …)" of an engine that ended by itself; else empty.
+  std::string Ending();
 
   std::vector<int> PollFds() const override { return {qmp_.fd(), child_.pidfd()}; }
   absl::StatusOr<std::optional<MachineEvent>> NextEvent() override;
   absl::Status Resume() override { return qmp_.Send("cont"); }
   absl::StatusOr<Snapshot> TakeSnapshot() override;
-  void Stop(absl::Duration patience) override;
+  void Stop() override;
   GuestMemory& Memory() override { return *memory_; }
   const Console& GuestConsole() const override { return console_; }
+  std::string EngineNote() const override { return note_; }
   std::string EngineOutput() override { return EngineText(output_, program_path_); }
   const std::string& EngineVersion() const override { return version_; }
 
@@ -82,6 +87,8 @@ class QemuMachine : public Machine {
 
   std::unique_ptr<GuestMemory> memory_;
   SharedMemory* shared_ = nullptr;  // memory_, when it was booted.
+  base::UniqueFd turns_;            // Has a byte when QEMU's threads take turns (turns.c).
+  std::string note_;
   Console console_;
   Console output_;  // Of QEMU itself.
   std::string program_path_;
@@ -108,7 +115,14 @@ absl::Status QemuMachine::Negotiate() {
   if (greeting.kind != QmpMessage::Kind::kGreeting) {
     return absl::InternalError("QMP: no greeting");
   }
-  return Execute("qmp_capabilities");
+  KTSTR_RETURN_IF_ERROR(Execute("qmp_capabilities"));
+  char byte;
+  if (read(turns_.get(), &byte, 1) != 1) {
+    note_ = absl::StrCat("warning: ", program_path_,
+                         " does not load ktstr's library (is it linked statically?): equal runs "
+                         "may take different courses");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status QemuMachine::StartBoot(std::unique_ptr<SharedMemory> memory) {
@@ -153,7 +167,7 @@ absl::StatusOr<Snapshot> QemuMachine::TakeSnapshot() {
   KTSTR_ASSIGN_OR_RETURN(snapshot.state, base::MakeMemfd("ktstr-guest-state", 0));
   absl::Status saved = Execute("migrate-set-capabilities", kCapabilities);
   if (saved.ok()) saved = Migrate("migrate", snapshot.state.get());
-  Stop(kStopPatience);  // Its mappings would be in the way of the seals.
+  Stop();  // Its mappings would be in the way of the seals.
   if (!saved.ok()) {
     return base::Annotate(saved, absl::StrCat("snapshot not taken: ", EngineOutput()));
   }
@@ -192,10 +206,14 @@ absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
   return std::optional<MachineEvent>({MachineEvent::Kind::kEnded, status->ToString()});
 }
 
-void QemuMachine::Stop(absl::Duration patience) {
+std::string QemuMachine::Ending() {
+  const std::optional<base::ExitStatus> status = child_.Wait(absl::Milliseconds(100));
+  return status.has_value() ? absl::StrCat(" (it ", status->ToString(), ")") : "";
+}
+
+void QemuMachine::Stop() {
   ended_ = true;
-  if (!qmp_.Send("quit").ok()) patience = absl::ZeroDuration();
-  if (child_.Wait(patience).has_value()) return;
+  if (child_.Wait(absl::ZeroDuration()).has_value()) return;
   child_.Kill(SIGKILL);
   child_.Wait(absl::InfiniteDuration());
 }
@@ -248,7 +266,15 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const LaunchPlan& plan
   base::UniqueFd theirs(pair[1]);
   KTSTR_ASSIGN_OR_RETURN(QmpClient qmp, QmpClient::Create(std::move(ours)));
 
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd turns, TurnsLibrary());
+  int turns_pipe[2];
+  if (pipe2(turns_pipe, O_CLOEXEC | O_NONBLOCK) != 0) return base::ErrnoStatus(errno, "pipe");
+  base::UniqueFd turns_kept(turns_pipe[0]);
+  base::UniqueFd turns_say(turns_pipe[1]);
+
   base::SpawnOptions options = ProgramOptions(files);
+  options.env = {{absl::StrCat("LD_PRELOAD=/proc/self/fd/", kTurnsFd),
+                  absl::StrCat("KTSTR_TURNS_FD=", kTurnsSaysFd)}};
   for (std::string& argument : MakeArguments(plan, version, start)) {
     options.argv.push_back(std::move(argument));
   }
@@ -257,23 +283,27 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const LaunchPlan& plan
                                          {kQmpFd, theirs.get()},
                                          {kKernelFd, files.kernel},
                                          {kBootImageFd, files.boot_image},
-                                         {kConsoleFd, console.fd()}});
+                                         {kConsoleFd, console.fd()},
+                                         {kTurnsFd, turns.get()},
+                                         {kTurnsSaysFd, turns_say.get()}});
   int memory_fd = kFirstMemoryFd;
   for (const base::UniqueFd& file : ram) options.fds.emplace_back(memory_fd++, file.get());
   options.rlimits[RLIMIT_FSIZE] = Console::kHardLimit;
   options.rlimits[RLIMIT_CORE] = 0;
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
   return std::make_unique<QemuMachine>(std::move(child), std::move(qmp), std::move(console),
-                                       std::move(output), files.program_path, version.text);
+                                       std::move(output), std::move(turns_kept), files.program_path,
+                                       version.text);
 }
 
 // What went wrong, in QEMU's own words when it has any.
 absl::Status StartError(QemuMachine* machine, const absl::Status& status, std::string_view what) {
-  machine->Stop(absl::Seconds(1));
+  const std::string ending = machine->Ending();
+  machine->Stop();
   const std::string said = machine->EngineOutput();
   return absl::Status(status.code(),
                       absl::StrCat(machine->EngineVersion(), " ", base::ToAbsl(what), ": ",
-                                   said.empty() ? status.message() : absl::string_view(said)));
+                                   said.empty() ? absl::StrCat(status.message(), ending) : said));
 }
 
 // Everything of a restore after the process's start.

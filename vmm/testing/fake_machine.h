@@ -36,9 +36,10 @@ class FakeMachine : public Machine {
   absl::StatusOr<Snapshot> TakeSnapshot() override {
     return absl::UnimplementedError("a fake machine has no device state");
   }
-  void Stop(absl::Duration) override { ++stops; }
+  void Stop() override { ++stops; }
   SharedMemory& Memory() override { return *memory_; }
   const Console& GuestConsole() const override { return console_; }
+  std::string EngineNote() const override { return {}; }
   std::string EngineOutput() override { return output; }
   const std::string& EngineVersion() const override { return version; }
 

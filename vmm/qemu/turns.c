@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Loaded into QEMU ahead of its libraries (LD_PRELOAD): makes its two threads take turns, so that
+// the course of a guest does not depend on which of them the host's scheduler lets run.
+//
+// QEMU in virtual time (icount, one TCG thread) has a vCPU thread, which executes all vCPUs, and a
+// main thread, which advances the clock and runs due timers when all vCPUs are idle. The vCPU
+// thread runs due timers as well, between two slices of execution; whoever comes first, and how
+// often the main thread wakes up, decides which vCPU goes on after that (QEMU's accel/tcg/
+// tcg-accel-ops-rr.c and tcg-accel-ops-icount.c, util/main-loop.c). So a main thread that wakes up
+// once too often, or late, makes another course of the run.
+//
+// Here, the main thread leaves its ppoll() only while the vCPU thread waits: pthread_cond_wait() on
+// the condition variable that wakes it up. From the signal on that variable the turn is the vCPU
+// thread's again. The main thread does not wait for ever: kPatienceNs after it could have gone on
+// it does, as it must where vCPUs never idle.
+//
+// The vCPU thread is known by its name ("ALL CPUs/TCG", with -name debug-threads=on). Once it runs,
+// one byte is written to the descriptor that KTSTR_TURNS_FD names: the turns are kept.
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum { kPatienceNs = 1000000000 };
+
+static int (*real_ppoll)(struct pollfd*, nfds_t, const struct timespec*, const sigset_t*);
+static int (*real_wait)(pthread_cond_t*, pthread_mutex_t*);
+static int (*real_broadcast)(pthread_cond_t*);
+static int (*real_signal)(pthread_cond_t*);
+static int (*real_gettimeofday)(struct timeval*, void*);
+static int (*real_setname)(pthread_t, const char*);
+
+// What the vCPU thread waits on; 0 while it runs.
+static _Atomic uintptr_t waits_on;
+static atomic_int vcpu_thread_is_known;
+static int parked_event = -1;  // Readable after the vCPU thread began to wait.
+static __thread int is_vcpu_thread;
+
+static void* Next(const char* name, const char* version) {
+  return version == NULL ? dlsym(RTLD_NEXT, name) : dlvsym(RTLD_NEXT, name, version);
+}
+
+// Also called by what other libraries do before this one's constructor.
+__attribute__((constructor)) static void Load(void) {
+  if (real_ppoll != NULL) return;
+  // Of the condition variables there is an older kind under the same names.
+  *(void**)&real_wait = Next("pthread_cond_wait", "GLIBC_2.3.2");
+  *(void**)&real_broadcast = Next("pthread_cond_broadcast", "GLIBC_2.3.2");
+  *(void**)&real_signal = Next("pthread_cond_signal", "GLIBC_2.3.2");
+  *(void**)&real_gettimeofday = Next("gettimeofday", NULL);
+  *(void**)&real_setname = Next("pthread_setname_np", NULL);
+  *(void**)&real_ppoll = Next("ppoll", NULL);
+  if (!real_ppoll || !real_wait || !real_broadcast || !real_signal || !real_gettimeofday ||
+      !real_setname) {
+    abort();
+  }
+  parked_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  // Nothing that QEMU starts needs it.
+  unsetenv("LD_PRELOAD");
+}
+
+static void SayThatTurnsAreKept(void) {
+  const char* fd = getenv("KTSTR_TURNS_FD");
+  if (fd == NULL || parked_event < 0) return;
+  if (write(atoi(fd), "t", 1) == 1) close(atoi(fd));
+}
+
+EXPORT int pthread_setname_np(pthread_t thread, const char* name) {
+  Load();
+  if (pthread_equal(thread, pthread_self()) && strstr(name, "/TCG") != NULL) {
+    is_vcpu_thread = 1;
+    atomic_store(&vcpu_thread_is_known, 1);
+    SayThatTurnsAreKept();
+  }
+  return real_setname(thread, name);
+}
+
+EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
+  if (!is_vcpu_thread) {
+    Load();
+    return real_wait(condition, mutex);
+  }
+  atomic_store(&waits_on, (uintptr_t)condition);
+  eventfd_write(parked_event, 1);
+  const int result = real_wait(condition, mutex);
+  atomic_store(&waits_on, 0);
+  return result;
+}
+
+static void GiveTurn(pthread_cond_t* condition) {
+  uintptr_t expected = (uintptr_t)condition;
+  atomic_compare_exchange_strong(&waits_on, &expected, 0);
+}
+
+EXPORT int pthread_cond_broadcast(pthread_cond_t* condition) {
+  Load();
+  GiveTurn(condition);
+  return real_broadcast(condition);
+}
+
+EXPORT int pthread_cond_signal(pthread_cond_t* condition) {
+  Load();
+  GiveTurn(condition);
+  return real_signal(condition);
+}
+
+// The emulated TLB is resized by the host's time (accel/tcg/cputlb.c, tlb_mmu_resize_locked: a
+// window of 100 ms). Here by the number of its flushes, a millisecond for each.
+EXPORT int gettimeofday(struct timeval* now, void* zone) {
+  if (!is_vcpu_thread) {
+    Load();
+    return real_gettimeofday(now, zone);
+  }
+  static int64_t milliseconds;
+  ++milliseconds;
+  now->tv_sec = 4102444800 + milliseconds / 1000;
+  now->tv_usec = milliseconds % 1000 * 1000;
+  return 0;
+}
+
+static int64_t NowNs(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void AwaitTurn(void) {
+  const int64_t end = NowNs() + kPatienceNs;
+  while (atomic_load(&waits_on) == 0) {
+    const int64_t left = end - NowNs();
+    if (left <= 0) return;
+    struct pollfd parked = {.fd = parked_event, .events = POLLIN};
+    const struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    eventfd_t count;
+    if (real_ppoll(&parked, 1, &timeout, NULL) == 1) eventfd_read(parked_event, &count);
+  }
+}
+
+EXPORT int ppoll(struct pollfd* fds, nfds_t count, const struct timespec* timeout,
+                 const sigset_t* mask) {
+  Load();
+  const int ready = real_ppoll(fds, count, timeout, mask);
+  if (ready < 0 || gettid() != getpid() || !atomic_load(&vcpu_thread_is_known)) return ready;
+  const int error = errno;
+  AwaitTurn();
+  errno = error;
+  return ready;
+}
