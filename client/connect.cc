@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/flock.h"
 #include "base/status_macros.h"
@@ -22,6 +23,9 @@ namespace ktstr::client {
 namespace {
 
 constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
+// How long a daemon may take to end, and the pause between attempts meanwhile.
+constexpr absl::Duration kEndingDaemon = absl::Seconds(5);
+constexpr absl::Duration kAttemptPause = absl::Milliseconds(10);
 // A start under way elsewhere: the daemon's own limit and some more.
 constexpr absl::Duration kStartLockTimeout = absl::Seconds(60);
 
@@ -58,10 +62,10 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
   return std::make_shared<Connection>(channel, std::move(response), path);
 }
 
-absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions& options) {
+// The private daemon's socket; starts the daemon when none listens there.
+absl::StatusOr<base::UniqueFd> ReachPrivate(const ConnectOptions& options) {
   const std::string& path = options.private_socket;
   const std::string directory(base::Dirname(path));
-  KTSTR_RETURN_IF_ERROR(PrepareSocketDirectory(directory, geteuid()));
   absl::StatusOr<base::UniqueFd> fd = ConnectSocket(path);
   if (!fd.ok() && absl::IsUnavailable(fd.status())) {
     KTSTR_ASSIGN_OR_RETURN(
@@ -81,9 +85,22 @@ absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions&
       fd = ConnectSocket(path);
     }
   }
-  if (!fd.ok())
-    return base::Annotate(fd.status(), "the private daemon runs, but cannot be reached");
-  return Shake(*std::move(fd), path);
+  if (fd.ok()) return fd;
+  return base::Annotate(fd.status(), "the private daemon runs, but cannot be reached");
+}
+
+// A daemon that was killed, or that ends because it was idle, may take a connection still, and
+// close it: the next attempt starts another one. There is nothing to be told its end by.
+absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions& options) {
+  const std::string& path = options.private_socket;
+  KTSTR_RETURN_IF_ERROR(PrepareSocketDirectory(std::string(base::Dirname(path)), geteuid()));
+  const absl::Time deadline = absl::Now() + kEndingDaemon;
+  while (true) {
+    KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, ReachPrivate(options));
+    absl::StatusOr<std::shared_ptr<Connection>> connection = Shake(std::move(fd), path);
+    if (!absl::IsUnavailable(connection.status()) || absl::Now() >= deadline) return connection;
+    absl::SleepFor(kAttemptPause);
+  }
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "base/file.h"
 #include "client/private_daemon.h"
 #include "client/testing/fake_daemon.h"
@@ -109,6 +111,24 @@ TEST_F(PrivateTest, StaleSocketIsNoDaemon) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("no daemon listens there"));
   options_.socket = address.sun_path;
   EXPECT_THAT(Error(), HasSubstr("leave --socket and KTSTR_SOCKET out"));
+}
+
+// Killed, it takes one more connection on its way out: another one is started.
+TEST_F(PrivateTest, DaemonThatIsEndingIsReplaced) {
+  ASSERT_EQ(mkdir((dir_.path() + "/p").c_str(), 0700), 0);
+  base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  snprintf(address.sun_path, sizeof(address.sun_path), "%s", options_.private_socket.c_str());
+  ASSERT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(listen(fd.get(), 4), 0);
+  std::thread ending([&fd] {
+    base::UniqueFd(accept(fd.get(), nullptr, nullptr)).Reset();
+    fd.Reset();
+  });
+  Program("echo \"error: the next one was started\" >&3; exit 1\n");
+  EXPECT_THAT(Error(), HasSubstr("the next one was started"));
+  ending.join();
 }
 
 TEST_F(PrivateTest, DirectoryOfTheSocket) {
