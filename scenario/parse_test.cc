@@ -356,6 +356,14 @@ TEST(Parse, OneByteTooLarge) {
       ElementsAre("f:1:1: file of 1048577 bytes is too large for a scenario; at most 1048576"));
 }
 
+TEST(Parse, MoreStepsThanMilliseconds) {
+  std::string text = "name: \"x\" duration_ms: 100\n";
+  for (int i = 0; i < 101; ++i) text += "step {} ";
+  EXPECT_THAT(ProblemsIn(text),
+              ElementsAre("f:2:1: duration_ms 100 is too short for 101 steps; each is held for at "
+                          "least 1ms"));
+}
+
 TEST(Parse, DeepNestingIsRefused) {
   std::string text;
   for (int i = 0; i < 100000; ++i) text += "a{";

@@ -171,6 +171,12 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
   if (shares == 0) return holds;
   const uint64_t rest = duration_ns > used_ns ? duration_ns - used_ns : 0;
   if (rest / shares < kNsPerMs) {
+    if (last_given < 0) {
+      holds.problems.emplace_back(
+          0, absl::StrCat("duration_ms ", duration_ms, " is too short for ", shares,
+                          " steps; each is held for at least 1ms"));
+      return holds;
+    }
     holds.problems.emplace_back(
         last_given, absl::StrCat("holds leave nothing of duration_ms ", duration_ms, " for the ",
                                  shares, shares == 1 ? " step" : " steps", " without a hold"));
