@@ -211,17 +211,4 @@ bool TakeStopSignal(int timeout_ms) {
   return sigtimedwait(&set, nullptr, &timeout) > 0;
 }
 
-unsigned NumberOrExit(const char* program, const char* option, const char* text, unsigned min,
-                      unsigned max) {
-  char* end = nullptr;
-  errno = 0;
-  const unsigned long value = std::strtoul(text, &end, 10);
-  if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || value < min || value > max) {
-    std::fprintf(stderr, "%s: --%s %s: want a number from %u to %u\n", program, option, text, min,
-                 max);
-    std::exit(EX_USAGE);
-  }
-  return static_cast<unsigned>(value);
-}
-
 }  // namespace ktstr::bpf

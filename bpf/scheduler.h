@@ -43,10 +43,6 @@ void HoldStopSignals();
 // Waits up to `timeout_ms` for a held signal; true if one came. Negative: without limit.
 bool TakeStopSignal(int timeout_ms);
 
-// A decimal number of `option` in [min, max]; else says so on stderr and exits with 64 (EX_USAGE).
-unsigned NumberOrExit(const char* program, const char* option, const char* text, unsigned min,
-                      unsigned max);
-
 }  // namespace ktstr::bpf
 
 #endif  // BPF_SCHEDULER_H_

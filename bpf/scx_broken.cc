@@ -2,22 +2,22 @@
 //
 // scx_broken: the scheduler of scx_ktstr with one fault, chosen by argument, for the harness's own
 // tests. Options are in kUsage.
-#include <getopt.h>
 #include <signal.h>
-#include <sysexits.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <optional>
+#include <type_traits>
 
 #include "bpf/embed_object.h"
+#include "bpf/options.h"
 #include "bpf/scheduler.h"
 
 namespace {
 
 using ktstr::bpf::NumberOrExit;
+using ktstr::bpf::Option;
 
 constexpr char kName[] = "scx_broken";
 constexpr unsigned kMaxMs = 3'600'000;
@@ -33,18 +33,6 @@ constexpr char kUsage[] =
     "  --never-attach       runs, but never becomes the scheduler\n"
     "  --print-forever      writes lines to stdout without end\n"
     "  --watchdog-ms N      the watchdog's patience, 10 to 30000, default 1000\n";
-
-enum Fault : int {
-  kStall = 256,
-  kStarve,
-  kError,
-  kExit,
-  kSignal,
-  kReject,
-  kNeverAttach,
-  kPrint,
-  kWatchdog,
-};
 
 struct Options {
   fifo_config config = ktstr::bpf::MakeConfig(/*per_llc=*/false, /*slice_us=*/20000);
@@ -64,62 +52,31 @@ unsigned LastCpu() {
   return static_cast<unsigned>(cpus) - 1;
 }
 
-// Empty, and a message is printed, if the arguments make no sense; exits by itself on --help.
-std::optional<Options> ParseArguments(int argc, char** argv) {
-  const option table[] = {{"stall-after-ms", required_argument, nullptr, kStall},
-                          {"starve-cpu", required_argument, nullptr, kStarve},
-                          {"error-after-ms", required_argument, nullptr, kError},
-                          {"exit-at-start", no_argument, nullptr, kExit},
-                          {"signal-after-ms", required_argument, nullptr, kSignal},
-                          {"verifier-reject", no_argument, nullptr, kReject},
-                          {"never-attach", no_argument, nullptr, kNeverAttach},
-                          {"print-forever", no_argument, nullptr, kPrint},
-                          {"watchdog-ms", required_argument, nullptr, kWatchdog},
-                          {"help", no_argument, nullptr, 'h'},
-                          {}};
+Options ParseArguments(int argc, char** argv) {
   Options out;
-  int index = 0;
-  for (int c; (c = getopt_long(argc, argv, "h", table, &index)) != -1;) {
-    switch (c) {
-      case kStall:
-        out.config.stall_after_ns = Milliseconds(table[index].name, optarg);
-        break;
-      case kStarve:
-        out.config.starve_cpu = NumberOrExit(kName, table[index].name, optarg, 0, LastCpu());
-        break;
-      case kError:
-        out.config.error_after_ns = Milliseconds(table[index].name, optarg);
-        break;
-      case kExit:
-        out.exit_at_start = true;
-        break;
-      case kSignal:
-        out.signal_after_ms = NumberOrExit(kName, table[index].name, optarg, 1, kMaxMs);
-        break;
-      case kReject:
-        out.config.verifier_reject = 1;
-        break;
-      case kNeverAttach:
-        out.never_attach = true;
-        break;
-      case kPrint:
-        out.print_forever = true;
-        break;
-      case kWatchdog:
-        out.watchdog_ms = NumberOrExit(kName, table[index].name, optarg, 10, 30'000);
-        break;
-      case 'h':
-        std::fputs(kUsage, stdout);
-        std::exit(EX_OK);
-      default:
-        std::fputs(kUsage, stderr);
-        return std::nullopt;
-    }
-  }
-  if (optind < argc) {
-    std::fprintf(stderr, "%s: unexpected argument %s\n%s", kName, argv[optind], kUsage);
-    return std::nullopt;
-  }
+  fifo_config& config = out.config;
+  const auto milliseconds = [](const char* name, auto* to) {
+    return Option{name, [name, to](const char* value) { *to = Milliseconds(name, value); }};
+  };
+  const auto flag = [](const char* name, auto* to) {
+    return Option{name, [to](const char*) { *to = true; }, false};
+  };
+  const auto number = [](const char* name, auto* to, unsigned min, unsigned max) {
+    return Option{name, [=](const char* value) {
+                    *to = static_cast<std::decay_t<decltype(*to)>>(
+                        NumberOrExit(kName, name, value, min, max));
+                  }};
+  };
+  ktstr::bpf::ParseOptionsOrExit(
+      kName, kUsage, argc, argv,
+      {milliseconds("stall-after-ms", &config.stall_after_ns),
+       number("starve-cpu", &config.starve_cpu, 0, LastCpu()),
+       milliseconds("error-after-ms", &config.error_after_ns),
+       flag("exit-at-start", &out.exit_at_start),
+       number("signal-after-ms", &out.signal_after_ms, 1, kMaxMs),
+       flag("verifier-reject", &config.verifier_reject), flag("never-attach", &out.never_attach),
+       flag("print-forever", &out.print_forever),
+       number("watchdog-ms", &out.watchdog_ms, 10, 30'000)});
   return out;
 }
 
@@ -127,13 +84,12 @@ std::optional<Options> ParseArguments(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   ktstr::bpf::HoldStopSignals();
-  const std::optional<Options> options = ParseArguments(argc, argv);
-  if (!options.has_value()) return EX_USAGE;
-  if (options->exit_at_start) {
+  const Options options = ParseArguments(argc, argv);
+  if (options.exit_at_start) {
     std::fprintf(stderr, "%s: exits at start, as told by --exit-at-start\n", kName);
     return EXIT_FAILURE;
   }
-  if (options->never_attach) {
+  if (options.never_attach) {
     std::printf("%s: runs without attaching, as told by --never-attach\n", kName);
     std::fflush(stdout);
     ktstr::bpf::TakeStopSignal(-1);
@@ -143,16 +99,16 @@ int main(int argc, char** argv) {
   return ktstr::bpf::RunScheduler(
       {.name = kName,
        .object = ktstr::bpf::EmbeddedObject(),
-       .config = options->config,
-       .watchdog_ms = options->watchdog_ms,
+       .config = options.config,
+       .watchdog_ms = options.watchdog_ms,
        .while_enabled =
            [&](unsigned elapsed_ms) {
-             if (options->print_forever) {
+             if (options.print_forever) {
                std::printf("%s: line %lu of the endless output\n", kName, line++);
              }
-             if (options->signal_after_ms != 0 && elapsed_ms >= options->signal_after_ms) {
+             if (options.signal_after_ms != 0 && elapsed_ms >= options.signal_after_ms) {
                raise(SIGSEGV);
              }
            },
-       .busy = options->print_forever});
+       .busy = options.print_forever});
 }

@@ -5,7 +5,6 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
-#include <getopt.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -17,12 +16,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "bpf/delay_abi.h"
 #include "bpf/embed_object.h"
+#include "bpf/options.h"
 #include "bpf/scheduler.h"
 #include "bpf/scx_callbacks.h"
 
@@ -113,40 +112,18 @@ uint64_t SeedOrExit(const char* text) {
   return value;
 }
 
-// Empty, and a message is printed, if the arguments make no sense; exits by itself on --help.
-std::optional<Options> ParseArguments(int argc, char** argv) {
-  const option table[] = {{"point", required_argument, nullptr, 'p'},
-                          {"seed", required_argument, nullptr, 's'},
-                          {"wait-ms", required_argument, nullptr, 'w'},
-                          {"help", no_argument, nullptr, 'h'},
-                          {}};
+Options ParseArguments(int argc, char** argv) {
   Options out;
-  for (int c; (c = getopt_long(argc, argv, "h", table, nullptr)) != -1;) {
-    switch (c) {
-      case 'p':
-        out.points.push_back(ParsePoint(optarg));
-        break;
-      case 's':
-        out.seed = SeedOrExit(optarg);
-        break;
-      case 'w':
-        out.wait_ms = NumberOrExit(kName, "wait-ms", optarg, 0, kMaxWaitMs);
-        break;
-      case 'h':
-        std::fputs(kUsage, stdout);
-        std::exit(EX_OK);
-      default:
-        std::fputs(kUsage, stderr);
-        return std::nullopt;
-    }
-  }
-  if (optind < argc || out.points.empty()) {
-    if (optind < argc) std::fprintf(stderr, "%s: unexpected argument %s\n", kName, argv[optind]);
-    if (out.points.empty()) std::fprintf(stderr, "%s: --point is missing\n", kName);
-    std::fputs(kUsage, stderr);
-    return std::nullopt;
-  }
-  return out;
+  ktstr::bpf::ParseOptionsOrExit(
+      kName, kUsage, argc, argv,
+      {{"point", [&](const char* value) { out.points.push_back(ParsePoint(value)); }},
+       {"seed", [&](const char* value) { out.seed = SeedOrExit(value); }},
+       {"wait-ms", [&](const char* value) {
+          out.wait_ms = NumberOrExit(kName, "wait-ms", value, 0, kMaxWaitMs);
+        }}});
+  if (!out.points.empty()) return out;
+  std::fprintf(stderr, "%s: --point is missing\n%s", kName, kUsage);
+  std::exit(EX_USAGE);
 }
 
 // Programs of `callback`, once there is a scheduler that has it. False when a stop signal came or
@@ -234,22 +211,21 @@ int PrintWarnings(libbpf_print_level level, const char* format, va_list argument
 
 int main(int argc, char** argv) {
   ktstr::bpf::HoldStopSignals();
-  const std::optional<Options> options = ParseArguments(argc, argv);
-  if (!options.has_value()) return EX_USAGE;
+  const Options options = ParseArguments(argc, argv);
   libbpf_set_print(PrintWarnings);
   btf* types = btf__load_vmlinux_btf();
   if (types == nullptr) {
     Fail("read the kernel's types (/sys/kernel/btf/vmlinux)", errno);
     return EXIT_FAILURE;
   }
-  for (const Point& point : options->points) {
+  for (const Point& point : options.points) {
     if (ktstr::bpf::IsCallback(types, point.callback)) continue;
     std::fprintf(stderr, "%s: --point %s: this kernel's sched_ext has no such callback\n", kName,
                  point.name.c_str());
     return EX_USAGE;
   }
   std::vector<Delay> delays;
-  if (!PrepareAll(*options, types, &delays)) return EXIT_FAILURE;
+  if (!PrepareAll(options, types, &delays)) return EXIT_FAILURE;
   std::printf("%s: attached to %zu programs\n", kName, delays.size());
   std::fflush(stdout);
   ktstr::bpf::TakeStopSignal(-1);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // scx_ktstr: the sample scheduler that must pass. Options are in kUsage.
-#include <getopt.h>
-#include <sysexits.h>
-
-#include <cstdio>
-
 #include "bpf/embed_object.h"
+#include "bpf/options.h"
 #include "bpf/scheduler.h"
 
 namespace {
 
+using ktstr::bpf::NumberOrExit;
+using ktstr::bpf::ParseOptionsOrExit;
+
+constexpr char kName[] = "scx_ktstr";
 constexpr char kUsage[] =
     "Usage: scx_ktstr [--per-llc] [--slice-us N]\n"
     "A first-in, first-out sched_ext scheduler. Runs until SIGINT or SIGTERM.\n"
@@ -24,31 +24,12 @@ int main(int argc, char** argv) {
   ktstr::bpf::HoldStopSignals();
   bool per_llc = false;
   unsigned slice_us = 20000;
-  const option options[] = {{"per-llc", no_argument, nullptr, 'l'},
-                            {"slice-us", required_argument, nullptr, 's'},
-                            {"help", no_argument, nullptr, 'h'},
-                            {}};
-  for (int c; (c = getopt_long(argc, argv, "h", options, nullptr)) != -1;) {
-    switch (c) {
-      case 'l':
-        per_llc = true;
-        break;
-      case 's':
-        slice_us = ktstr::bpf::NumberOrExit("scx_ktstr", "slice-us", optarg, 100, 1'000'000);
-        break;
-      case 'h':
-        std::fputs(kUsage, stdout);
-        return EX_OK;
-      default:
-        std::fputs(kUsage, stderr);
-        return EX_USAGE;
-    }
-  }
-  if (optind < argc) {
-    std::fprintf(stderr, "scx_ktstr: unexpected argument %s\n%s", argv[optind], kUsage);
-    return EX_USAGE;
-  }
-  return ktstr::bpf::RunScheduler({.name = "scx_ktstr",
+  ParseOptionsOrExit(kName, kUsage, argc, argv,
+                     {{"per-llc", [&](const char*) { per_llc = true; }, false},
+                      {"slice-us", [&](const char* value) {
+                         slice_us = NumberOrExit(kName, "slice-us", value, 100, 1'000'000);
+                       }}});
+  return ktstr::bpf::RunScheduler({.name = kName,
                                    .object = ktstr::bpf::EmbeddedObject(),
                                    .config = ktstr::bpf::MakeConfig(per_llc, slice_us)});
 }

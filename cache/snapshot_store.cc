@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <ctime>
 #include <utility>
 
@@ -16,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/page_digest.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
@@ -27,15 +27,11 @@ namespace {
 constexpr uint32_t kSchemaVersion = 1;
 constexpr char kMetadataName[] = "metadata.json";
 constexpr char kTemporaryDir[] = ".tmp";
-constexpr uint64_t kPage = 4096;
+constexpr uint64_t kPage = base::PageDigest::kPageSize;
 constexpr uint64_t kPiece = 256 * kPage;
 constexpr uint64_t kDiskBlock = 512;  // Unit of st_blocks.
 constexpr size_t kMaxMetadataBytes = size_t{1} << 20;
 constexpr int kMaxNodes = 64;
-
-bool IsZero(const char* page, uint64_t size) {
-  return page[0] == 0 && std::memcmp(page, page + 1, size - 1) == 0;
-}
 
 // Copies what is not zero of a sparse file to the same places of another one, and takes its digest.
 class SparseCopy {
@@ -57,7 +53,7 @@ class SparseCopy {
         KTSTR_RETURN_IF_ERROR(CopyPiece(at, std::min(kPiece, end - at)));
       }
     }
-    return sha_.FinishHex();
+    return digest_.FinishHex();
   }
 
  private:
@@ -76,8 +72,7 @@ class SparseCopy {
     uint64_t run_end = 0;
     for (uint64_t page = 0; page < size; page += kPage) {
       const uint64_t bytes = std::min(kPage, size - page);
-      if (IsZero(buffer_.data() + page, bytes)) continue;
-      AddToDigest((at + page) / kPage, buffer_.data() + page, bytes);
+      if (!digest_.Add((at + page) / kPage, buffer_.data() + page, bytes)) continue;
       if (page != run_end) {
         KTSTR_RETURN_IF_ERROR(WriteRun(at, run_begin, run_end));
         run_begin = page;
@@ -85,13 +80,6 @@ class SparseCopy {
       run_end = page + bytes;
     }
     return WriteRun(at, run_begin, run_end);
-  }
-
-  void AddToDigest(uint64_t index, const char* page, uint64_t bytes) {
-    uint8_t label[8];
-    for (int byte = 0; byte < 8; ++byte) label[byte] = static_cast<uint8_t>(index >> (8 * byte));
-    sha_.Update(label, sizeof(label));
-    sha_.Update(page, bytes);
   }
 
   absl::Status WriteRun(uint64_t at, uint64_t begin, uint64_t end) {
@@ -109,7 +97,7 @@ class SparseCopy {
   const int to_;
   const std::string name_;  // Of the file on disk.
   std::string buffer_ = std::string(kPiece, '\0');
-  base::Sha256 sha_;
+  base::PageDigest digest_;
 };
 
 // Writes one file of an entry.

@@ -2,6 +2,7 @@
 #include "client/render.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -339,6 +340,17 @@ std::string EventText(const v1::RunEvent& event) {
   const std::string name = v1::RunPhase::Phase_Name(event.phase().phase());
   const std::string detail = OneLine(event.phase().detail());
   return absl::StrCat(absl::AsciiStrToLower(name), detail.empty() ? "" : ": ", detail);
+}
+
+std::string ConsoleText(absl::string_view run, absl::string_view text) {
+  const std::string clean =
+      base::PrintableTail(base::ToStd(text), std::numeric_limits<size_t>::max());
+  if (clean.empty()) return "";
+  std::string out;
+  for (const absl::string_view line : absl::StrSplit(clean, '\n')) {
+    absl::StrAppend(&out, run, run.empty() ? "" : "| ", line, "\n");
+  }
+  return out;
 }
 
 }  // namespace ktstr::client

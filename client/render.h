@@ -54,6 +54,8 @@ std::string VerdictName(v1::Verdict verdict);
 std::string Bytes(uint64_t bytes);
 // An event of a run in one line for people; empty when it says nothing.
 std::string EventText(const v1::RunEvent& event);
+// What a guest's console said, fit for a terminal, each line behind "RUN| " unless `run` is empty.
+std::string ConsoleText(absl::string_view run, absl::string_view text);
 
 }  // namespace ktstr::client
 

@@ -233,5 +233,11 @@ TEST(Catalog, AgreesWithProtos) {
   EXPECT_GT(PresetRows().size(), 20u);
 }
 
+TEST(ConsoleText, IsFitForATerminalAndNamesTheRun) {
+  EXPECT_EQ(ConsoleText("", "[    0.1] one\r\n\x1b[2Jtwo\n"), "[    0.1] one\n[2Jtwo\n");
+  EXPECT_EQ(ConsoleText("r-0007", "one\ntwo"), "r-0007| one\nr-0007| two\n");
+  EXPECT_EQ(ConsoleText("r-0007", "\n"), "");
+}
+
 }  // namespace
 }  // namespace ktstr::client

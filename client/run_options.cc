@@ -238,6 +238,9 @@ void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use) {
   run->add_flag(
       "--warm,!--no-warm", o->warm,
       "Start from a snapshot of the booted guest where there is one (the default), or boot");
+  run->add_flag(
+      "--dmesg", o->dmesg,
+      "Show the guest's kernel log on stderr while it runs (with --no-warm: from its boot on)");
   run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
   run->add_flag("--skip-is-failure", o->policy.skip_is_failure,
                 "Exit with 1 when a run was skipped");
@@ -348,6 +351,7 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
     spec.set_run_source(places.ci ? "ci" : "local");
     spec.set_cancel_when_unwatched(!options.detach);
     spec.set_no_warm(!options.warm);
+    spec.set_dmesg(options.dmesg);
     const uint64_t seed = scenario::SeedOf(spec.scenario());
     if (absl::Status status = files.Add(source.directory, !options.scheduler.empty(), &spec);
         !status.ok()) {
@@ -393,6 +397,7 @@ std::string ReproduceCommand(const RunOptions& options, const std::string& argum
   for (const std::string& set : options.sets) add("--set", set);
   if (options.strict) words.push_back("--strict");
   if (!options.warm) words.push_back("--no-warm");
+  if (options.dmesg) words.push_back("--dmesg");
   add("--timeout", options.timeout);
   return absl::StrJoin(words, " ");
 }

@@ -45,6 +45,7 @@ struct RunOptions {
   bool ktap = false;
   std::string output_directory;
   bool warm = true;
+  bool dmesg = false;
   bool detach = false;
   std::string timeout;
   FailurePolicy policy;

@@ -180,6 +180,7 @@ TEST(Reproduce, ParsesBack) {
   options.sets = {"perturb.intensity=2", "checks.max_gap_ms=9"};
   options.seed_forks = {"500ms:7"};
   options.strict = true;
+  options.dmesg = true;
   const std::string command = ReproduceCommand(options, "dir/x y.ktstr.txtpb", "7.3", 42);
   const absl::StatusOr<RunOptions> parsed = ParseReproduce(command + " --kernel deb-7.3.4");
   ASSERT_TRUE(parsed.ok()) << parsed.status();

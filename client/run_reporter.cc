@@ -39,6 +39,10 @@ void RunReporter::Submitted(size_t, const std::string& run_id) {
 }
 
 void RunReporter::Event(const std::string& run_id, const v1::RunEvent& event) {
+  if (event.has_console()) {
+    terminal_->Console(ConsoleText(runs_ > 1 ? run_id : "", event.console().text()));
+    return;
+  }
   const std::string text = EventText(event);
   if (text.empty()) return;
   base::MutexLock lock(&mutex_);

@@ -86,6 +86,12 @@ void Terminal::Error(absl::string_view text) {
   Write(options_.err_fd, absl::StrCat(text, "\n"));
 }
 
+void Terminal::Console(absl::string_view text) {
+  base::MutexLock lock(&mutex_);
+  EraseLiveLocked();
+  Write(options_.err_fd, text);
+}
+
 void Terminal::Live(absl::string_view line) {
   if (!live_) return;
   base::MutexLock lock(&mutex_);

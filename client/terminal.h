@@ -41,7 +41,9 @@ class Terminal {
   void Machine(absl::string_view text);  // On stdout always.
   void Note(absl::string_view text);     // One line, a newline is added; dropped by -q.
   void Error(
-      absl::string_view text);        // One paragraph on stderr, a newline is added; never dropped.
+      absl::string_view text);  // One paragraph on stderr, a newline is added; never dropped.
+  void Console(
+      absl::string_view text);        // On stderr, as it stands: asked for by name, never dropped.
   void Live(absl::string_view line);  // Replaces the live line; cut to the width.
   // False once stdout could not be written (closed pipe, full disk).
   bool ok() const;

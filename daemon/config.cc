@@ -66,7 +66,8 @@ bool IsSuiteName(std::string_view text) {
 }
 
 void FillDefaults(v1::DaemonConfig* config, int host_cpus) {
-  if (config->max_running_vms() == 0) config->set_max_running_vms(std::max(1, host_cpus / 2));
+  // Software emulation keeps one CPU busy, however many the guest has.
+  if (config->max_running_vms() == 0) config->set_max_running_vms(std::max(1, host_cpus));
   if (config->idle_exit_seconds() == 0) config->set_idle_exit_seconds(600);
   if (config->max_queued_runs() == 0) config->set_max_queued_runs(10000);
   if (config->blob_budget_mb() == 0) config->set_blob_budget_mb(4096);

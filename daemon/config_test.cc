@@ -21,7 +21,7 @@ TEST(ConfigTest, DefaultsAreFilledIn) {
   EXPECT_EQ(config->qemu_path(), "qemu-system-x86_64");
   EXPECT_EQ(config->kernel_suites(0), "trixie-backports");
   EXPECT_EQ(DefaultConfig(1).max_running_vms(), 1u);
-  EXPECT_EQ(DefaultConfig(16).max_running_vms(), 8u);
+  EXPECT_EQ(DefaultConfig(16).max_running_vms(), 16u);
 }
 
 TEST(ConfigTest, KeepsWhatIsSet) {

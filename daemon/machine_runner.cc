@@ -107,6 +107,7 @@ absl::Status MachineRunner::PlanWarmStart(uint64_t bundle_bytes, Machine* machin
   KTSTR_ASSIGN_OR_RETURN(request.kernel_bytes, SizeOf(machine->kernel, "kernel"));
   KTSTR_ASSIGN_OR_RETURN(request.boot_image_bytes, SizeOf(machine->boot.file, "boot image"));
   request.bundle_bytes = vmm::BundleCapacity(bundle_bytes);
+  request.dmesg = start.dmesg();
   absl::StatusOr<vmm::LaunchPlan> plan = vmm::MakeLaunchPlan(request);
   if (!plan.ok()) return absl::OkStatus();  // Too large with room to spare; cold it may fit.
   start.set_engine_version(engine->version_line);
@@ -129,6 +130,7 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
                          scenario::Topology::FromProto(spec.scenario().topology()));
   *start.mutable_topology() = topology.ToProto();
   start.set_memory_mb(scenario::MemoryMb(spec.scenario(), topology));
+  start.set_dmesg(spec.dmesg());
   KTSTR_ASSIGN_OR_RETURN(*start.mutable_engine_path(), FindQemu(options_.qemu_path));
   std::string config;
   const std::string config_path = base::JoinPath(kernel.dir, "config");
@@ -178,6 +180,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
                                 listener.observation(seen);
                               },
                           .progress = listener.progress,
+                          .console = listener.console,
                           .snapshot =
                               [&](vmm::Snapshot taken) {
                                 snapshot =
@@ -200,6 +203,12 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
     const bool was_ahead = ahead.has_value();
     VmResult result = RunVm(launch, reporter, all, std::move(ahead));
     outcome.observations = std::move(result.observations);
+    if (const std::string why = snapshots_->TakeUnkept(identity); !why.empty()) {
+      Note(reporter,
+           absl::StrCat(
+               "snapshot not kept on disk, so the first run after the daemon's end boots again: ",
+               why));
+    }
     if (!result.no_snapshot.has_value()) return outcome;
     if (const std::optional<StopRequest> stop = reporter.stop(); stop.has_value()) {
       outcome.observations.push_back(Stopped(*stop));

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -19,6 +20,7 @@ constexpr uint32_t kDefaultListLimit = 100;
 constexpr uint32_t kMaxListLimit = 10000;
 // People's lines beyond this are dropped, so that a run cannot fill the store.
 constexpr int kMaxProgressEvents = 2000;
+constexpr uint64_t kMaxConsoleBytes = uint64_t{16} << 20;
 
 v1::RunEvent PhaseEvent(int64_t unix_ms, v1::RunPhase::Phase phase, const std::string& detail) {
   v1::RunEvent event;
@@ -58,6 +60,15 @@ class RunManager::Reporter : public RunReporter {
     }
     manager_->Emit(number_, std::move(event));
   }
+  void Console(const std::string& text) override {
+    // The VM process bounds it already, but is not trusted to.
+    if (console_bytes_ + text.size() > kMaxConsoleBytes) return;
+    console_bytes_ += text.size();
+    v1::RunEvent event;
+    event.set_unix_ms(manager_->NowMs());
+    event.mutable_console()->set_text(base::SanitizeUtf8(text));
+    manager_->Emit(number_, std::move(event));
+  }
   int stop_fd() const override { return stop_fd_; }
   std::optional<StopRequest> stop() const override {
     base::MutexLock lock(&manager_->mutex_);
@@ -69,6 +80,7 @@ class RunManager::Reporter : public RunReporter {
   const int64_t number_;
   const int stop_fd_;
   int progress_events_ = 0;
+  uint64_t console_bytes_ = 0;
 };
 
 absl::StatusOr<std::unique_ptr<RunManager>> RunManager::Create(const RunManagerOptions& options,

@@ -76,6 +76,15 @@ Snapshots::Handle Snapshots::Add(const std::string& identity, const std::string&
   return handle;
 }
 
+std::string Snapshots::TakeUnkept(const std::string& identity) {
+  base::MutexLock lock(&mutex_);
+  const auto found = unkept_.find(identity);
+  if (found == unkept_.end()) return {};
+  std::string why = std::move(found->second);
+  unkept_.erase(found);
+  return why;
+}
+
 void Snapshots::Drop(const std::string& identity) {
   {
     base::MutexLock lock(&mutex_);
@@ -131,7 +140,10 @@ void Snapshots::WriterLoop() {
     for (const base::UniqueFd& node : next.snapshot->ram) ram.push_back(node.get());
     const absl::Status stored =
         store_.Store(next.identity, next.label, next.snapshot->state.get(), ram);
-    if (!stored.ok()) KTSTR_LOG(WARNING) << "snapshot not kept on disk: " << stored;
+    if (stored.ok()) continue;
+    KTSTR_LOG(WARNING) << "snapshot not kept on disk: " << stored;
+    base::MutexLock lock(&mutex_);
+    unkept_[next.identity] = std::string(stored.message());
   }
 }
 

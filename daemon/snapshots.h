@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,6 +43,9 @@ class Snapshots {
   // same machine at the same time.
   Handle Add(const std::string& identity, const std::string& label, vmm::Snapshot snapshot)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Why the snapshot of this machine could not be kept on disk. Empty when it was, when it is being
+  // written, and when this was told before.
+  std::string TakeUnkept(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
   // It turned out to be of no use.
   void Drop(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -74,6 +78,7 @@ class Snapshots {
   base::CondVar changed_;
   std::list<Hot> hot_ ABSL_GUARDED_BY(mutex_);  // Used last first.
   std::list<Pending> pending_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> unkept_ ABSL_GUARDED_BY(mutex_);  // By identity: why.
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread writer_;

@@ -126,6 +126,10 @@ void VmCourse::HandleEvent(base::Packet packet) {
     listener_.progress(event.progress());
     return;
   }
+  if (event.has_console()) {
+    if (launch_.start.dmesg() && listener_.console) listener_.console(event.console().text());
+    return;
+  }
   if (event.has_snapshot()) {
     HandleSnapshot(std::move(packet.fds));
     return;

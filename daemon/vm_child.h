@@ -50,6 +50,7 @@ absl::StatusOr<VmProcess> StartVm(const std::string& program, const v1::VmStart&
 struct VmListener {
   std::function<void(const v1::Observation&)> observation;
   std::function<void(const v1::VmProgress&)> progress;
+  std::function<void(const std::string&)> console;  // Only with VmStart.dmesg.
   // A sealed snapshot of the machine. Unset: none is expected.
   std::function<void(vmm::Snapshot)> snapshot;
 };

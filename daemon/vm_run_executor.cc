@@ -147,6 +147,7 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter,
   const VmListener listener = {
       .observation = [&progress](const v1::Observation& seen) { progress.Observe(seen); },
       .progress = [&progress](const v1::VmProgress& said) { progress.Say(said.text()); },
+      .console = [&reporter](const std::string& text) { reporter.Console(text); },
       .snapshot = {}};
   KTSTR_ASSIGN_OR_RETURN(
       MachineRunner::Outcome outcome,

@@ -41,6 +41,7 @@ class WarmStartTest : public ::testing::Test {
     v1::RunRecord record;
     std::string starts;  // Details of the STARTING phases.
     std::string notes;
+    std::string console;
   };
   Course Run(const v1::RunSpec& spec) {
     TestClient client = server_.Connect();
@@ -54,6 +55,7 @@ class WarmStartTest : public ::testing::Test {
         absl::StrAppend(&course.starts, event.phase().detail(), "\n");
       }
       if (event.has_progress()) absl::StrAppend(&course.notes, event.progress().text(), "\n");
+      if (event.has_console()) course.console += event.console().text();
       if (event.has_finished()) course.record = event.finished();
     }
     EXPECT_EQ(course.record.verdict(), v1::PASS) << course.record.DebugString();
@@ -124,6 +126,32 @@ TEST_F(WarmStartTest, NoWarmBoots) {
   EXPECT_THAT(course.starts, HasSubstr("cold boot"));
   EXPECT_EQ(course.record.timings().start(), v1::Timings::BOOT);
   EXPECT_THAT(List(), IsEmpty());
+}
+
+// The disk is no condition of a warm start; who runs is told, once.
+TEST_F(WarmStartTest, SnapshotThatCannotBeKeptIsANote) {
+  ASSERT_TRUE(base::RemoveAll(SnapshotsDir()).ok());
+  const base::UniqueFd in_the_way = *base::Open(SnapshotsDir(), O_CREAT | O_EXCL | O_WRONLY, 0600);
+  std::string notes = Run(FakeSpec("pass")).notes;
+  const Course second = Run(FakeSpec("pass"));
+  EXPECT_THAT(second.starts, HasSubstr("engine tcg, warm"));
+  notes += second.notes + Run(FakeSpec("pass")).notes;
+  const std::string what = "snapshot not kept on disk";
+  const size_t at = notes.find(what);
+  ASSERT_NE(at, std::string::npos) << notes;
+  EXPECT_EQ(notes.find(what, at + 1), std::string::npos) << notes;
+  EXPECT_THAT(notes, HasSubstr(SnapshotsDir()));
+}
+
+// A louder kernel is another machine.
+TEST_F(WarmStartTest, ConsoleComesToThoseWhoAskForIt) {
+  EXPECT_EQ(Run(FakeSpec("pass")).console, "");
+  v1::RunSpec spec = FakeSpec("pass");
+  spec.set_dmesg(true);
+  const Course loud = Run(spec);
+  EXPECT_EQ(loud.console, "[    0.1] fake kernel\n");
+  EXPECT_THAT(loud.starts, HasSubstr("boots once"));
+  EXPECT_THAT(Run(spec).starts, HasSubstr("engine tcg, warm"));
 }
 
 // Another topology is another machine.

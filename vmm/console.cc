@@ -80,6 +80,12 @@ absl::StatusOr<std::string> Console::Text() const {
   return text;
 }
 
+absl::StatusOr<std::string> Console::TextFrom(uint64_t offset, uint64_t max_bytes) const {
+  std::string text;
+  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), offset, std::min(size(), offset + max_bytes), &text));
+  return text;
+}
+
 std::string PanicLine(std::string_view console) {
   std::string panic;
   std::string cause;

@@ -35,6 +35,8 @@ class Console {
   bool OverCap() const { return size() > kCap; }
   // As it is; of a console over its cap the first kCap and the last 64 KiB.
   absl::StatusOr<std::string> Text() const;
+  // At most `max_bytes` from byte `offset` on.
+  absl::StatusOr<std::string> TextFrom(uint64_t offset, uint64_t max_bytes) const;
 
  private:
   explicit Console(base::UniqueFd memfd) : memfd_(std::move(memfd)) {}

@@ -34,7 +34,8 @@ std::vector<uint64_t> SplitMemory(uint64_t total, int nodes) {
 }
 
 // Why each is there:
-//   quiet loglevel=4        The serial port is slow, also in virtual time; warnings still come.
+//   quiet loglevel=4        The serial port is slow, also in virtual time; errors still come.
+//   loglevel=7              Instead, for those who ask for the kernel's log (dmesg).
 //   cryptomgr.notests       Self-tests of ciphers: 0.5 s of a cold boot.
 //   tsc=reliable no_timer_check  No calibration against other clocks; they all are virtual time.
 //   nokaslr                 Addresses are equal over runs: the memory digest needs it.
@@ -45,8 +46,10 @@ std::vector<uint64_t> SplitMemory(uint64_t total, int nodes) {
 //                           panic itself is seen only on the console.
 //   init_on_alloc=0 lsm= audit= ipv6. rcu_expedited, initcall_blacklist=
 //                           Work that no scheduler test needs.
+constexpr char kQuietOptions[] = "quiet loglevel=4";
+constexpr char kDmesgOptions[] = "loglevel=7";
 constexpr char kFixedOptions[] =
-    "console=ttyS0 quiet loglevel=4 cryptomgr.notests tsc=reliable no_timer_check nokaslr "
+    "cryptomgr.notests tsc=reliable no_timer_check nokaslr "
     "mitigations=off random.trust_cpu=on oops=panic panic=-1 init_on_alloc=0 lsm=capability "
     "audit=0 "
     "ipv6.disable=1 rcupdate.rcu_expedited=1 initcall_blacklist=load_system_certificate_list";
@@ -89,8 +92,9 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const LaunchRequest& request) {
   }
   plan.window_address = (low_end - above) / window::kAlignment * window::kAlignment;
   plan.command_line = absl::StrFormat(
-      "%s memmap=%dK$%#x %s%#x,%#x", kFixedOptions, plan.window_size / 1024, plan.window_address,
-      window::kCommandLineKey, plan.window_address, plan.window_size);
+      "console=ttyS0 %s %s memmap=%dK$%#x %s%#x,%#x", request.dmesg ? kDmesgOptions : kQuietOptions,
+      kFixedOptions, plan.window_size / 1024, plan.window_address, window::kCommandLineKey,
+      plan.window_address, plan.window_size);
   plan.icount_shift = std::max(0, 5 - static_cast<int>(std::lround(std::log2(cpus))));
   return plan;
 }

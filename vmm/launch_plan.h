@@ -41,6 +41,7 @@ struct LaunchRequest {
   uint64_t kernel_bytes = 0;  // Sizes of the three images.
   uint64_t boot_image_bytes = 0;
   uint64_t bundle_bytes = 0;
+  bool dmesg = false;  // The kernel tells all but debug messages to its console.
 };
 
 // InvalidArgument names what is too large, and the bound.

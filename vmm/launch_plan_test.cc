@@ -50,6 +50,14 @@ TEST(LaunchPlan, OfFourCpus) {
             std::string(kOptions) + "memmap=4096K$0x1f600000 ktstr.window=0x1f600000,0x400000");
 }
 
+TEST(LaunchPlan, DmesgIsALouderKernel) {
+  LaunchRequest request = Request(1, 2, 2, 1, 512);
+  request.dmesg = true;
+  const std::string line = MakeLaunchPlan(request)->command_line;
+  EXPECT_THAT(line, ::testing::StartsWith("console=ttyS0 loglevel=7 cryptomgr.notests "));
+  EXPECT_THAT(line, ::testing::Not(::testing::HasSubstr("quiet")));
+}
+
 TEST(LaunchPlan, WindowStaysBelowTwoGiB) {
   auto plan = MakeLaunchPlan(Request(1, 1, 1, 1, 16384));
   ASSERT_TRUE(plan.ok());

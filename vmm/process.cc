@@ -76,7 +76,7 @@ class Process {
   // Lets a restored machine go, and follows it to its end.
   absl::Status Begin(const Launch& launch, Machine* machine, const Received& run,
                      absl::Duration started);
-  Session::Options SessionOptions(const v1::VmRun& run);
+  Session::Options SessionOptions(const Launch& launch, const v1::VmRun& run);
   absl::StatusOr<Session::State> Follow(Machine* machine, Session* session);
   absl::Status HandleControl(Session* session);
   absl::Status SendObservation(v1::Observation observation);
@@ -191,6 +191,7 @@ absl::StatusOr<Process::Launch> Process::MakeLaunch(Received received) {
   KTSTR_ASSIGN_OR_RETURN(request.kernel_bytes, SizeOf(fds[kKernel], "kernel"));
   KTSTR_ASSIGN_OR_RETURN(request.boot_image_bytes, SizeOf(fds[kBootImage], "boot image"));
   request.bundle_bytes = start.bundle_capacity();
+  request.dmesg = start.dmesg();
   KTSTR_ASSIGN_OR_RETURN(LaunchPlan plan, MakeLaunchPlan(request));
   if (const uint64_t mib = plan.memory_bytes() >> 20; mib > start.memory_mb()) {
     SendProgress(absl::StrCat("guest memory raised from ", start.memory_mb(), " to ", mib,
@@ -233,7 +234,8 @@ absl::Status Process::ColdRun(const Launch& launch) {
   std::optional<Window> window;
   absl::StatusOr<std::unique_ptr<Machine>> machine = Boot(launch, run->fds[0].get(), &window);
   if (!machine.ok()) return SendFailure(machine.status());
-  Session session(machine->get(), *std::move(window), started, SessionOptions(run->request.run()));
+  Session session(machine->get(), *std::move(window), started,
+                  SessionOptions(launch, run->request.run()));
   KTSTR_RETURN_IF_ERROR(Follow(machine->get(), &session).status());
   return SendEnd(session.end());
 }
@@ -243,7 +245,7 @@ absl::StatusOr<Snapshot> Process::BootToReady(const Launch& launch, const v1::Vm
                                               absl::Duration started, bool* ended) {
   std::optional<Window> window;
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Machine> machine, Boot(launch, -1, &window));
-  Session::Options options = SessionOptions(run);
+  Session::Options options = SessionOptions(launch, run);
   options.until_ready = true;
   std::vector<v1::Observation> boot;
   options.observe = [&boot](v1::Observation o) {
@@ -336,18 +338,25 @@ absl::Status Process::Begin(const Launch& launch, Machine* machine, const Receiv
   NoteEngine(*machine);
   Window window =
       Window::Attach(&machine->Memory(), launch.plan.window_address, launch.plan.window_size);
-  Session session(machine, std::move(window), started, SessionOptions(run.request.run()));
+  Session session(machine, std::move(window), started, SessionOptions(launch, run.request.run()));
   KTSTR_RETURN_IF_ERROR(session.Begin(run.fds[0].get()));
   KTSTR_RETURN_IF_ERROR(Follow(machine, &session).status());
   return SendEnd(session.end());
 }
 
-Session::Options Process::SessionOptions(const v1::VmRun& run) {
+Session::Options Process::SessionOptions(const Launch& launch, const v1::VmRun& run) {
   Session::Options options;
   options.timeout = absl::Milliseconds(run.timeout_ms());
   options.take_digest = run.take_digest();
   options.observe = [this](v1::Observation o) { return SendObservation(std::move(o)); };
   options.progress = [this](std::string text) { SendProgress(std::move(text)); };
+  if (launch.start.dmesg()) {
+    options.console = [this](std::string text) {
+      v1::VmEvent event;
+      event.mutable_console()->set_text(std::move(text));
+      return SendEvent(event);
+    };
+  }
   return options;
 }
 

@@ -19,6 +19,8 @@ namespace {
 constexpr size_t kTailLines = 20;
 constexpr size_t kMaxTailBytes = 16 << 10;
 constexpr size_t kMaxDetailBytes = 8 << 10;
+// Replaced bytes grow threefold; a message has 128 KiB.
+constexpr uint64_t kConsolePiece = 8 << 10;
 
 std::string Printable(std::string text, size_t max_bytes, size_t max_lines) {
   if (text.size() > max_bytes) text.erase(0, text.size() - max_bytes);
@@ -52,6 +54,7 @@ absl::StatusOr<Session::State> Session::Step() {
   }
   if (!end_.has_value() && !ready_stop_) KTSTR_RETURN_IF_ERROR(DrainRing());
   if (!end_.has_value() && !ready_stop_) CheckLimits();
+  if (options_.console) KTSTR_RETURN_IF_ERROR(TellConsole());
   if (end_.has_value()) return State::kEnded;
   return ready_stop_ ? State::kReady : State::kRuns;
 }
@@ -185,6 +188,25 @@ void Session::NoteTimes(const v1::Observation& observation) {
     first_step_ = now;
   }
   if (observation.step_mark().edge() == v1::StepMark::END) last_step_end_ = now;
+}
+
+absl::Status Session::TellConsole() {
+  const bool last = end_.has_value() || ready_stop_;
+  while (console_told_ < Console::kCap) {
+    absl::StatusOr<std::string> text =
+        machine_->GuestConsole().TextFrom(console_told_, kConsolePiece);
+    if (!text.ok() || text->empty()) break;
+    // A line that is longer than a piece goes in parts.
+    const size_t line_end = text->rfind('\n');
+    if (line_end != std::string::npos) {
+      text->resize(line_end + 1);
+    } else if (!last && text->size() < kConsolePiece) {
+      break;
+    }
+    console_told_ += text->size();
+    KTSTR_RETURN_IF_ERROR(options_.console(base::SanitizeUtf8(*text)));
+  }
+  return absl::OkStatus();
 }
 
 void Session::CheckLimits() {

@@ -36,6 +36,8 @@ class Session {
     // A checked observation. An error means that nobody listens any more.
     std::function<absl::Status(v1::Observation)> observe;
     std::function<void(std::string)> progress;
+    // What the console said, as RunConsole.text. Unset: not wanted. An error as of `observe`.
+    std::function<absl::Status(std::string)> console;
     const base::Clock* clock = base::RealClock();
   };
   // `started`: clock->Monotonic() when the engine was started.
@@ -50,7 +52,7 @@ class Session {
     kEnded,  // The machine has been stopped, and end() is valid.
   };
   // One look at everything: events of the machine, ring, console, time limit. An error is the one
-  // of `observe`.
+  // of `observe` or `console`.
   absl::StatusOr<State> Step();
   // Ends the run from outside.
   void Cancel(const std::string& reason);
@@ -66,6 +68,8 @@ class Session {
   absl::Status DrainRing();
   void NoteTimes(const v1::Observation& observation);
   void CheckLimits();
+  // New whole lines; at the end, everything up to the console's cap.
+  absl::Status TellConsole();
   void Misbehaved(std::string_view what);
   void EngineLost(std::string_view what);
   void Finish(v1::VmEnd::Cause cause, std::string detail);
@@ -78,6 +82,7 @@ class Session {
   absl::Duration deadline_;
   bool ready_stop_ = false;
   uint32_t claimed_stage_ = 0;  // By the guest.
+  uint64_t console_told_ = 0;   // Bytes.
   std::optional<absl::Duration> ready_;
   std::optional<absl::Duration> first_step_;
   std::optional<absl::Duration> last_step_end_;

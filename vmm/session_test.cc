@@ -17,6 +17,7 @@
 namespace ktstr::vmm {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kWindow = 4 << 20;
@@ -35,6 +36,10 @@ class SessionTest : public ::testing::Test {
       return listener_;
     };
     options.progress = [](std::string) {};
+    options.console = [this](std::string text) {
+      console_.push_back(std::move(text));
+      return listener_;
+    };
     options.clock = &clock_;
     Window window = attach ? Window::Attach(&machine_.Memory(), 0, kWindow)
                            : *Window::Create(&machine_.Memory(), 0, kWindow);
@@ -72,6 +77,7 @@ class SessionTest : public ::testing::Test {
   base::FakeClock clock_{absl::UnixEpoch()};
   absl::Status listener_;
   std::vector<v1::Observation> observations_;
+  std::vector<std::string> console_;
   std::optional<Session> session_;
 };
 
@@ -218,6 +224,37 @@ TEST_F(SessionTest, FramesBeforeADeathAreKept) {
   machine_.events.push_back({MachineEvent::Kind::kEnded, "killed by signal 9"});
   ExpectEnd(v1::VmEnd::ENGINE_FAILED, "signal 9");
   EXPECT_EQ(observations_.size(), 1u);
+}
+
+TEST_F(SessionTest, ConsoleIsToldInWholeLines) {
+  Print("one\ntwo\nthr");
+  EXPECT_FALSE(Step());
+  EXPECT_THAT(console_, ElementsAre("one\ntwo\n"));
+  EXPECT_FALSE(Step());
+  Print("ee\xff\nfour");
+  EXPECT_FALSE(Step());
+  EXPECT_THAT(console_, ElementsAre("one\ntwo\n", "three\xef\xbf\xbd\n"));
+  Ring(window::kDoorbellDone);
+  ASSERT_TRUE(Step());
+  ASSERT_EQ(console_.size(), 3u);
+  EXPECT_EQ(console_[2], "four");
+}
+
+TEST_F(SessionTest, LongConsoleIsToldInPiecesUpToItsCap) {
+  Print(std::string(20'000, 'x') + "\n");
+  EXPECT_FALSE(Step());
+  std::string told;
+  for (const std::string& piece : console_) {
+    EXPECT_LE(piece.size(), size_t{32} << 10);
+    told += piece;
+  }
+  EXPECT_EQ(told, std::string(20'000, 'x') + "\n");
+  Print(std::string(Console::kCap, 'y'));
+  ASSERT_TRUE(Step());
+  told.clear();
+  for (const std::string& piece : console_) told += piece;
+  EXPECT_GE(told.size(), Console::kCap);
+  EXPECT_LE(told.size(), Console::kCap + (8 << 10));
 }
 
 TEST_F(SessionTest, ConsoleFlood) {

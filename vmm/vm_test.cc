@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -212,6 +213,38 @@ TEST_F(VmTest, RestoredGuestsRepeatBitForBit) {
   const Outcome other = Execute(request, image, PlanBundle(2));
   EXPECT_EQ(other.end.cause(), v1::VmEnd::DONE);
   EXPECT_NE(other.end.guest_digest(), first.end.guest_digest());
+}
+
+// Each VM has the snapshot's memory for itself: what runs beside it, from the same pages, does not
+// show.
+TEST_F(VmTest, TwentyRestoresAtOnceDoNotInfluenceOneAnother) {
+  constexpr uint64_t kMachines = 20;
+  const base::UniqueFd image = AgentImage();
+  v1::VmRequest request = Request();
+  request.mutable_start()->set_mode(v1::VmStart::SNAPSHOT);
+  ASSERT_EQ(Execute(request, image, PlanBundle(1)).end.cause(), v1::VmEnd::DONE);
+  request.mutable_start()->set_mode(v1::VmStart::RESTORE);
+  std::vector<std::string> alone;
+  for (const uint64_t seed : {1, 2, 20}) {
+    alone.push_back(Execute(request, image, PlanBundle(seed)).end.guest_digest());
+  }
+  std::vector<VmDriver> drivers;
+  for (uint64_t seed = 1; seed <= kMachines; ++seed) {
+    auto driver = Launch(request, image, PlanBundle(seed));
+    ASSERT_TRUE(driver.ok()) << driver.status();
+    drivers.push_back(std::move(*driver));
+  }
+  std::vector<std::string> digests;
+  for (VmDriver& driver : drivers) {
+    const auto end = driver.AwaitEnd(kSilence);
+    ASSERT_TRUE(end.ok()) << end.status();
+    EXPECT_EQ(end->cause(), v1::VmEnd::DONE) << end->DebugString();
+    digests.push_back(end->guest_digest());
+  }
+  EXPECT_EQ(digests[0], alone[0]);
+  EXPECT_EQ(digests[1], alone[1]);
+  EXPECT_EQ(digests[kMachines - 1], alone[2]);
+  EXPECT_EQ(std::set<std::string>(digests.begin(), digests.end()).size(), kMachines);
 }
 
 TEST_F(VmTest, PanicHasTheKernelsWords) {

@@ -216,6 +216,9 @@ int Run() {
     return 0;
   }
   if (how == v1::VmStart::SNAPSHOT) HandSnapshotOver();
+  v1::VmEvent console;  // Also unasked: then the daemon drops it.
+  console.mutable_console()->set_text("[    0.1] fake kernel\n");
+  Send(console);
   if (mode == "pass" || mode == "nosnapshot") Pass(with_scheduler);
   if (mode == "hang" || mode == "deaf") Hang(mode == "deaf");
   if (mode == "die") {

@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   options.cache_dir = argv[2];
   options.vm_program = argv[3];
   options.agent_program = "/proc/self/exe";
-  options.config = ktstr::daemon::DefaultConfig(2);
+  options.config = ktstr::daemon::DefaultConfig(1);
   options.config.set_qemu_path("true");
   auto server = ktstr::daemon::Server::Start(options);
   if (!server.ok()) {
