@@ -105,7 +105,7 @@ class VmTest : public ::testing::Test {
 
   absl::StatusOr<VmDriver> Launch(const v1::VmRequest& request, const base::UniqueFd& image,
                                   const base::UniqueFd& bundle) {
-    auto driver = VmDriver::Start();
+    auto driver = VmDriver::Start(wrapper_);
     if (!driver.ok()) return driver;
     std::vector<int> fds = {kernel_.get(), image.get(), program_.get()};
     if (request.start().mode() == v1::VmStart::RESTORE) {
@@ -136,6 +136,7 @@ class VmTest : public ::testing::Test {
   }
 
   std::string program_path_;
+  std::string wrapper_;  // Of ktstr-vm.
   uint32_t timeout_ms_ = 120000;
   std::vector<base::UniqueFd> snapshot_;  // The last one that was taken.
   base::UniqueFd kernel_;
@@ -213,6 +214,33 @@ TEST_F(VmTest, RestoredGuestsRepeatBitForBit) {
   const Outcome other = Execute(request, image, PlanBundle(2));
   EXPECT_EQ(other.end.cause(), v1::VmEnd::DONE);
   EXPECT_NE(other.end.guest_digest(), first.end.guest_digest());
+}
+
+// Where ktstr-vm may not look into QEMU's memory, QEMU gets a copy that both map.
+TEST_F(VmTest, RestoreOntoACopyTakesTheSameCourse) {
+  const base::UniqueFd image = AgentImage();
+  v1::VmRequest request = Request();
+  request.mutable_start()->set_mode(v1::VmStart::SNAPSHOT);
+  const Outcome first = Execute(request, image, PlanBundle(1));
+  ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
+  request.mutable_start()->set_mode(v1::VmStart::RESTORE);
+  wrapper_ = absl::StrCat(KTSTR_BIN_DIR, "/../tests/deny_peeking");
+  auto driver = Launch(request, image, PlanBundle(1));
+  ASSERT_TRUE(driver.ok()) << driver.status();
+  std::string memory;
+  while (memory.empty()) {  // To the first observation: QEMU is there then.
+    const auto event = driver->Next(kSilence);
+    ASSERT_TRUE(event.ok()) << event.status();
+    if (!event->has_observation()) continue;
+    const std::vector<pid_t> engine = testing::ChildrenOf(driver->child().pid());
+    ASSERT_EQ(engine.size(), 1u);
+    memory = *base::ReadFile(absl::StrCat("/proc/", engine[0], "/cmdline"));
+  }
+  EXPECT_THAT(memory, HasSubstr("share=on"));
+  const auto end = driver->AwaitEnd(kSilence);
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(end->cause(), v1::VmEnd::DONE) << end->DebugString();
+  EXPECT_EQ(end->guest_digest(), first.end.guest_digest());
 }
 
 // Each VM has the snapshot's memory for itself: what runs beside it, from the same pages, does not

@@ -16,10 +16,11 @@
 
 namespace ktstr::vmm::testing {
 
-absl::StatusOr<VmDriver> VmDriver::Start() {
+absl::StatusOr<VmDriver> VmDriver::Start(const std::string& wrapper) {
   KTSTR_ASSIGN_OR_RETURN(auto pair, base::MakeSeqpacketPair());
   base::SpawnOptions options;
-  options.argv = {absl::StrCat(KTSTR_BIN_DIR, "/ktstr-vm")};
+  if (!wrapper.empty()) options.argv.push_back(wrapper);
+  options.argv.push_back(absl::StrCat(KTSTR_BIN_DIR, "/ktstr-vm"));
   options.fds = {{2, 2}, {3, pair.second.get()}};
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
   return VmDriver(std::move(child), std::move(pair.first));

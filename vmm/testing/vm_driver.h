@@ -20,7 +20,8 @@ namespace ktstr::vmm::testing {
 
 class VmDriver {
  public:
-  static absl::StatusOr<VmDriver> Start();
+  // `wrapper`: a program that executes what it is given as arguments; empty: none.
+  static absl::StatusOr<VmDriver> Start(const std::string& wrapper = "");
 
   absl::Status Send(const v1::VmRequest& request, const std::vector<int>& fds = {});
   absl::Status SendBytes(const std::string& bytes, const std::vector<int>& fds = {});
