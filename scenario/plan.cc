@@ -172,9 +172,8 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
   const uint64_t rest = duration_ns > used_ns ? duration_ns - used_ns : 0;
   if (rest / shares < kNsPerMs) {
     if (last_given < 0) {
-      holds.problems.emplace_back(
-          0, absl::StrCat("duration_ms ", duration_ms, " is too short for ", shares,
-                          " steps; each is held for at least 1ms"));
+      holds.problems.emplace_back(0, absl::StrCat("duration_ms ", duration_ms, " is too short for ",
+                                                  shares, " steps; each is held for at least 1ms"));
       return holds;
     }
     holds.problems.emplace_back(
