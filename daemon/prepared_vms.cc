@@ -21,27 +21,33 @@ PreparedVms::~PreparedVms() {
   thread_.join();
 }
 
+std::list<PreparedVms::Place>::iterator PreparedVms::Find(const std::string& name) {
+  return std::find_if(places_.begin(), places_.end(),
+                      [&](const Place& place) { return place.name == name; });
+}
+
 std::optional<VmProcess> PreparedVms::Take(const std::string& name) {
   base::MutexLock lock(&mutex_);
-  for (auto place = places_.begin(); place != places_.end(); ++place) {
-    if (place->name != name || !place->vm.has_value()) continue;
-    std::optional<VmProcess> vm = std::move(place->vm);
-    places_.erase(place);
-    return vm;
+  auto place = Find(name);
+  while (place != places_.end() && place->starting) {
+    changed_.Wait(&mutex_);
+    place = Find(name);
   }
-  return std::nullopt;
+  if (place == places_.end() || !place->vm.has_value()) return std::nullopt;
+  std::optional<VmProcess> vm = std::move(place->vm);
+  places_.erase(place);
+  return vm;
 }
 
 void PreparedVms::Want(const std::string& name, uid_t uid, Starter start) {
   if (capacity_ == 0) return;
   base::MutexLock lock(&mutex_);
-  for (auto place = places_.begin(); place != places_.end(); ++place) {
-    if (place->name != name) continue;
+  if (const auto place = Find(name); place != places_.end()) {
     places_.splice(places_.begin(), places_, place);
     return;
   }
   if (places_.size() >= capacity_) MakeRoom(uid);
-  places_.push_front({name, uid, std::move(start), std::nullopt});
+  places_.push_front({.id = ++last_id_, .name = name, .uid = uid, .start = std::move(start)});
   changed_.SignalAll();
 }
 
@@ -62,45 +68,54 @@ void PreparedVms::MakeRoom(uid_t uid) {
 void PreparedVms::Drop(const std::string& name) {
   base::MutexLock lock(&mutex_);
   places_.remove_if([&](const Place& place) { return place.name == name; });
+  changed_.SignalAll();
 }
 
 void PreparedVms::DropAll() {
   base::MutexLock lock(&mutex_);
   places_.clear();
+  changed_.SignalAll();
 }
 
-size_t PreparedVms::size() {
+size_t PreparedVms::CountWaiting() {
   base::MutexLock lock(&mutex_);
-  return static_cast<size_t>(std::count_if(
-      places_.begin(), places_.end(), [](const Place& place) { return place.vm.has_value(); }));
+  while (!std::all_of(places_.begin(), places_.end(),
+                      [](const Place& place) { return place.vm.has_value(); })) {
+    changed_.Wait(&mutex_);
+  }
+  return places_.size();
 }
 
-std::optional<PreparedVms::Place> PreparedVms::NextDue() {
+std::optional<std::pair<uint64_t, PreparedVms::Starter>> PreparedVms::NextDue() {
   base::MutexLock lock(&mutex_);
   while (!ending_) {
-    for (const Place& place : places_) {
-      if (!place.vm.has_value()) return Place{place.name, place.uid, place.start, std::nullopt};
+    for (Place& place : places_) {
+      if (place.vm.has_value()) continue;
+      place.starting = true;
+      return std::make_pair(place.id, place.start);
     }
     changed_.Wait(&mutex_);
   }
   places_.clear();
+  changed_.SignalAll();
   return std::nullopt;
 }
 
 void PreparedVms::Loop() {
-  while (std::optional<Place> due = NextDue()) {
-    absl::StatusOr<VmProcess> vm = due->start();
+  while (auto due = NextDue()) {
+    absl::StatusOr<VmProcess> vm = due->second();
     if (!vm.ok()) KTSTR_LOG(WARNING) << "machine not restored ahead: " << vm.status();
     base::MutexLock lock(&mutex_);
-    const auto place = std::find_if(places_.begin(), places_.end(), [&](const Place& p) {
-      return p.name == due->name && !p.vm.has_value();
-    });
+    const auto place = std::find_if(places_.begin(), places_.end(),
+                                    [&](const Place& p) { return p.id == due->first; });
     if (place == places_.end()) continue;  // Dropped meanwhile: so is the process.
     if (vm.ok()) {
+      place->starting = false;
       place->vm.emplace(*std::move(vm));
     } else {
       places_.erase(place);
     }
+    changed_.SignalAll();
   }
 }
 

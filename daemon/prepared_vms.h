@@ -16,11 +16,13 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -38,32 +40,37 @@ class PreparedVms {
   explicit PreparedVms(size_t capacity);
   ~PreparedVms();  // Ends them all.
 
-  // The machine with this name, if one waits.
+  // The machine with this name, if one waits. One that is being started is waited for: its start is
+  // a spawn and a message.
   std::optional<VmProcess> Take(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
   // Have one of these waiting soon, for the next run. `start` is kept until then.
   void Want(const std::string& name, uid_t uid, Starter start) ABSL_LOCKS_EXCLUDED(mutex_);
   // Its snapshot is no longer good.
   void Drop(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
   void DropAll() ABSL_LOCKS_EXCLUDED(mutex_);
-  // How many wait.
-  size_t size() ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many wait, once those that are due have been started.
+  size_t CountWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Place {
+    uint64_t id = 0;
     std::string name;
     uid_t uid = 0;
     Starter start;
+    bool starting = false;
     std::optional<VmProcess> vm;  // Unset: still to be started.
   };
   void Loop();
-  // A copy of the next starter that is due; nullopt at the end.
-  std::optional<Place> NextDue() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The next starter that is due, with its place's id; nullopt at the end.
+  std::optional<std::pair<uint64_t, Starter>> NextDue() ABSL_LOCKS_EXCLUDED(mutex_);
+  std::list<Place>::iterator Find(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeRoom(uid_t uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t capacity_;
   base::Mutex mutex_;
   base::CondVar changed_;
   std::list<Place> places_ ABSL_GUARDED_BY(mutex_);  // Wanted last first.
+  uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

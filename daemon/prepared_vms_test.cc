@@ -2,10 +2,10 @@
 #include "daemon/prepared_vms.h"
 
 #include <poll.h>
-#include <signal.h>
-#include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <future>
 #include <string>
 
 #include "base/seqpacket.h"
@@ -27,22 +27,10 @@ absl::StatusOr<VmProcess> StartIdle() {
 
 class PreparedVmsTest : public ::testing::Test {
  protected:
-  static void AwaitSize(PreparedVms& vms, size_t size) {
-    for (int i = 0; i < 2000 && vms.size() != size; ++i) usleep(5'000);
-    ASSERT_EQ(vms.size(), size);
-  }
-  // Wants one and waits until it is there.
+  // Wants one, and returns once it is there.
   static void Have(PreparedVms& vms, const std::string& name, uid_t uid) {
-    std::atomic<bool> started = false;
-    vms.Want(name, uid, [&started] {
-      auto vm = StartIdle();
-      started = true;
-      return vm;
-    });
-    for (int i = 0; i < 2000 && !started; ++i) usleep(5'000);
-    ASSERT_TRUE(started);
-    // It is put in its place right after.
-    usleep(20'000);
+    vms.Want(name, uid, StartIdle);
+    vms.CountWaiting();
   }
   static bool Gone(const base::Child& child) {
     pollfd wait = {child.pidfd(), POLLIN, 0};
@@ -54,7 +42,6 @@ TEST_F(PreparedVmsTest, WantedOnesWaitAndAreTakenOnce) {
   PreparedVms vms(2);
   EXPECT_FALSE(vms.Take("a").has_value());
   Have(vms, "a", 1);
-  AwaitSize(vms, 1);
   EXPECT_FALSE(vms.Take("b").has_value());
   auto taken = vms.Take("a");
   ASSERT_TRUE(taken.has_value());
@@ -70,9 +57,49 @@ TEST_F(PreparedVmsTest, WantingTwiceIsWantingOnce) {
     ++starts;
     return StartIdle();
   });
-  AwaitSize(vms, 1);
-  usleep(50'000);
+  EXPECT_EQ(vms.CountWaiting(), 1u);
   EXPECT_EQ(starts, 0);
+}
+
+TEST_F(PreparedVmsTest, OneThatIsBeingStartedIsWaitedFor) {
+  PreparedVms vms(1);
+  std::promise<void> started;
+  std::promise<void> go_on;
+  vms.Want("a", 1, [&] {
+    started.set_value();
+    go_on.get_future().wait();
+    return StartIdle();
+  });
+  started.get_future().wait();
+  auto taken = std::async(std::launch::async, [&] { return vms.Take("a").has_value(); });
+  EXPECT_EQ(taken.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  go_on.set_value();
+  EXPECT_TRUE(taken.get());
+}
+
+TEST_F(PreparedVmsTest, DroppedWhileItStartsAndWantedAnewIsTheNewOne) {
+  PreparedVms vms(1);
+  std::promise<void> started;
+  std::promise<void> go_on;
+  vms.Want("a", 1, [&] {
+    started.set_value();
+    go_on.get_future().wait();
+    return StartIdle();
+  });
+  started.get_future().wait();
+  vms.Drop("a");
+  EXPECT_FALSE(vms.Take("a").has_value());
+  std::atomic<pid_t> pid = 0;
+  vms.Want("a", 1, [&pid] {
+    auto vm = StartIdle();
+    if (vm.ok()) pid = vm->child.pid();
+    return vm;
+  });
+  go_on.set_value();
+  ASSERT_EQ(vms.CountWaiting(), 1u);
+  const auto taken = vms.Take("a");
+  ASSERT_TRUE(taken.has_value());
+  EXPECT_EQ(taken->child.pid(), pid);
 }
 
 TEST_F(PreparedVmsTest, WantedLongestAgoGoes) {
@@ -81,7 +108,6 @@ TEST_F(PreparedVmsTest, WantedLongestAgoGoes) {
   Have(vms, "b", 1);
   vms.Want("a", 1, StartIdle);  // Again: b is the older one now.
   Have(vms, "c", 1);
-  AwaitSize(vms, 2);
   EXPECT_FALSE(vms.Take("b").has_value());
   EXPECT_TRUE(vms.Take("a").has_value());
   EXPECT_TRUE(vms.Take("c").has_value());
@@ -104,23 +130,22 @@ TEST_F(PreparedVmsTest, DroppedOnesEnd) {
   Have(vms, "a", 1);
   Have(vms, "b", 1);
   vms.Drop("a");
-  EXPECT_EQ(vms.size(), 1u);
+  EXPECT_EQ(vms.CountWaiting(), 1u);
   vms.DropAll();
-  EXPECT_EQ(vms.size(), 0u);
+  EXPECT_EQ(vms.CountWaiting(), 0u);
 }
 
 TEST_F(PreparedVmsTest, OneThatCannotBeStartedIsForgotten) {
   PreparedVms vms(1);
   vms.Want("a", 1, [] { return absl::StatusOr<VmProcess>(absl::InternalError("no")); });
   Have(vms, "b", 1);  // Its turn comes.
-  AwaitSize(vms, 1);
   EXPECT_TRUE(vms.Take("b").has_value());
 }
 
 TEST_F(PreparedVmsTest, CapacityZeroStartsNothing) {
   PreparedVms vms(0);
   vms.Want("a", 1, StartIdle);
-  EXPECT_EQ(vms.size(), 0u);
+  EXPECT_EQ(vms.CountWaiting(), 0u);
 }
 
 }  // namespace
