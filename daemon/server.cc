@@ -2,6 +2,7 @@
 #include "daemon/server.h"
 
 #include <fcntl.h>
+#include <grpc/grpc.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -49,6 +50,16 @@ bool ProgramReplaced() {
   return size > 0 && std::string_view(path, static_cast<size_t>(size)).ends_with(" (deleted)");
 }
 
+// With the last of its objects gRPC would end as a library, and wait up to 10 s for a poller that
+// it keeps for a large request whose sender was refused. It ends with the process instead.
+void KeepGrpc() {
+  static const bool kept = [] {
+    grpc_init();
+    return true;
+  }();
+  (void)kept;
+}
+
 }  // namespace
 
 struct Server::UserServer {
@@ -57,6 +68,7 @@ struct Server::UserServer {
 };
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  KeepGrpc();
   KTSTR_ASSIGN_OR_RETURN(ListeningSocket socket,
                          ListeningSocket::Claim(options.socket, kClaimPatience));
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(options);
