@@ -162,18 +162,25 @@ macro(ktstr_choose_scheduler_link)
   endif()
 endmacro()
 
-# bin/NAME from NAME.cc with the object of NAME.bpf.c inside.
-function(ktstr_scheduler_program name)
-  set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.bpf.o)
+# Sets OUT to an object that NAME.bpf.c is compiled to: NAME`suffix`.bpf.o, with the options in ARGN.
+function(ktstr_bpf_object name suffix out)
+  set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}${suffix}.bpf.o)
   add_custom_command(OUTPUT ${object}
-    COMMAND ${CLANG} -target bpf -g -O2 -mcpu=v3 -Wall -Werror -Wno-missing-declarations
+    COMMAND ${CLANG} -target bpf -g -O2 -mcpu=v3 -Wall -Werror -Wno-missing-declarations ${ARGN}
       -I${CMAKE_CURRENT_BINARY_DIR}/gen -I${CMAKE_CURRENT_SOURCE_DIR} -isystem ${KTSTR_LIBBPF_INCLUDE}
       -MD -MF ${object}.d -MT ${object} -c ${CMAKE_CURRENT_SOURCE_DIR}/${name}.bpf.c -o ${object}
     DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}.bpf.c ${KTSTR_VMLINUX_H}
-    DEPFILE ${object}.d COMMENT "BPF ${name}" VERBATIM)
+    DEPFILE ${object}.d COMMENT "BPF ${name}${suffix}" VERBATIM)
+  set(${out} ${object} PARENT_SCOPE)
+endfunction()
+
+# bin/NAME from NAME.cc with the objects of NAME.bpf.c inside: for every kernel, and for the latest (scx_compat.bpf.h).
+function(ktstr_scheduler_program name)
+  ktstr_bpf_object(${name} "" object)
+  ktstr_bpf_object(${name} .latest latest -DKTSTR_SCX_LATEST)
   add_executable(${name} ${name}.cc)
-  set_source_files_properties(${name}.cc PROPERTIES OBJECT_DEPENDS ${object})
-  target_compile_definitions(${name} PRIVATE KTSTR_BPF_OBJECT="${object}")
+  set_source_files_properties(${name}.cc PROPERTIES OBJECT_DEPENDS "${object};${latest}")
+  target_compile_definitions(${name} PRIVATE KTSTR_BPF_OBJECT="${object}" KTSTR_BPF_OBJECT_LATEST="${latest}")
   target_link_libraries(${name} PRIVATE ktstr_scheduler)
   target_link_options(${name} PRIVATE ${KTSTR_SCHEDULER_LINK})
 endfunction()

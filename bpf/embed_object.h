@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts the file KTSTR_BPF_OBJECT (a compiled .bpf.o, named by the build) into this program. To be
-// included by exactly one source of a program. Used instead of a bpftool skeleton: skeletons tie
-// bpftool's version to libbpf's.
+// Puts the files KTSTR_BPF_OBJECT and KTSTR_BPF_OBJECT_LATEST (two builds of a .bpf.c, named by the
+// build) into this program. To be included by exactly one source of a program. Used instead of a
+// bpftool skeleton: skeletons tie bpftool's version to libbpf's.
 
 #ifndef BPF_EMBED_OBJECT_H_
 #define BPF_EMBED_OBJECT_H_
@@ -14,17 +14,27 @@ asm(".pushsection .rodata\n"
     "ktstr_bpf_object_begin: .incbin \"" KTSTR_BPF_OBJECT
     "\"\n"
     "ktstr_bpf_object_end:\n"
+    ".balign 16\n"
+    "ktstr_bpf_object_latest_begin: .incbin \"" KTSTR_BPF_OBJECT_LATEST
+    "\"\n"
+    "ktstr_bpf_object_latest_end:\n"
     ".globl ktstr_bpf_object_begin, ktstr_bpf_object_end\n"
+    ".globl ktstr_bpf_object_latest_begin, ktstr_bpf_object_latest_end\n"
     ".popsection\n");
 
 extern "C" const char ktstr_bpf_object_begin[];
 extern "C" const char ktstr_bpf_object_end[];
+extern "C" const char ktstr_bpf_object_latest_begin[];
+extern "C" const char ktstr_bpf_object_latest_end[];
 
 namespace ktstr::bpf {
 
-inline std::string_view EmbeddedObject() {
-  return {ktstr_bpf_object_begin,
-          static_cast<size_t>(ktstr_bpf_object_end - ktstr_bpf_object_begin)};
+// For every kernel.
+inline std::string_view EmbeddedObject() { return {ktstr_bpf_object_begin, ktstr_bpf_object_end}; }
+
+// For the latest kernels.
+inline std::string_view EmbeddedLatestObject() {
+  return {ktstr_bpf_object_latest_begin, ktstr_bpf_object_latest_end};
 }
 
 }  // namespace ktstr::bpf

@@ -84,18 +84,50 @@ bool Configure(const SchedulerSpec& spec, bpf_object* object) {
   return true;
 }
 
-ObjectPtr OpenAndLoad(const SchedulerSpec& spec) {
+// libbpf's messages of the attempt that may be followed by another; null: to stderr at once.
+std::string* held_messages = nullptr;
+
+// Without libbpf's notes on fields that a kernel does not have: they are normal on all but one
+// kernel.
+int PrintWarnings(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level != LIBBPF_WARN) return 0;
+  if (held_messages == nullptr) return std::vfprintf(stderr, format, arguments);
+  char* text = nullptr;
+  const int size = vasprintf(&text, format, arguments);
+  if (size > 0) held_messages->append(text, static_cast<size_t>(size));
+  if (size >= 0) std::free(text);
+  return size;
+}
+
+// Null with `*error` negative when it cannot be loaded, 0 when that has been said.
+ObjectPtr OpenAndLoad(const SchedulerSpec& spec, std::string_view image, int* error) {
+  *error = 0;
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = spec.name);
-  ObjectPtr object(bpf_object__open_mem(spec.object.data(), spec.object.size(), &options));
+  ObjectPtr object(bpf_object__open_mem(image.data(), image.size(), &options));
   if (object == nullptr) {
     Fail(spec.name, "open its BPF object", errno);
     return nullptr;
   }
   if (!Configure(spec, object.get())) return nullptr;
-  const int error = bpf_object__load(object.get());
+  *error = bpf_object__load(object.get());
+  return *error == 0 ? std::move(object) : nullptr;
+}
+
+// The object for the latest kernels; where one of its functions is not there (libbpf says EINVAL,
+// or ESRCH), the one for all.
+ObjectPtr OpenAndLoadWhatFits(const SchedulerSpec& spec) {
+  std::string messages;
+  held_messages = &messages;
+  int error = 0;
+  ObjectPtr object = OpenAndLoad(spec, spec.latest, &error);
+  held_messages = nullptr;
+  if (error == -EINVAL || error == -ESRCH) {
+    object = OpenAndLoad(spec, spec.object, &error);
+  } else {
+    std::fputs(messages.c_str(), stderr);
+  }
   if (error != 0) {
     Fail(spec.name, "load its BPF programs (the verifier's reason is above)", -error);
-    return nullptr;
   }
   return object;
 }
@@ -150,12 +182,6 @@ int ReportExit(const char* name, const ExitRecord& record) {
   return EXIT_FAILURE;
 }
 
-// Without libbpf's notes on fields that a kernel does not have: they are normal on all but one
-// kernel.
-int PrintWarnings(libbpf_print_level level, const char* format, va_list arguments) {
-  return level == LIBBPF_WARN ? std::vfprintf(stderr, format, arguments) : 0;
-}
-
 }  // namespace
 
 fifo_config MakeConfig(bool per_llc, unsigned slice_us) {
@@ -178,7 +204,7 @@ fifo_config MakeConfig(bool per_llc, unsigned slice_us) {
 
 int RunScheduler(const SchedulerSpec& spec) {
   libbpf_set_print(PrintWarnings);
-  ObjectPtr object = OpenAndLoad(spec);
+  ObjectPtr object = OpenAndLoadWhatFits(spec);
   if (object == nullptr) return EXIT_FAILURE;
   const ExitRecord record(object.get());
   bpf_map* ops = FindMap(object.get(), "scheduler_ops");

@@ -24,6 +24,7 @@ namespace ktstr::bpf {
 struct SchedulerSpec {
   const char* name;         // as in the messages and in the ops
   std::string_view object;  // the compiled .bpf.o
+  std::string_view latest;  // the same for the latest kernels, tried first: it starts sooner
   fifo_config config = {};
   unsigned watchdog_ms = 0;  // ops.timeout_ms; 0: the kernel's default, 30 s
   // Called every 50 ms at most while the scheduler is enabled; may be empty.

@@ -99,6 +99,7 @@ int main(int argc, char** argv) {
   return ktstr::bpf::RunScheduler(
       {.name = kName,
        .object = ktstr::bpf::EmbeddedObject(),
+       .latest = ktstr::bpf::EmbeddedLatestObject(),
        .config = options.config,
        .watchdog_ms = options.watchdog_ms,
        .while_enabled =

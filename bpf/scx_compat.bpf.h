@@ -8,9 +8,11 @@
  * `___ktstr...` part before it looks the name up, and code behind bpf_ksym_exists() of an absent
  * function is never seen by the verifier.
  *
- *   queue a task         6.12 scx_bpf_dispatch   6.13 scx_bpf_dsq_insert          7.x
- * scx_bpf_dsq_insert___v2 take a task          6.12 scx_bpf_consume    6.13
- * scx_bpf_dsq_move_to_local   7.x scx_bpf_dsq_move_to_local___v2
+ *                   6.12               6.13                        7.x
+ *   queue a task    scx_bpf_dispatch   scx_bpf_dsq_insert          scx_bpf_dsq_insert___v2
+ *   take a task     scx_bpf_consume    scx_bpf_dsq_move_to_local   scx_bpf_dsq_move_to_local___v2
+ *
+ * Each program is built twice: for all kernels, and with KTSTR_SCX_LATEST for 7.x alone.
  */
 #ifndef BPF_SCX_COMPAT_BPF_H_
 #define BPF_SCX_COMPAT_BPF_H_
@@ -37,6 +39,25 @@ bool bpf_cpumask_test_cpu___ktstr(u32 cpu, const struct cpumask* cpumask) __ksym
 s32 scx_bpf_dsq_nr_queued___ktstr(u64 dsq_id) __ksym;
 void scx_bpf_kick_cpu___ktstr(s32 cpu, u64 flags) __ksym;
 void scx_bpf_error_bstr___ktstr(char* fmt, unsigned long long* data, u32 data__sz) __ksym;
+
+#ifdef KTSTR_SCX_LATEST
+
+/* libbpf looks each name up among all types of the kernel, whether it is used or not: the fewer the
+ * sooner the scheduler starts. */
+bool scx_bpf_dsq_insert___v2___ktstr(struct task_struct* p, u64 dsq_id, u64 slice,
+                                     u64 enq_flags) __ksym;
+bool scx_bpf_dsq_move_to_local___v2___ktstr(u64 dsq_id, u64 enq_flags) __ksym;
+
+static __always_inline void dsq_insert(struct task_struct* p, u64 dsq_id, u64 slice,
+                                       u64 enq_flags) {
+  scx_bpf_dsq_insert___v2___ktstr(p, dsq_id, slice, enq_flags);
+}
+
+static __always_inline bool dsq_move_to_local(u64 dsq_id) {
+  return scx_bpf_dsq_move_to_local___v2___ktstr(dsq_id, 0);
+}
+
+#else
 
 void scx_bpf_dispatch___ktstr612(struct task_struct* p, u64 dsq_id, u64 slice,
                                  u64 enq_flags) __ksym __weak;
@@ -69,5 +90,7 @@ static __always_inline bool dsq_move_to_local(u64 dsq_id) {
   }
   return scx_bpf_consume___ktstr612(dsq_id);
 }
+
+#endif /* KTSTR_SCX_LATEST */
 
 #endif /* BPF_SCX_COMPAT_BPF_H_ */

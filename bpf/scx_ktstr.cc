@@ -31,5 +31,6 @@ int main(int argc, char** argv) {
                        }}});
   return ktstr::bpf::RunScheduler({.name = kName,
                                    .object = ktstr::bpf::EmbeddedObject(),
+                                   .latest = ktstr::bpf::EmbeddedLatestObject(),
                                    .config = ktstr::bpf::MakeConfig(per_llc, slice_us)});
 }

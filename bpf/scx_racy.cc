@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
                        }}});
   return ktstr::bpf::RunScheduler({.name = kName,
                                    .object = ktstr::bpf::EmbeddedObject(),
+                                   .latest = ktstr::bpf::EmbeddedLatestObject(),
                                    .config = config,
                                    .watchdog_ms = watchdog_ms});
 }

@@ -9,7 +9,7 @@
 // Everything in here is written by the guest: hostile until checked. Access copies: the copy is
 // what gets checked.
 //
-// One thread.
+// One thread; Read() from several at once while nobody writes.
 
 #ifndef KTSTR_VMM_GUEST_MEMORY_H_
 #define KTSTR_VMM_GUEST_MEMORY_H_

@@ -8,9 +8,13 @@
 
 #include <cstring>
 #include <memory>
+#include <string>
+#include <tuple>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "gtest/gtest.h"
 #include "vmm/digest.h"
 #include "vmm/guest_memory.h"
@@ -184,6 +188,34 @@ TEST(Digest, DependsOnContentAndPlace) {
   EXPECT_NE(*DigestOf(*a), *DigestOf(*b));
   EXPECT_NE(*DigestOf(*a), *DigestOf(*c));
   EXPECT_EQ(DigestOf(*a)->size(), 64u);
+}
+
+TEST(Digest, BlocksOfZerosDoNotCount) {
+  auto a = Make({16 * kMiB});
+  auto b = Make({16 * kMiB});
+  Put(*a, 9 * kMiB, 1);
+  Put(*b, 9 * kMiB, 1);
+  std::memset(b->At(0, 5 * kMiB)->data(), 0, 5 * kMiB);
+  EXPECT_EQ(*DigestOf(*a), *DigestOf(*b));
+  Put(*b, 13 * kMiB, 1);
+  EXPECT_NE(*DigestOf(*a), *DigestOf(*b));
+}
+
+// Its definition, so that it does not change unseen: digests of other builds would mean another
+// thing.
+TEST(Digest, OfAKnownMemory) {
+  auto memory = Make({16 * kMiB});
+  Put(*memory, 4096, 1);
+  Put(*memory, 9 * kMiB, 2);
+  std::string text;
+  for (const auto& [block, page, byte] : {std::tuple{0, 1, '\1'}, std::tuple{2, 9 * 256, '\2'}}) {
+    std::string one(8 + 4096, '\0');
+    one[0] = static_cast<char>(page & 255);
+    one[1] = static_cast<char>(page >> 8);
+    one[8] = byte;
+    absl::StrAppend(&text, block, " ", base::Sha256Hex(one), "\n");
+  }
+  EXPECT_EQ(*DigestOf(*memory), base::Sha256Hex(text));
 }
 
 TEST(Digest, SeesTheLastByteOfEachNode) {

@@ -7,7 +7,7 @@
 // own. All three need the rights of ptrace(2) over the engine, which a parent of the same user has
 // (Documentation/admin-guide/LSM/Yama.rst: also with ptrace_scope 1).
 //
-// One thread.
+// Threads: as GuestMemory.
 
 #ifndef KTSTR_VMM_PRIVATE_MEMORY_H_
 #define KTSTR_VMM_PRIVATE_MEMORY_H_
