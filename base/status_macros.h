@@ -35,9 +35,12 @@ absl::Status ErrnoStatus(int error, std::string_view what);
 
 #define KTSTR_ASSIGN_OR_RETURN(lhs, expr) \
   KTSTR_ASSIGN_OR_RETURN_IMPL_(KTSTR_CONCAT_(ktstr_statusor_, __LINE__), lhs, expr)
+// `lhs` may be a declaration, which parentheses would break.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define KTSTR_ASSIGN_OR_RETURN_IMPL_(tmp, lhs, expr) \
   auto tmp = (expr);                                 \
   if (!tmp.ok()) return std::move(tmp).status();     \
   lhs = *std::move(tmp)
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // KTSTR_BASE_STATUS_MACROS_H_

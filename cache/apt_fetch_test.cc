@@ -257,7 +257,9 @@ TEST_F(AptFetchTest, HostWithoutPackageLists) {
 }
 
 TEST_F(AptFetchTest, NotADebianHost) {
-  std::string path = getenv("PATH");
+  const char* before = getenv("PATH");
+  ASSERT_NE(before, nullptr);
+  const std::string path = before;
   setenv("PATH", "/nonexistent", 1);
   absl::Status status = Fetch("linux-image-7.3").status();
   setenv("PATH", path.c_str(), 1);

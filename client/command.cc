@@ -44,7 +44,9 @@ void AddGlobalOptions(CLI::App* app, GlobalOptions* global, std::string* color) 
 }
 
 // CLI11 reports over several lines at times; an error here is one paragraph.
-std::string OneParagraph(std::string text) { return absl::StrReplaceAll(text, {{"\n", " "}}); }
+std::string OneParagraph(absl::string_view text) {
+  return absl::StrReplaceAll(text, {{"\n", " "}});
+}
 
 std::string CommandPath(const CLI::App& app) {
   std::string path = "ktstrctl";
@@ -56,15 +58,29 @@ std::string CommandPath(const CLI::App& app) {
   return path;
 }
 
+ExitCode OutputLost() {
+  std::cerr << "ktstrctl: standard output could not be written (closed, or the disk is full)\n";
+  return kHarness;
+}
+
 // Parses; the exit code when nothing is left to do (help, a wrong option).
 std::optional<int> Parse(CLI::App* app, std::vector<std::string> args) {
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {
     app->parse(std::move(reversed));
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app->exit(error);
+    if (error.get_exit_code() == 0) {
+      app->exit(error);
+      std::cout.flush();
+      return std::cout.good() ? kOk : OutputLost();
+    }
+    // What is not known is the better reason: the word that is missing may be the one misspelt.
+    const std::vector<std::string> unknown = app->remaining(/*recurse=*/true);
+    const std::string why = unknown.empty()
+                                ? OneParagraph(error.what())
+                                : absl::StrCat("'", unknown.front(), "' is not known here");
     const std::string path = CommandPath(*app);
-    std::cerr << path << ": " << OneParagraph(error.what()) << ". See `" << path << " --help`.\n";
+    std::cerr << path << ": " << why << ". See `" << path << " --help`.\n";
     return kUsage;
   }
   return std::nullopt;
@@ -82,6 +98,7 @@ std::unique_ptr<Terminal> MakeTerminal(const GlobalOptions& global, bool machine
   options.color = global.color;
   options.machine_stdout = machine;
   options.quiet = global.quiet;
+  options.output_lost = global.output_lost;
   return std::make_unique<Terminal>(options);
 }
 
@@ -150,7 +167,11 @@ int Main(int argc, const char* const* argv) {
   if (color == "always") global.color = ColorMode::kAlways;
   if (color == "never") global.color = ColorMode::kNever;
   if (global.socket.empty()) global.socket = Env("KTSTR_SOCKET");
-  return action(global);
+  std::atomic<bool> output_lost = false;
+  global.output_lost = &output_lost;
+  const ExitCode code = action(global);
+  // A failure that was found, and an interruption, say more.
+  return output_lost && code != kFail && code != kInterrupted ? OutputLost() : code;
 }
 
 }  // namespace ktstr::client

@@ -7,6 +7,7 @@
 #define KTSTR_CLIENT_COMMAND_H_
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,6 +26,8 @@ struct GlobalOptions {
   bool verbose = false;
   bool quiet = false;
   ColorMode color = ColorMode::kAuto;
+  // Set by terminals that could not write to stdout. Main's.
+  std::atomic<bool>* output_lost = nullptr;
 };
 
 using Action = std::function<ExitCode(const GlobalOptions&)>;

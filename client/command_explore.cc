@@ -181,13 +181,7 @@ ExitCode Explorer::Finish(DriveEnd end) {
     const ExitCode failed = Fail(terminal_, problem_);
     if (code != kFail) code = failed;
   }
-  if (end == DriveEnd::kInterrupted) return kInterrupted;
-  if (!terminal_->ok()) {
-    terminal_->Error(
-        "ktstrctl: standard output could not be written (closed, or the disk is full)");
-    return code == kFail ? kFail : kHarness;
-  }
-  return code;
+  return end == DriveEnd::kInterrupted ? kInterrupted : code;
 }
 
 // PCT alone: disturbances that the scenario does not ask for stay off.

@@ -15,6 +15,7 @@
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "client/command.h"
+#include "client/output_file.h"
 #include "client/run_options.h"
 #include "client/scenario_source.h"
 #include "client/search/drive.h"
@@ -261,12 +262,12 @@ absl::Status Minimize(const MinimizeOptions& options, Minimizer* minimizer, cons
   terminal->Note(absl::StrCat(minimizer->subject().record.run_id(), ": ",
                               OneLine(minimizer->subject().key.Text()), ", seed ",
                               minimizer->subject().seed(), "; ", Size(before)));
-  const absl::Status reduced = minimizer->Reduce();
+  absl::Status reduced = minimizer->Reduce();
   const bool early = absl::IsCancelled(reduced) || absl::IsDeadlineExceeded(reduced);
   if (!reduced.ok() && !early) return reduced;
   const std::string path =
       options.output.empty() ? absl::StrCat(before.name(), ".min.ktstr.txtpb") : options.output;
-  KTSTR_RETURN_IF_ERROR(base::WriteFileAtomic(path, minimizer->FileText(path)));
+  KTSTR_RETURN_IF_ERROR(WriteOutputFile(path, minimizer->FileText(path)));
   if (early) {
     terminal->Note(
         absl::StrCat(reduced.message(), ": ", path, " holds the smallest scenario found so far"));
@@ -287,6 +288,8 @@ absl::Status Minimize(const MinimizeOptions& options, Minimizer* minimizer, cons
 ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
   SignalFd signals;
   const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
+  if (absl::Status status = CheckOutputFile("-o", options.output); !status.ok())
+    return Fail(terminal.get(), status);
   RunPlan plan;
   if (IsRunId(options.subject) && HasVariantOptions(options.run)) {
     return Usage(terminal.get(), absl::InvalidArgumentError(

@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "client/bundle/upload.h"
 #include "client/command.h"
+#include "client/output_file.h"
 #include "client/run_options.h"
 #include "client/run_reporter.h"
 #include "client/search/repeat_check.h"
@@ -98,6 +99,14 @@ ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
   }
   absl::StatusOr<RunChoices> choices = ParseChoices(options);
   if (!choices.ok()) return Usage(terminal.get(), choices.status());
+  const std::string sidecars =
+      options.output_directory.empty() ? Env("KTSTR_SIDECAR_DIR") : options.output_directory;
+  for (const absl::Status& status :
+       {CheckOutputFile("--junit", options.junit),
+        CheckOutputDirectory(options.output_directory.empty() ? "KTSTR_SIDECAR_DIR" : "-o",
+                             sidecars)}) {
+    if (!status.ok()) return Fail(terminal.get(), status);
+  }
   absl::StatusOr<RunPlan> plan = MakeRunPlan(options, *choices, PlanPlacesOfProcess());
   if (!plan.ok()) {
     // Scenario problems keep the form FILE:LINE:COLUMN of compilers, so that editors find them.
@@ -121,8 +130,7 @@ ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
   report.ktap = options.ktap;
   report.verbose = global.verbose;
   report.junit_file = options.junit;
-  report.sidecar_directory =
-      options.output_directory.empty() ? Env("KTSTR_SIDECAR_DIR") : options.output_directory;
+  report.sidecar_directory = sidecars;
   report.policy = options.policy;
   RunReporter reporter(terminal.get(), report, plan->specs.size());
   RunFlowOptions flow_options;

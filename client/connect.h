@@ -29,7 +29,7 @@ inline constexpr char kSystemSocket[] = "/run/ktstr/ktstrd.sock";
 // A connection after its handshake. Any thread.
 class Connection {
  public:
-  Connection(std::shared_ptr<grpc::Channel> channel, v1::HandshakeResponse daemon,
+  Connection(const std::shared_ptr<grpc::Channel>& channel, v1::HandshakeResponse daemon,
              std::string socket)
       : stub_(v1::Ktstr::NewStub(channel)),
         daemon_(std::move(daemon)),

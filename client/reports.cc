@@ -123,7 +123,7 @@ std::string KtapLine(size_t number, const v1::RunRecord& record) {
 
 std::string SidecarName(const v1::RunRecord& record) {
   // The daemon checks both parts; a record from elsewhere must not lead out of the directory.
-  const auto safe = [](std::string text) { return absl::StrReplaceAll(text, {{"/", "_"}}); };
+  const auto safe = [](absl::string_view text) { return absl::StrReplaceAll(text, {{"/", "_"}}); };
   return absl::StrCat(safe(record.scenario()), "-", safe(record.run_id()), ".ktstr.json");
 }
 

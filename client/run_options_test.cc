@@ -120,7 +120,7 @@ class PlanTest : public ::testing::Test {
   }
   absl::StatusOr<RunPlan> Plan() { return MakeRunPlan(options_, *ParseChoices(options_), places_); }
   std::string Write(const std::string& name, const std::string& text, int mode = 0644) {
-    const std::string path = base::JoinPath(dir_.path(), name);
+    std::string path = base::JoinPath(dir_.path(), name);
     EXPECT_TRUE(base::MakeDirs(std::string(base::Dirname(path))).ok());
     EXPECT_TRUE(base::WriteFileAtomic(path, text, mode).ok());
     return path;

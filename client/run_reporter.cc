@@ -7,21 +7,13 @@
 #include "absl/strings/str_format.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "client/output_file.h"
 #include "client/render.h"
 #include "client/reports.h"
 #include "scenario/json.h"
 
 namespace ktstr::client {
-namespace {
-
-// Of a file that the user asked for. A full disk is something that is missing, not contention.
-absl::Status OutputError(const absl::Status& status) {
-  if (!absl::IsResourceExhausted(status)) return status;
-  return absl::FailedPreconditionError(
-      absl::StrCat(status.message(), ". Free space there, or name another place"));
-}
-
-}  // namespace
+namespace {}  // namespace
 
 RunReporter::RunReporter(Terminal* terminal, ReportOptions options, size_t runs)
     : terminal_(terminal),
@@ -138,17 +130,11 @@ ExitCode RunReporter::Finish() {
     terminal_->Result(SummaryLine(counts_, base::RealClock()->Monotonic() - start_));
   }
   if (!options_.junit_file.empty()) {
-    Problem(OutputError(base::WriteFileAtomic(options_.junit_file, JunitXml(records_))));
+    Problem(WriteOutputFile(options_.junit_file, JunitXml(records_)));
   }
   const ExitCode verdicts = ExitCodeOf(counts_, options_.policy);
   if (verdicts == kFail) return kFail;
-  if (!first_problem_.ok()) return ExitCodeOf(first_problem_);
-  if (!terminal_->ok()) {
-    terminal_->Error(
-        "ktstrctl: standard output could not be written (closed, or the disk is full)");
-    return kHarness;
-  }
-  return verdicts;
+  return first_problem_.ok() ? verdicts : ExitCodeOf(first_problem_);
 }
 
 }  // namespace ktstr::client

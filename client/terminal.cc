@@ -52,7 +52,9 @@ Terminal::~Terminal() {
 }
 
 void Terminal::Write(int fd, absl::string_view text) {
-  if (!base::WriteAll(fd, base::ToStd(text), "output").ok() && fd == options_.out_fd) ok_ = false;
+  const bool written = base::WriteAll(fd, base::ToStd(text), "output").ok();
+  if (!written && fd == options_.out_fd && options_.output_lost != nullptr)
+    options_.output_lost->store(true);
 }
 
 void Terminal::EraseLiveLocked() {
@@ -99,11 +101,6 @@ void Terminal::Live(absl::string_view line) {
   if (cut == live_line_) return;
   Write(options_.err_fd, absl::StrCat("\r\x1b[K", cut));
   live_line_ = cut;
-}
-
-bool Terminal::ok() const {
-  base::MutexLock lock(&mutex_);
-  return ok_;
 }
 
 }  // namespace ktstr::client

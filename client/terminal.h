@@ -7,6 +7,7 @@
 #ifndef KTSTR_CLIENT_TERMINAL_H_
 #define KTSTR_CLIENT_TERMINAL_H_
 
+#include <atomic>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -23,6 +24,8 @@ struct TerminalOptions {
   bool quiet = false;           // Notes and the live line are dropped.
   int out_fd = 1;
   int err_fd = 2;
+  // Set once stdout could not be written (closed, full disk); outlives the terminal.
+  std::atomic<bool>* output_lost = nullptr;
 };
 
 class Terminal {
@@ -45,8 +48,6 @@ class Terminal {
   void Console(
       absl::string_view text);        // On stderr, as it stands: asked for by name, never dropped.
   void Live(absl::string_view line);  // Replaces the live line; cut to the width.
-  // False once stdout could not be written (closed pipe, full disk).
-  bool ok() const;
 
  private:
   void Write(int fd, absl::string_view text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -57,7 +58,6 @@ class Terminal {
   const bool color_;
   mutable base::Mutex mutex_;
   std::string live_line_ ABSL_GUARDED_BY(mutex_);
-  bool ok_ ABSL_GUARDED_BY(mutex_) = true;
 };
 
 }  // namespace ktstr::client

@@ -79,8 +79,9 @@ absl::Status StreamEvents(Daemon* daemon, const Caller& caller, grpc::ServerCont
 // Moves the value into `response`, or tells the error.
 template <typename T>
 grpc::Status Answer(absl::StatusOr<T> result, T* response) {
-  if (result.ok()) *response = *std::move(result);
-  return ToGrpc(result.status());
+  if (!result.ok()) return ToGrpc(result.status());
+  *response = *std::move(result);
+  return grpc::Status::OK;
 }
 
 }  // namespace

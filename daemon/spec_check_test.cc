@@ -43,7 +43,7 @@ TEST_P(BadSpecTest, IsRefusedByField) {
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr(GetParam().field));
 }
 
-std::function<void(v1::RunSpec*)> Path(std::string path) {
+std::function<void(v1::RunSpec*)> Path(const std::string& path) {
   return [path](v1::RunSpec* s) {
     *s->add_files() = s->files(0);
     s->mutable_files(1)->set_guest_path(path);

@@ -35,7 +35,7 @@ class CpuDisturberTest : public testing::Test {
     ASSERT_TRUE(reaper.ok());
     reaper_ = std::make_unique<Reaper>(std::move(*reaper));
   }
-  void Make(std::vector<Perturbation::Kind> kinds, uint32_t cpus = 1) {
+  void Make(const std::vector<Perturbation::Kind>& kinds, uint32_t cpus = 1) {
     v1::GuestPerturb plan;
     plan.set_cpus(cpus);
     for (Perturbation::Kind kind : kinds) plan.add_disturbance()->set_kind(kind);

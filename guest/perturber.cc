@@ -160,8 +160,8 @@ void Perturber::ScheduleChangePoint(uint64_t from) {
   next_change_ = kNever;
   if (change_points_ >= plan_.change_points()) return;
   const uint64_t part = plan_.length_ns() / plan_.change_points();
-  next_change_ =
-      change_points_ * part + random_->Below(part, stream::kChangePoint, 2 * change_points_, from);
+  next_change_ = change_points_ * part +
+                 random_->Below(part, stream::kChangePoint, uint64_t{2} * change_points_, from);
 }
 
 void Perturber::ChangePriority() {

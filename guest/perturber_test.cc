@@ -31,7 +31,7 @@ constexpr uint64_t kLengthNs = 2 * kNsPerSecond;
 // A run of the perturber in a time of its own.
 class Rig {
  public:
-  explicit Rig(uint64_t seed, std::vector<std::pair<uint64_t, uint64_t>> forks = {}) {
+  explicit Rig(uint64_t seed, const std::vector<std::pair<uint64_t, uint64_t>>& forks = {}) {
     plan_.set_seed(seed);
     for (const auto& [at, fork_seed] : forks) {
       v1::GuestSeedFork* fork = plan_.add_seed_fork();

@@ -201,7 +201,7 @@ absl::Status PlanRunner::StartProbe() {
             [this] { return probe_->phase() != Probe::Phase::kStarting || SchedulerFailed(); });
   if (probe_->phase() != Probe::Phase::kEnded) return absl::OkStatus();
   // Without a scheduler there is nothing to probe: its end is what the run is about.
-  const absl::Status status = SchedulerFailed() ? absl::OkStatus() : probe_->status();
+  absl::Status status = SchedulerFailed() ? absl::OkStatus() : probe_->status();
   probe_.reset();
   return status;
 }

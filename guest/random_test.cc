@@ -8,7 +8,7 @@
 namespace ktstr::guest {
 namespace {
 
-v1::GuestPlan PlanOf(uint64_t seed, std::vector<std::pair<uint64_t, uint64_t>> forks) {
+v1::GuestPlan PlanOf(uint64_t seed, const std::vector<std::pair<uint64_t, uint64_t>>& forks) {
   v1::GuestPlan plan;
   plan.set_seed(seed);
   for (const auto& [at, fork_seed] : forks) {

@@ -17,7 +17,6 @@ namespace ktstr::scenario {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 using v1::Observation;

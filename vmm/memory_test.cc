@@ -25,7 +25,7 @@ namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
 
-std::unique_ptr<SharedMemory> Make(std::vector<uint64_t> sizes) {
+std::unique_ptr<SharedMemory> Make(const std::vector<uint64_t>& sizes) {
   auto memory = SharedMemory::Create(sizes);
   EXPECT_TRUE(memory.ok()) << memory.status();
   return *std::move(memory);

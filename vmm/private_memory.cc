@@ -100,7 +100,10 @@ absl::Status PrivateMemory::Transfer(bool write, uint64_t offset, void* local, u
       const uint64_t inside = offset - segment.offset;
       const uint64_t piece = std::min(size, segment.size - inside);
       iovec here = {bytes, piece};
-      iovec there = {reinterpret_cast<void*>(segment.address + inside), piece};
+      // An address of another process, which this one never follows.
+      auto* address =
+          reinterpret_cast<void*>(segment.address + inside);  // NOLINT(performance-no-int-to-ptr)
+      iovec there = {address, piece};
       const ssize_t done = write ? process_vm_writev(engine_, &here, 1, &there, 1, 0)
                                  : process_vm_readv(engine_, &here, 1, &there, 1, 0);
       if (done <= 0) return Errno(done < 0 ? errno : EFAULT, "access to the engine");

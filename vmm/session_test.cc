@@ -35,7 +35,7 @@ class SessionTest : public ::testing::Test {
       observations_.push_back(std::move(o));
       return listener_;
     };
-    options.progress = [](std::string) {};
+    options.progress = [](const std::string&) {};
     options.console = [this](std::string text) {
       console_.push_back(std::move(text));
       return listener_;

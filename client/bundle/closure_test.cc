@@ -25,7 +25,7 @@ class ClosureTest : public ::testing::Test {
  protected:
   ClosureTest() : dir_(*base::TempDir::Make("closure")) {}
   std::string Write(const std::string& name, const std::string& data) {
-    const std::string path = base::JoinPath(dir_.path(), name);
+    std::string path = base::JoinPath(dir_.path(), name);
     EXPECT_TRUE(base::WriteFileAtomic(path, data, 0755).ok());
     return path;
   }

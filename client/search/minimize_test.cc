@@ -201,7 +201,7 @@ TEST_F(MinimizeTest, RepeatsThatDiffer) {
     record->set_guest_digest(absl::StrCat("digest", number++));
   };
   service_.observe = [&number](const v1::RunSpec&, v1::RunObservations* seen) {
-    seen->add_observations()->set_guest_time_ns(1000 * number++);
+    seen->add_observations()->set_guest_time_ns(uint64_t{1000} * number++);
   };
   EXPECT_EQ(Run({"--json", "run", "steady", "--repeat", "3"}), kHarness);
   EXPECT_THAT(out_, HasSubstr("\"kind\":\"NONDETERMINISM\""));

@@ -47,9 +47,10 @@ TEST(Wilson, KnownValues) {
 TEST(Wilson, HoldsTheRateAndNarrows) {
   double width = 1.1;
   for (uint64_t n : {1, 2, 5, 10, 100, 1000, 100000}) {
-    const Interval i = WilsonInterval(n / 5, n);
-    EXPECT_LE(i.low, static_cast<double>(n / 5) / static_cast<double>(n));
-    EXPECT_GE(i.high, static_cast<double>(n / 5) / static_cast<double>(n));
+    const uint64_t k = n / 5;
+    const Interval i = WilsonInterval(k, n);
+    EXPECT_LE(i.low, static_cast<double>(k) / static_cast<double>(n));
+    EXPECT_GE(i.high, static_cast<double>(k) / static_cast<double>(n));
     EXPECT_LT(i.high - i.low, width);
     width = i.high - i.low;
   }
