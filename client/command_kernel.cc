@@ -9,8 +9,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/string_view.h"
 #include "client/command.h"
 #include "client/kernel_list.h"
 #include "client/kernel_match.h"
@@ -63,6 +65,16 @@ absl::StatusOr<std::vector<Import>> PlanImports(const std::vector<std::string>& 
   return imports;
 }
 
+// What the daemon says of a file, whose name it knows and whose path the user does. A damaged file
+// is invalid input, as one of another kind is.
+absl::Status OfImport(const absl::Status& status, const std::string& path) {
+  if (status.ok()) return status;
+  absl::string_view message = status.message();
+  absl::ConsumePrefix(&message, absl::StrCat(base::ToAbsl(base::Basename(path)), ": "));
+  return absl::Status(absl::IsDataLoss(status) ? absl::StatusCode::kInvalidArgument : status.code(),
+                      absl::StrCat(path, ": ", message));
+}
+
 absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session, const Import& import,
                                               Terminal* terminal) {
   KTSTR_ASSIGN_OR_RETURN(const base::UniqueFd fd, base::Open(import.path, O_RDONLY));
@@ -100,7 +112,7 @@ absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session, const Impo
   }
   if (open) writer->WritesDone();
   terminal->Live(absl::StrCat("importing ", import.path));
-  KTSTR_RETURN_IF_ERROR(base::Annotate(FromGrpc(writer->Finish()), import.path));
+  KTSTR_RETURN_IF_ERROR(OfImport(FromGrpc(writer->Finish()), import.path));
   return response;
 }
 
@@ -120,14 +132,14 @@ absl::Status ImportAll(const Session& session, const std::vector<std::string>& f
                        const std::string& config_file, bool json, Terminal* terminal) {
   KTSTR_ASSIGN_OR_RETURN(const std::vector<Import> imports, PlanImports(files, config_file));
   for (const Import& import : imports) {
+    KTSTR_ASSIGN_OR_RETURN(const v1::ImportKernelResponse response,
+                           Send(session, import, terminal));
     if (import.config.empty()) {
       terminal->Note(absl::StrCat(
           "warning: ", import.path,
           " comes without a kernel configuration; schedulers that read "
           "/boot/config-VERSION will not load. Name its linux-base-*.deb too, or --config FILE"));
     }
-    KTSTR_ASSIGN_OR_RETURN(const v1::ImportKernelResponse response,
-                           Send(session, import, terminal));
     KTSTR_RETURN_IF_ERROR(PrintEntry(response.entry(), json,
                                      response.already_there() ? "already cached" : "imported",
                                      terminal));
