@@ -112,10 +112,17 @@ absl::Status RunManager::TakeUp() {
   KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> left, store_->Unfinished());
   for (const StoredRun& stored : left) {
     RunJob job{.number = stored.number, .uid = stored.uid, .submitted_ms = stored.submitted_ms};
-    KTSTR_ASSIGN_OR_RETURN(job.spec, store_->Spec(stored.number));
-    if (stored.state == RunState::kRunning) {
-      const RunOutcome outcome = executor_->Abandoned(
-          job, {.interrupted = true, .reason = "the daemon ended while the run was running"});
+    std::string lost;
+    if (absl::StatusOr<v1::RunSpec> spec = store_->Spec(stored.number); spec.ok()) {
+      job.spec = *std::move(spec);
+      if (stored.state == RunState::kRunning) lost = "the daemon ended while the run was running";
+    } else {
+      // One damaged run must not keep the others, and the daemon, from going on.
+      KTSTR_LOG(ERROR) << RunId(stored.number) << ": " << spec.status();
+      lost = std::string(spec.status().message());
+    }
+    if (!lost.empty()) {
+      const RunOutcome outcome = executor_->Abandoned(job, {.interrupted = true, .reason = lost});
       KTSTR_RETURN_IF_ERROR(
           store_->Finish(stored.number, outcome.record, outcome.observations, NowMs()).status());
       continue;

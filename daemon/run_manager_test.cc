@@ -2,6 +2,7 @@
 #include "daemon/run_manager.h"
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include "base/file.h"
 #include "daemon/testing/fake_executor.h"
@@ -228,6 +229,23 @@ TEST_F(RunManagerTest, RestartAfterKillInterruptsWhatWasRunning) {
   const auto events = ReadAll(kAnna, "r-0001");
   EXPECT_EQ(KindOf(events), "INTERRUPTED");
   EXPECT_EQ(executor_.starts(), 0u);
+}
+
+TEST_F(RunManagerTest, ADamagedRunDoesNotKeepTheDaemonFromStarting) {
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), v1::RunEvent()).ok());
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((dir_.path() + "/runs.db").c_str(), &db), SQLITE_OK);
+  EXPECT_EQ(
+      sqlite3_exec(db, "UPDATE runs SET spec = x'ff' WHERE number = 1", nullptr, nullptr, nullptr),
+      SQLITE_OK);
+  sqlite3_close(db);
+  executor_.Release(1);
+  Start();
+  const auto events = ReadAll(kAnna, "r-0001");
+  EXPECT_EQ(KindOf(events), "INTERRUPTED");
+  EXPECT_NE(events.back().finished().findings(0).message().find("r-0001 is damaged"),
+            std::string::npos);
+  EXPECT_EQ(ReadAll(kAnna, "r-0002").back().finished().verdict(), v1::PASS);
 }
 
 TEST_F(RunManagerTest, KeepsOnlyTheNewestFinishedRuns) {
