@@ -360,7 +360,7 @@ void AddMinimizeCommand(CLI::App* app, Action* action) {
   RefuseEmptyValues(minimize, {"--kernel", "--scheduler", "--topology", "--duration", "--seed",
                                "--set", "--timeout", "--output"});
   minimize->footer(
-      "Leaves out steps, cgroups, work, settings and disturbances, and lowers duration, workers "
+      "Leaves out steps, cgroups, work, settings and disturbances, and lowers workers, duration "
       "and "
       "CPUs, while a run\nstill fails with the same finding at the same place. The file is run "
       "again from a clean start at the end.\n\nExit codes: 0 written and verified, 69 the run did "

@@ -225,13 +225,14 @@ std::vector<Reducer::Number> Reducer::TopologyNumbers(const v1::Scenario& scenar
 }
 
 std::vector<Reducer::Number> Reducer::Numbers(const v1::Scenario& scenario) {
-  std::vector<Number> numbers;
-  numbers.push_back(
+  // Who takes part comes before how long: a short run may fail by the crowd only.
+  std::vector<Number> numbers, lengths;
+  lengths.push_back(
       {"duration", scenario::DurationMs(scenario), kShortestMs, kGrainMs, &SetDuration});
   for (int s = 0; s < scenario.step_size(); ++s) {
     const v1::Step& step = scenario.step(s);
     if (step.hold().has_ms()) {
-      numbers.push_back({absl::StrCat("hold of step ", s + 1), step.hold().ms(), 1, kGrainMs,
+      lengths.push_back({absl::StrCat("hold of step ", s + 1), step.hold().ms(), 1, kGrainMs,
                          [s](v1::Scenario* to, uint32_t ms) {
                            to->mutable_step(s)->mutable_hold()->set_ms(ms);
                          }});
@@ -263,6 +264,7 @@ std::vector<Reducer::Number> Reducer::Numbers(const v1::Scenario& scenario) {
                          to->mutable_perturb()->mutable_pct()->set_change_points(n);
                        }});
   }
+  for (Number& number : lengths) numbers.push_back(std::move(number));
   for (Number& number : TopologyNumbers(scenario)) numbers.push_back(std::move(number));
   return numbers;
 }

@@ -11,7 +11,7 @@
 // ddmin (A. Zeller, R. Hildebrandt, "Simplifying and isolating failure-inducing input", IEEE TSE
 // 28(2), 2002): leave out all, then halves, quarters, ... down to single elements. Of ddmin's two
 // kinds of candidates only complements are tried; at two parts they are the subsets. Numbers
-// (duration, workers, intensity, the topology's counts, ...) are bisected between the smallest
+// (workers, intensity, duration, the topology's counts, ...) are bisected between the smallest
 // value that is allowed and the one that fails. All that is repeated until a whole round finds
 // nothing.
 //

@@ -126,6 +126,19 @@ TEST(Reducer, FindsTheSmallestOfAMonotoneFailure) {
   EXPECT_LT(result.asked, 200);
 }
 
+TEST(Reducer, FewWorkersBeforeAShortRun) {
+  // A short run needs the crowd, a long one does not.
+  const v1::Scenario crowd = Parse(R"(
+    name: "crowd" duration_ms: 4000
+    topology { numa_nodes: 1 llcs: 1 cores_per_llc: 1 threads_per_core: 1 }
+    step { cgroup { name: "a" work { spin_wait {} workers: 16 } } })");
+  const Result result = Reduce(crowd, [](const v1::Scenario& s) {
+    return Workers(s) >= 12 || (Workers(s) >= 2 && scenario::DurationMs(s) >= 1000);
+  });
+  EXPECT_EQ(Workers(result.best), 2);
+  EXPECT_EQ(scenario::DurationMs(result.best), 1000u);
+}
+
 TEST(Reducer, KindsOfDisturbances) {
   const Result result = Reduce(Big(), [](const v1::Scenario& s) {
     return s.has_perturb() && s.perturb().intensity() >= 2 &&
