@@ -36,6 +36,8 @@ constexpr int kMaxDepth = 32;
 // A file with more wrong values than this is not a scenario.
 constexpr int kMaxSkippedFields = 20;
 
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
 // From 0, as protobuf counts.
 struct Place {
   int line = 0;
@@ -113,7 +115,12 @@ UnknownField DescribeUnknown(const std::string& message) {
 
 class ScenarioParser {
  public:
-  ScenarioParser(std::string_view text, std::string_view file) : text_(text), file_(file) {}
+  ScenarioParser(std::string_view text, std::string_view file) : text_(text), file_(file) {
+    // Some editors begin a UTF-8 file with a byte order mark.
+    if (text_.compare(0, kByteOrderMark.size(), kByteOrderMark) == 0) {
+      text_.erase(0, kByteOrderMark.size());
+    }
+  }
 
   ParseResult Run() {
     if (CheckText()) {

@@ -346,6 +346,14 @@ TEST(Parse, BinaryFileWithNulByte) {
       ElementsAre("f:1:1: this is a binary file, not a scenario in protobuf text format (UTF-8)"));
 }
 
+TEST(Parse, ByteOrderMarkIsSkipped) {
+  EXPECT_THAT(ProblemsIn("\xef\xbb\xbfname: \"x\" step {}"), IsEmpty());
+  EXPECT_THAT(ProblemsIn("\xef\xbb\xbfname: 5 step {}"),
+              ElementsAre(::testing::StartsWith("f:1:7: ")));
+  EXPECT_THAT(ProblemsIn("\xef\xbb\xbf"),
+              ElementsAre("f:1:1: the file is empty; a scenario needs at least a name and a step"));
+}
+
 TEST(Parse, OneByteTooLarge) {
   std::string text = "name: \"x\" step {}";
   text.resize(kMaxScenarioBytes, ' ');
