@@ -87,6 +87,25 @@ absl::StatusOr<std::string> ReadStart(int fd, const std::string& name) {
   return start;
 }
 
+// A file that is too large is wrong input: no waiting helps, as it does where something is full.
+template <typename T>
+absl::StatusOr<T> AsInput(absl::StatusOr<T> read) {
+  if (!absl::IsResourceExhausted(read.status())) return read;
+  return absl::InvalidArgumentError(read.status().message());
+}
+
+// `fd`: a regular file, at its start.
+absl::StatusOr<std::string> ReadImageFile(int fd, const std::string& name) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, name);
+  if (static_cast<uint64_t>(info.st_size) > kMaxVmlinuxBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", info.st_size, " bytes are too large for a kernel image; at most ",
+                     kMaxVmlinuxBytes));
+  }
+  return AsInput(base::ReadFd(fd, name, kMaxVmlinuxBytes));
+}
+
 absl::Status CheckConfig(const std::string& config, absl::string_view name) {
   if (config.empty()) return absl::OkStatus();
   if (config.size() > kMaxConfigBytes || config.find('\0') != std::string::npos ||
@@ -289,11 +308,11 @@ absl::StatusOr<KernelCache::Imported> KernelCache::Import(int fd, const std::str
         absl::StrCat(file_name, ": not a kernel but ", DescribeOther(start), ". ", kHowToImport));
   }
   if (kind == FileKind::kDeb) {
-    KTSTR_ASSIGN_OR_RETURN(DebKernel deb, ReadDeb(fd, file_name));
+    KTSTR_ASSIGN_OR_RETURN(DebKernel deb, AsInput(ReadDeb(fd, file_name)));
     return ImportDeb(deb, file_name, config_text);
   }
-  KTSTR_ASSIGN_OR_RETURN(std::string file, base::ReadFd(fd, file_name, kMaxVmlinuxBytes));
-  absl::StatusOr<KernelImage> image = DecodeKernel(file);
+  KTSTR_ASSIGN_OR_RETURN(std::string file, ReadImageFile(fd, file_name));
+  absl::StatusOr<KernelImage> image = AsInput(DecodeKernel(file));
   if (!image.ok()) return base::Annotate(image.status(), file_name);
   std::string identity =
       image->build_id.empty() ? base::Sha256Hex(image->vmlinux) : image->build_id;
@@ -310,7 +329,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportPackages(
   std::vector<DebKernel> debs;
   for (const std::string& path : deb_paths) {
     KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, base::Open(path, O_RDONLY));
-    KTSTR_ASSIGN_OR_RETURN(DebKernel deb, ReadDeb(fd.get(), path));
+    KTSTR_ASSIGN_OR_RETURN(DebKernel deb, AsInput(ReadDeb(fd.get(), path)));
     debs.push_back(std::move(deb));
   }
   for (size_t i = 0; i < debs.size(); ++i) {
@@ -341,7 +360,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportDeb(const DebKernel& de
         file_name, ": package ", base::SanitizeUtf8(deb.package),
         " holds no kernel image (boot/vmlinuz-* or usr/lib/modules/*/vmlinuz). ", kHowToImport));
   }
-  absl::StatusOr<KernelImage> image = DecodeKernel(deb.image);
+  absl::StatusOr<KernelImage> image = AsInput(DecodeKernel(deb.image));
   if (!image.ok()) {
     return base::Annotate(image.status(), absl::StrCat(file_name, ": ", deb.image_path));
   }

@@ -57,9 +57,8 @@ class KernelCache {
   // `config_text`: the kernel's .config, or empty; a package that has its own keeps its own. A
   // package with only a configuration (Debian's linux-base-*) adds it to the kernel of that
   // release. A corrupt entry is replaced. On an error nothing is left behind. Errors:
-  // InvalidArgument (not a kernel, or one for another machine), DataLoss (damaged or cut short),
-  // FailedPrecondition (no PVH entry; a cache that is full or may not be written),
-  // ResourceExhausted (too large).
+  // InvalidArgument (not a kernel, too large, or for another machine), DataLoss (damaged or cut
+  // short), FailedPrecondition (no PVH entry; a cache that is full or may not be written).
   absl::StatusOr<Imported> Import(int fd, const std::string& file_name,
                                   const std::string& config_text);
   // One kernel from packages that belong together (FetchPackages): image and configuration may be

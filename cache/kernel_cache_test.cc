@@ -17,6 +17,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/file.h"
 #include "base/string_view.h"
+#include "cache/kernel_image.h"
 #include "cache/test_kernel.h"
 
 namespace ktstr::cache {
@@ -175,6 +176,12 @@ TEST_F(KernelCacheTest, BadInputsSayWhatTheyAre) {
   }
   EXPECT_THAT(MessageOf(Import(ImageOf("7.3.4"), "no config").status()),
               HasSubstr("no kernel .config"));
+  base::UniqueFd huge = FdOf(MakeVmlinux({}));
+  ASSERT_EQ(ftruncate(huge.get(), kMaxVmlinuxBytes + 1), 0);
+  const absl::Status too_large = cache_->Import(huge.get(), "huge", "").status();
+  EXPECT_TRUE(absl::IsInvalidArgument(too_large)) << too_large;
+  EXPECT_THAT(MessageOf(too_large),
+              StartsWith("huge: 536870913 bytes are too large for a kernel image"));
   int fds[2];
   ASSERT_EQ(pipe(fds), 0);
   base::UniqueFd read_end(fds[0]), write_end(fds[1]);
