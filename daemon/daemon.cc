@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -23,6 +24,7 @@ namespace ktstr::daemon {
 namespace {
 
 constexpr int kMaxNames = 4096;
+constexpr absl::Duration kFetchTurnPoll = absl::Milliseconds(200);
 constexpr int kMaxSuites = 8;
 constexpr size_t kMaxConfigBytes = size_t{2} << 20;
 
@@ -227,6 +229,18 @@ absl::StatusOr<std::unique_ptr<KernelUpload>> Daemon::BeginKernel(
       new KernelUpload(kernels_.get(), options_.cache_dir, *std::move(file), header));
 }
 
+bool Daemon::TakeFetchTurn() {
+  base::MutexLock lock(&fetch_mutex_);
+  if (fetching_) fetch_ended_.WaitFor(&fetch_mutex_, kFetchTurnPoll);
+  return !std::exchange(fetching_, true);
+}
+
+void Daemon::EndFetchTurn() {
+  base::MutexLock lock(&fetch_mutex_);
+  fetching_ = false;
+  fetch_ended_.SignalAll();
+}
+
 absl::StatusOr<v1::KernelEntry> Daemon::FetchKernel(
     const v1::FetchKernelRequest& request, const std::function<void(const std::string&)>& progress,
     const std::function<bool()>& cancelled) {
@@ -252,11 +266,15 @@ absl::StatusOr<v1::KernelEntry> Daemon::FetchKernel(
     ~Counted() { --*count; }
     std::atomic<int>* count;
   } counted(&fetches_);
-  base::MutexLock lock(&fetch_mutex_);
   fetch.state_dir = base::JoinPath(options_.cache_dir, "apt");
   fetch.dest_dir = base::JoinPath(options_.cache_dir, "fetched");
   fetch.progress = progress;
   fetch.cancelled = [&] { return stopping_.load() || cancelled(); };
+  for (bool told = false; !TakeFetchTurn(); told = true) {
+    if (fetch.cancelled()) return absl::CancelledError("cancelled while waiting for another fetch");
+    if (!told) progress("waiting for another fetch");
+  }
+  const absl::Cleanup end_turn = [this] { EndFetchTurn(); };
   absl::Status made = base::MakeDirs(fetch.dest_dir, 0755);
   if (!made.ok()) return CacheError(made, options_.cache_dir);
   const absl::StatusOr<std::vector<std::string>> paths = cache::FetchPackages(fetch);

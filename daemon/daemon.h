@@ -98,6 +98,9 @@ class Daemon {
       : options_(options), lock_(std::move(lock)) {}
   absl::StatusOr<cache::BlobStore*> BlobsOf(const Caller& caller);
   absl::Status CheckBlobs(const Caller& caller, const v1::RunSpec& spec);
+  // Takes the turn to fetch, after a short wait at most. False: another one has it still.
+  bool TakeFetchTurn();
+  void EndFetchTurn();
 
   const ServerOptions options_;
   const base::FileLock lock_;  // One daemon per cache: what is running in runs.db is ours.
@@ -112,7 +115,10 @@ class Daemon {
   std::unique_ptr<RunManager> runs_;
   std::atomic<bool> stopping_ = false;
   std::atomic<int> fetches_ = 0;
-  base::Mutex fetch_mutex_;  // Serializes fetches: apt has one state directory.
+  // One fetch at a time: apt has one state directory.
+  base::Mutex fetch_mutex_;
+  base::CondVar fetch_ended_;
+  bool fetching_ ABSL_GUARDED_BY(fetch_mutex_) = false;
 };
 
 }  // namespace ktstr::daemon

@@ -151,7 +151,7 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
   {
     base::MutexLock lock(&mutex_);
     if (stopping_) return absl::UnavailableError("ktstrd is ending; try again");
-    uint32_t queued = 0;
+    uint32_t queued = submitting_[caller.uid];
     for (int64_t number : queue_) queued += active_.at(number).uid == caller.uid ? 1 : 0;
     if (queued >= options_.max_queued) {
       return absl::ResourceExhaustedError(
@@ -159,18 +159,20 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
                        "max_queued_runs of ktstrd's configuration allows: wait for some to end"));
     }
     detail = QueueDetail();
+    ++submitting_[caller.uid];
   }
   // Not under the lock: an fsync takes its time. Runs are started in the order of their numbers all
   // the same.
-  KTSTR_ASSIGN_OR_RETURN(
-      const int64_t number,
-      store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail)));
+  const absl::StatusOr<int64_t> number =
+      store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail));
   base::MutexLock lock(&mutex_);
+  if (--submitting_[caller.uid] == 0) submitting_.erase(caller.uid);
+  KTSTR_RETURN_IF_ERROR(number.status());
   UpdateUnwatched(&run);
-  active_.emplace(number, std::move(run));
-  queue_.insert(number);
+  active_.emplace(*number, std::move(run));
+  queue_.insert(*number);
   changed_.SignalAll();
-  return RunId(number);
+  return RunId(*number);
 }
 
 void RunManager::Emit(int64_t number, v1::RunEvent event) {
@@ -229,26 +231,60 @@ void RunManager::Work(int64_t number) {
     stop = StopRequest{.interrupted = true, .reason = std::string(status.message())};
   }
   Reporter reporter(this, number, stop_fd);
-  const RunOutcome outcome =
+  RunOutcome outcome =
       stop.has_value() ? executor_->Abandoned(job, *stop) : executor_->Execute(job, reporter);
-  FinishRun(number, job.uid, outcome);
+  FinishRun(number, job.uid, std::move(outcome));
 }
 
-void RunManager::FinishRun(int64_t number, uid_t uid, const RunOutcome& outcome) {
-  absl::StatusOr<uint64_t> count =
-      store_->Finish(number, outcome.record, outcome.observations, NowMs());
-  if (!count.ok()) KTSTR_LOG(ERROR) << RunId(number) << ": not recorded: " << count.status();
+void RunManager::FinishRun(int64_t number, uid_t uid, RunOutcome outcome) {
+  const int64_t ended_ms = NowMs();
+  const absl::Status recorded =
+      store_->Finish(number, outcome.record, outcome.observations, ended_ms).status();
+  if (!recorded.ok()) KTSTR_LOG(ERROR) << RunId(number) << ": not recorded: " << recorded;
   {
     base::MutexLock lock(&mutex_);
-    if (!count.ok()) {
-      broken_[number] =
-          base::Annotate(count.status(), absl::StrCat(RunId(number), " ended as ",
-                                                      v1::Verdict_Name(outcome.record.verdict()),
-                                                      ", but was not recorded"));
+    if (!recorded.ok()) {
+      absl::Status why = base::Annotate(
+          recorded,
+          absl::StrCat(RunId(number), " ended as ", v1::Verdict_Name(outcome.record.verdict()),
+                       ", but is not recorded yet (ktstrd goes on trying)"));
+      unrecorded_.emplace(number, Unrecorded{uid, std::move(outcome), ended_ms, std::move(why),
+                                             options_.clock->Monotonic() + options_.record_retry});
     }
     active_.erase(number);
     changed_.SignalAll();
   }
+  Prune(uid);
+}
+
+void RunManager::RecordAgain(int64_t number) {
+  const Unrecorded* end = nullptr;  // Only this thread takes it out.
+  {
+    base::MutexLock lock(&mutex_);
+    end = &unrecorded_.at(number);
+  }
+  const uid_t uid = end->uid;
+  const absl::Status recorded =
+      store_->Finish(number, end->outcome.record, end->outcome.observations, end->ended_ms)
+          .status();
+  // Finished after all (the commit's answer was lost), or deleted: nothing is left to do.
+  const bool done =
+      recorded.ok() || absl::IsFailedPrecondition(recorded) || absl::IsNotFound(recorded);
+  {
+    base::MutexLock lock(&mutex_);
+    if (done) {
+      unrecorded_.erase(number);
+      changed_.SignalAll();
+    } else {
+      unrecorded_.at(number).next = options_.clock->Monotonic() + options_.record_retry;
+    }
+  }
+  if (!done) return;
+  KTSTR_LOG(INFO) << RunId(number) << ": recorded after all";
+  Prune(uid);
+}
+
+void RunManager::Prune(uid_t uid) {
   if (absl::Status pruned = store_->Prune(uid, options_.max_kept); !pruned.ok()) {
     KTSTR_LOG(WARNING) << "old runs stay: " << pruned;
   }
@@ -292,20 +328,27 @@ absl::Duration RunManager::StopUnwatched() {
 
 void RunManager::HousekeepingLoop() {
   while (true) {
-    std::optional<int64_t> stopped;
+    std::optional<int64_t> stopped, unrecorded;
     {
       base::MutexLock lock(&mutex_);
       if (stopping_) return;
-      const absl::Duration next = StopUnwatched();
+      absl::Duration next = StopUnwatched();
+      for (const auto& [number, end] : unrecorded_) {
+        const absl::Duration left = end.next - options_.clock->Monotonic();
+        if (left <= absl::ZeroDuration()) unrecorded = number;
+        next = std::min(next, left);
+      }
       for (int64_t number : queue_) {
         if (!active_.at(number).stop.has_value()) continue;
         stopped = number;
         queue_.erase(number);
         break;
       }
-      if (!stopped.has_value() && next == absl::InfiniteDuration()) changed_.Wait(&mutex_);
-      if (!stopped.has_value() && next != absl::InfiniteDuration()) changed_.WaitFor(&mutex_, next);
+      const bool busy = stopped.has_value() || unrecorded.has_value();
+      if (!busy && next == absl::InfiniteDuration()) changed_.Wait(&mutex_);
+      if (!busy && next != absl::InfiniteDuration()) changed_.WaitFor(&mutex_, next);
     }
+    if (unrecorded.has_value()) RecordAgain(*unrecorded);
     // Its record is written here: every worker may be busy for long.
     if (stopped.has_value()) Work(*stopped);
   }
@@ -370,7 +413,9 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunManager::Watch::Next(absl::Duration
       if (left <= absl::ZeroDuration()) return std::vector<v1::RunEvent>();
       manager_->changed_.WaitFor(&manager_->mutex_, left);
     }
-    if (auto it = manager_->broken_.find(number_); it != manager_->broken_.end()) return it->second;
+    if (auto it = manager_->unrecorded_.find(number_); it != manager_->unrecorded_.end()) {
+      return it->second.why;
+    }
   }
   KTSTR_ASSIGN_OR_RETURN(std::vector<v1::RunEvent> events,
                          manager_->store_->Events(number_, cursor_, kEventsPerRead));
@@ -434,7 +479,7 @@ void RunManager::SetConnections(uid_t uid, int count) {
 
 bool RunManager::Idle() {
   base::MutexLock lock(&mutex_);
-  return active_.empty();
+  return active_.empty() && unrecorded_.empty();
 }
 
 void RunManager::Stop() {
@@ -448,6 +493,12 @@ void RunManager::Stop() {
   }
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  std::vector<int64_t> unrecorded;
+  {
+    base::MutexLock lock(&mutex_);
+    for (const auto& [number, end] : unrecorded_) unrecorded.push_back(number);
+  }
+  for (const int64_t number : unrecorded) RecordAgain(number);
 }
 
 }  // namespace ktstr::daemon

@@ -42,6 +42,7 @@ struct RunManagerOptions {
   uint32_t max_kept = 10000;    // Finished runs per user.
   absl::Duration unwatched_grace = absl::Seconds(5);
   absl::Duration restart_grace = absl::Seconds(60);
+  absl::Duration record_retry = absl::Seconds(5);  // For an end that could not be stored.
   const base::Clock* clock = base::RealClock();
 };
 
@@ -108,6 +109,13 @@ class RunManager {
     base::UniqueFd stop_fd;
     absl::Status broken;  // Its events can no longer be stored.
   };
+  struct Unrecorded {
+    uid_t uid;
+    RunOutcome outcome;
+    int64_t ended_ms;
+    absl::Status why;     // What watchers are told.
+    absl::Duration next;  // Monotonic: when it is tried again.
+  };
 
   RunManager(const RunManagerOptions& options, RunStore* store, RunExecutor* executor)
       : options_(options), store_(store), executor_(executor) {}
@@ -118,7 +126,10 @@ class RunManager {
   // Time until the next run is due; infinite when none is.
   absl::Duration StopUnwatched() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Work(int64_t number);
-  void FinishRun(int64_t number, uid_t uid, const RunOutcome& outcome);
+  void FinishRun(int64_t number, uid_t uid, RunOutcome outcome);
+  // Tries again to store one end; by one thread at a time.
+  void RecordAgain(int64_t number);
+  void Prune(uid_t uid);  // Old runs beyond max_kept.
   void Emit(int64_t number, v1::RunEvent event) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t NowMs() const { return absl::ToUnixMillis(options_.clock->Now()); }
   absl::StatusOr<StoredRun> Find(const Caller& caller, const std::string& run_id);
@@ -137,9 +148,11 @@ class RunManager {
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
   std::set<int64_t> queue_ ABSL_GUARDED_BY(mutex_);  // Ascending: first in, first out.
   std::map<int64_t, ActiveRun> active_ ABSL_GUARDED_BY(mutex_);
+  std::map<uid_t, uint32_t> submitting_ ABSL_GUARDED_BY(mutex_);  // Between count and queue.
   std::map<uid_t, int> connections_ ABSL_GUARDED_BY(mutex_);
-  // Runs whose end could not be stored: what their watchers are told.
-  std::map<int64_t, absl::Status> broken_ ABSL_GUARDED_BY(mutex_);
+  // Runs whose end could not be stored (a full disk): it is tried again until it can, as long as
+  // the daemon lives.
+  std::map<int64_t, Unrecorded> unrecorded_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> threads_;
 };
 

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <atomic>
+#include <thread>
+
 #include "base/file.h"
 #include "daemon/testing/fake_executor.h"
 
@@ -147,6 +150,20 @@ TEST_F(RunManagerTest, QueueLimitIsPerUser) {
   EXPECT_TRUE(manager_->Submit(kBert, Spec()).ok());
 }
 
+TEST_F(RunManagerTest, QueueLimitHoldsForSubmitsAtOnce) {
+  options_.max_queued = 3;
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.WaitForStarts(1);
+  std::atomic<int> taken = 0;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 16; ++i) {
+    clients.emplace_back([&] { taken += manager_->Submit(kAnna, Spec()).ok() ? 1 : 0; });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(taken.load(), 3);
+}
+
 TEST_F(RunManagerTest, SpecAndObservationsComeWhenAskedFor) {
   Start();
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
@@ -246,6 +263,61 @@ TEST_F(RunManagerTest, ADamagedRunDoesNotKeepTheDaemonFromStarting) {
   EXPECT_NE(events.back().finished().findings(0).message().find("r-0001 is damaged"),
             std::string::npos);
   EXPECT_EQ(ReadAll(kAnna, "r-0002").back().finished().verdict(), v1::PASS);
+}
+
+// No update of a run's row: as on a disk that is full.
+class FullDiskTest : public RunManagerTest {
+ protected:
+  void SetUp() override {
+    options_.record_retry = absl::Milliseconds(20);
+    Start();
+    ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+    executor_.WaitForStarts(1);
+    Sql("CREATE TRIGGER full BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'full'); END");
+    executor_.Release(1);
+    auto watch = *manager_->OpenWatch(kAnna, "r-0001", 0);
+    absl::Status told;
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (told.ok() && !watch->done() && absl::Now() < deadline) {
+      told = watch->Next(absl::Seconds(1)).status();
+    }
+    EXPECT_NE(told.message().find("r-0001 ended as PASS, but is not recorded yet"),
+              absl::string_view::npos)
+        << told;
+    EXPECT_FALSE(manager_->Idle());
+    EXPECT_FALSE(manager_->Get(kAnna, Of("r-0001"))->has_record());
+  }
+  void Sql(const char* statement) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open((dir_.path() + "/runs.db").c_str(), &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 10000);
+    EXPECT_EQ(sqlite3_exec(db, statement, nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
+    sqlite3_close(db);
+  }
+};
+
+TEST_F(FullDiskTest, TheEndIsRecordedOnceThereIsRoom) {
+  absl::SleepFor(absl::Milliseconds(60));  // A try or two in vain.
+  EXPECT_FALSE(manager_->Get(kAnna, Of("r-0001"))->has_record());
+  Sql("DROP TRIGGER full");
+  ASSERT_TRUE(WaitIdle());
+  EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().verdict(), v1::PASS);
+  EXPECT_EQ(manager_->Get(kAnna, Of("r-0001"))->record().verdict(), v1::PASS);
+}
+
+TEST_F(FullDiskTest, ADaemonThatEndsTriesOnceMore) {
+  Sql("DROP TRIGGER full");
+  manager_->Stop();
+  EXPECT_EQ(manager_->Get(kAnna, Of("r-0001"))->record().verdict(), v1::PASS);
+}
+
+TEST_F(FullDiskTest, WhatIsNeverRecordedIsInterruptedForTheNextDaemon) {
+  manager_->Stop();
+  manager_.reset();
+  Sql("DROP TRIGGER full");
+  Start();
+  EXPECT_EQ(KindOf(ReadAll(kAnna, "r-0001")), "INTERRUPTED");
 }
 
 TEST_F(RunManagerTest, KeepsOnlyTheNewestFinishedRuns) {

@@ -13,8 +13,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
+#include "base/flock.h"
 #include "base/sha256.h"
 #include "base/subprocess.h"
+#include "daemon/daemon.h"
 #include "daemon/testing/test_server.h"
 #include "scenario/json.h"
 
@@ -408,6 +413,51 @@ TEST_F(ServerTest, KilledDaemonTakesItsVmAlongAndTheNextOneGoesOn) {
   EXPECT_EQ(record.verdict(), v1::ERROR);
   EXPECT_EQ(KindOf(record), "INTERRUPTED");
   EXPECT_EQ(client.Finish(queued).verdict(), v1::PASS);
+}
+
+// A fetch that holds its turn for long: somebody else's apt state directory is locked.
+TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
+  const std::string apt = server_.options().cache_dir + "/apt";
+  ASSERT_TRUE(base::MakeDirs(apt).ok());
+  const auto held = base::FileLock::TryAcquire(apt + "/lock", base::LockMode::kExclusive);
+  ASSERT_TRUE(held.ok()) << held.status();
+  const auto daemon = Daemon::Create(server_.options());
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  struct Fetch {
+    std::atomic<bool> waits = false, cancel = false, ended = false;
+    absl::Status status;
+    std::thread thread;
+  };
+  Fetch first, second;
+  for (Fetch* fetch : {&first, &second}) {
+    fetch->thread = std::thread([fetch, &daemon] {
+      v1::FetchKernelRequest request;
+      request.set_source("deb:linux-image-none");
+      fetch->status = (*daemon)
+                          ->FetchKernel(
+                              request,
+                              [&](const std::string& line) {
+                                fetch->waits = line == "waiting for another fetch";
+                              },
+                              [&] { return fetch->cancel.load(); })
+                          .status();
+      fetch->ended = true;
+    });
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (!fetch->waits && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+    EXPECT_TRUE(fetch->waits);
+  }
+  second.cancel = true;
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (!second.ended && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_TRUE(second.ended);
+  EXPECT_FALSE(first.ended);
+  first.cancel = true;
+  for (Fetch* fetch : {&first, &second}) {
+    fetch->thread.join();
+    EXPECT_TRUE(absl::IsCancelled(fetch->status)) << fetch->status;
+  }
+  (*daemon)->Stop();
 }
 
 TEST_F(ServerTest, KernelImportChecksWhatComes) {
