@@ -267,9 +267,10 @@ void RunManager::RecordAgain(int64_t number) {
   const absl::Status recorded =
       store_->Finish(number, end->outcome.record, end->outcome.observations, end->ended_ms)
           .status();
-  // Finished after all (the commit's answer was lost), or deleted: nothing is left to do.
-  const bool done =
-      recorded.ok() || absl::IsFailedPrecondition(recorded) || absl::IsNotFound(recorded);
+  // Finished already (the commit's answer was lost), deleted, or in a damaged file: no further try
+  // can change it. Not so a full disk.
+  const bool done = recorded.ok() || absl::IsAlreadyExists(recorded) ||
+                    absl::IsNotFound(recorded) || absl::IsDataLoss(recorded);
   {
     base::MutexLock lock(&mutex_);
     if (done) {
@@ -280,7 +281,7 @@ void RunManager::RecordAgain(int64_t number) {
     }
   }
   if (!done) return;
-  KTSTR_LOG(INFO) << RunId(number) << ": recorded after all";
+  KTSTR_LOG(INFO) << RunId(number) << ": tried again to record it: " << recorded;
   Prune(uid);
 }
 

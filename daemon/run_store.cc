@@ -238,7 +238,7 @@ absl::Status RunStore::SetRunning(int64_t number) {
 absl::StatusOr<uint64_t> RunStore::AppendLocked(int64_t number, v1::RunEvent event) {
   KTSTR_ASSIGN_OR_RETURN(const StoredRun run, GetLocked(number));
   if (run.state == RunState::kFinished) {
-    return absl::FailedPreconditionError(absl::StrCat(RunId(number), " has finished"));
+    return absl::AlreadyExistsError(absl::StrCat(RunId(number), " has finished"));
   }
   KTSTR_RETURN_IF_ERROR(InsertEvent(number, run.events, std::move(event)));
   return run.events + 1;

@@ -59,11 +59,12 @@ class RunStore {
   absl::StatusOr<int64_t> Submit(uid_t uid, const v1::RunSpec& spec, v1::RunEvent queued)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status SetRunning(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Gives the event its number and returns the count of events after it. FailedPrecondition when
-  // the run has finished.
+  // Gives the event its number and returns the count of events after it. AlreadyExists when the run
+  // has finished; FailedPrecondition on a full or read-only disk.
   absl::StatusOr<uint64_t> AppendEvent(int64_t number, v1::RunEvent event)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // One transaction: record, observations, state and the `finished` event. Durable when it returns.
+  // Errors as AppendEvent's.
   absl::StatusOr<uint64_t> Finish(int64_t number, const v1::RunRecord& record,
                                   const v1::RunObservations& observations, int64_t unix_ms)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -64,9 +64,9 @@ TEST_F(RunStoreTest, RunLivesThroughItsStates) {
   observations.add_observations()->mutable_stage()->set_stage(v1::DONE);
   EXPECT_EQ(*store->Finish(number, record, observations, 5), 3u);
   EXPECT_EQ(store->AppendEvent(number, Phase(v1::RunPhase::KERNEL)).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+            absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(store->Finish(number, record, observations, 6).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+            absl::StatusCode::kAlreadyExists);
 
   const StoredRun run = *store->Get(number);
   EXPECT_EQ(run.state, RunState::kFinished);
