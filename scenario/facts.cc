@@ -167,4 +167,15 @@ std::string OneLine(std::string_view text) {
   return line.substr(0, end) + "...";
 }
 
+Candidate MakeError(const char* kind, std::string message, size_t order) {
+  Candidate candidate;
+  candidate.finding.set_kind(kind);
+  candidate.finding.set_message(std::move(message));
+  candidate.finding.set_where("guest");
+  candidate.order = order;
+  candidate.is_cause = true;
+  candidate.is_error = true;
+  return candidate;
+}
+
 }  // namespace ktstr::scenario

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The observations of a run, sorted by what they say. Internal to the evaluation: facts.cc
-// collects, evaluate.cc and worker_checks.cc judge. The guest is not trusted: a report that cannot
+// collects, evaluate.cc and the *_checks.cc judge. The guest is not trusted: a report that cannot
 // be true becomes `impossible`.
 
 #ifndef KTSTR_SCENARIO_FACTS_H_
@@ -66,12 +66,17 @@ struct Candidate {
   bool voids_others = false;  // It makes everything else that was seen worthless.
 };
 
+// A finding of the harness, not of the scheduler: a cause, at "guest".
+Candidate MakeError(const char* kind, std::string message, size_t order);
+
 // STARVED, STUCK, UNFAIR, ISOLATION, WORKER_DIED.
 void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
                        std::vector<Candidate>* candidates);
 // SCHEDULER_DIED, SCHEDULER_NOT_ATTACHED, VERIFIER_REJECTED by what ended the scheduler.
 void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates);
+// By how the virtual machine ended. Nothing for a machine that was put down in order.
+void AddVmEndFindings(const v1::VmEnd& end, size_t order, std::vector<Candidate>* candidates);
 
 }  // namespace ktstr::scenario
 
