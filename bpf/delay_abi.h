@@ -14,7 +14,7 @@ typedef uint32_t u32;
 typedef uint64_t u64;
 #endif
 
-/* A callback holds its run queue's lock: longer would be a fault of its own. */
+/* A callback runs under its run queue's lock; a longer delay would be a fault of its own. */
 #define DELAY_MAX_NS 10000000
 
 struct delay_config {

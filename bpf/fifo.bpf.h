@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The scheduler that scx_ktstr is, and that scx_broken breaks: first in, first out, one queue for
- * the machine or one per LLC.
+ * The scheduler of scx_ktstr, and of scx_broken with a fault added: first in, first out, with one
+ * queue for the machine or one per LLC.
  *
  * A woken task goes straight to an idle CPU if there is one, else to the tail of the queue of its
  * CPU's LLC. A CPU that needs work takes the first task it may run from its own LLC's queue, else
@@ -9,8 +9,8 @@
  * every CPU of that LLC serves that queue first and in order, and a task whose slice ends goes to
  * the tail.
  *
- * The functions here are the operations without their wrappers; each .bpf.c makes its struct_ops
- * from them.
+ * These functions are the bodies of the sched_ext operations; each .bpf.c wraps them into its
+ * struct_ops.
  */
 #ifndef BPF_FIFO_BPF_H_
 #define BPF_FIFO_BPF_H_

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+// clang-format off
 /*
  * What the sample schedulers' BPF side and their user space share: plain structures in two BPF data
  * sections.
  *
- *   .rodata.config  struct fifo_config  written by user space before the load, constant afterwards:
- * the verifier knows its values and drops the code of faults that were not asked for .data.exit
- * struct fifo_exit    written by ops.exit, read by user space once `kind` is not 0
+ *   .rodata.config  struct fifo_config  User space writes it before the load; constant afterwards, so
+ *                                       the verifier knows its values and drops the code of faults
+ *                                       that are off.
+ *   .data.exit      struct fifo_exit    ops.exit writes it; user space reads it once `kind` is not 0.
  *
- * Both sides are built from the same tree and travel in one executable, so that the layout needs no
+ * Both sides are built from the same tree and are linked into one executable, so the layout has no
  * version.
  */
+// clang-format on
 #ifndef BPF_FIFO_ABI_H_
 #define BPF_FIFO_ABI_H_
 

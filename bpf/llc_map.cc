@@ -21,7 +21,7 @@ int FirstNumber(const std::string& path) {
   return number;
 }
 
-// The lowest CPU that shares the last-level cache of the CPU with this directory; -1 without cache
+// The lowest CPU that shares the last-level cache with the CPU of this directory; -1 without cache
 // information.
 int LlcLeader(const std::string& cpu_dir) {
   int best_level = -1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Command lines of the sample schedulers. What makes no sense is said on stderr, and the process
+// Command lines of the sample schedulers. An invalid option is reported on stderr, and the process
 // exits with 64 (EX_USAGE). Single thread, before anything else runs.
 
 #ifndef BPF_OPTIONS_H_

@@ -84,11 +84,11 @@ bool Configure(const SchedulerSpec& spec, bpf_object* object) {
   return true;
 }
 
-// libbpf's messages of the attempt that may be followed by another; null: to stderr at once.
+// Collects libbpf's messages of an attempt that another one may follow; null: they go to stderr.
 std::string* held_messages = nullptr;
 
-// Without libbpf's notes on fields that a kernel does not have: they are normal on all but one
-// kernel.
+// Drops libbpf's notes on fields that the kernel does not have: every kernel but the latest lacks
+// some.
 int PrintWarnings(libbpf_print_level level, const char* format, va_list arguments) {
   if (level != LIBBPF_WARN) return 0;
   if (held_messages == nullptr) return std::vfprintf(stderr, format, arguments);
@@ -99,7 +99,8 @@ int PrintWarnings(libbpf_print_level level, const char* format, va_list argument
   return size;
 }
 
-// Null with `*error` negative when it cannot be loaded, 0 when that has been said.
+// Null when it cannot be loaded: `*error` is a negative errno, or 0 when the reason has been
+// printed.
 ObjectPtr OpenAndLoad(const SchedulerSpec& spec, std::string_view image, int* error) {
   *error = 0;
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = spec.name);
@@ -113,8 +114,8 @@ ObjectPtr OpenAndLoad(const SchedulerSpec& spec, std::string_view image, int* er
   return *error == 0 ? std::move(object) : nullptr;
 }
 
-// The object for the latest kernels; where one of its functions is not there (libbpf says EINVAL,
-// or ESRCH), the one for all.
+// Loads the object for the latest kernels; where the kernel lacks one of its functions (libbpf
+// returns EINVAL or ESRCH), the object for all kernels.
 ObjectPtr OpenAndLoadWhatFits(const SchedulerSpec& spec) {
   std::string messages;
   held_messages = &messages;
@@ -149,7 +150,7 @@ class ExitRecord {
   ExitRecord& operator=(const ExitRecord&) = delete;
 
   bool ok() const { return data_ != nullptr; }
-  // 0 while the kernel keeps the scheduler; the texts are complete once it is not.
+  // 0 while the scheduler is enabled; the texts are complete once it is not 0.
   unsigned kind() const { return __atomic_load_n(&data_->kind, __ATOMIC_ACQUIRE); }
   const char* reason() const { return data_->reason; }
   const char* message() const { return data_->msg; }
@@ -163,8 +164,8 @@ unsigned ElapsedMs(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(elapsed).count();
 }
 
-// Ends when a stop signal comes or the kernel has let the scheduler go. There is no event for the
-// latter on the oldest kernels we run on, hence the polling.
+// Returns when a stop signal comes or the kernel has disabled the scheduler. The oldest supported
+// kernels send no event for the latter, so it polls.
 void WaitWhileEnabled(const SchedulerSpec& spec, const ExitRecord& record) {
   const auto start = std::chrono::steady_clock::now();
   while (record.kind() == 0 && !TakeStopSignal(spec.busy ? 0 : kPollMs)) {

@@ -71,7 +71,7 @@ SEC("struct_ops/broken_dispatch")
 void BPF_PROG(broken_dispatch, s32 cpu, struct task_struct* prev) {
   maybe_fail();
   if (conf.verifier_reject) {
-    /* The look-up's result is not checked for NULL: every verifier refuses this. */
+    /* The result of the look-up is not checked for NULL: every verifier rejects this. */
     u32 key = 0;
     u64* value = bpf_map_lookup_elem(&never_filled, &key);
     *value += 1;

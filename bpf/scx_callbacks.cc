@@ -13,7 +13,7 @@ namespace ktstr::bpf {
 namespace {
 
 constexpr char kValueType[] = "bpf_struct_ops_sched_ext_ops";
-// enum bpf_struct_ops_state: what a map goes through; others are not, or no longer, in use.
+// Values of enum bpf_struct_ops_state in which a struct_ops map is in use.
 constexpr uint32_t kStateInUse = 1;
 constexpr uint32_t kStateReady = 3;
 
@@ -55,7 +55,7 @@ bool IsFunctionPointer(const btf* types, uint32_t id) {
          btf_is_func_proto(btf__type_by_id(types, type->type));
 }
 
-// The full name: the program's own is cut to 15 characters, its BTF has all of it.
+// The full name, from the program's BTF: bpf_prog_info cuts it to 15 characters.
 std::string FunctionName(uint32_t program) {
   const Fd fd(bpf_prog_get_fd_by_id(program));
   bpf_func_info first = {};
@@ -71,8 +71,7 @@ std::string FunctionName(uint32_t program) {
   return type == nullptr ? "" : btf__name_by_offset(types.get(), type->name_off);
 }
 
-// The value of a struct_ops map shows user space the ids of its programs where the kernel has
-// pointers to them.
+// In the value of a struct_ops map, user space sees program ids where the kernel has pointers.
 uint32_t ProgramOf(int map, size_t value_size, size_t state_offset, size_t offset) {
   std::vector<char> value(value_size);
   const uint32_t key = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds the BPF programs behind the callbacks of the sched_ext scheduler that the kernel runs,
-// whoever loaded it. Needs root.
+// Finds the BPF programs behind the callbacks of the sched_ext scheduler that is loaded, whichever
+// process loaded it. Needs root.
 
 #ifndef BPF_SCX_CALLBACKS_H_
 #define BPF_SCX_CALLBACKS_H_
@@ -19,9 +19,8 @@ struct Callback {
   std::string function;  // its name in the scheduler's source, in full
 };
 
-// The programs of the callback `name` ("enqueue"), one for each scheduler that is loaded: one, or
-// more where a scheduler has schedulers below it. `types` is the kernel's BTF. Empty if there is
-// none.
+// The programs of the callback `name` ("enqueue"): one for each loaded scheduler (a scheduler may
+// have sub-schedulers). Empty when no scheduler has it. `types` is the kernel's BTF.
 std::vector<Callback> FindCallbacks(const btf* types, const std::string& name);
 
 // Whether sched_ext knows a callback of that name.

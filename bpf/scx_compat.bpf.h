@@ -4,9 +4,9 @@
  * from 6.12 on.
  *
  * The kernel renames its functions now and then and keeps the old name for some releases. Each
- * generation is declared here as a weak symbol under a name of ours; libbpf cuts off the last
- * `___ktstr...` part before it looks the name up, and code behind bpf_ksym_exists() of an absent
- * function is never seen by the verifier.
+ * generation is declared here as a weak symbol with a suffix of ours: libbpf cuts `___ktstr...` off
+ * before it looks the name up, and the verifier skips code behind bpf_ksym_exists() of a function
+ * that the kernel lacks.
  *
  *                   6.12               6.13                        7.x
  *   queue a task    scx_bpf_dispatch   scx_bpf_dsq_insert          scx_bpf_dsq_insert___v2
@@ -42,8 +42,8 @@ void scx_bpf_error_bstr___ktstr(char* fmt, unsigned long long* data, u32 data__s
 
 #ifdef KTSTR_SCX_LATEST
 
-/* libbpf looks each name up among all types of the kernel, whether it is used or not: the fewer the
- * sooner the scheduler starts. */
+/* libbpf looks up each declared name among all types of the kernel, used or not: fewer names make
+ * the scheduler start sooner. */
 bool scx_bpf_dsq_insert___v2___ktstr(struct task_struct* p, u64 dsq_id, u64 slice,
                                      u64 enq_flags) __ksym;
 bool scx_bpf_dsq_move_to_local___v2___ktstr(u64 dsq_id, u64 enq_flags) __ksym;

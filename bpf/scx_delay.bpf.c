@@ -8,8 +8,8 @@
 #include "delay_abi.h"
 // clang-format on
 
-/* More turns than the longest delay takes at one turn a nanosecond are never needed; bpf_loop()
- * takes no more than 1 << 23. */
+/* bpf_loop() accepts at most 1 << 23 iterations; each takes at least 1 ns, so that is more than the
+ * longest delay (DELAY_MAX_NS) is expected to need. */
 #define MAX_TURNS (1 << 23)
 
 char LICENSE[] SEC("license") = "GPL";

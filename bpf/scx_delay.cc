@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// scx_delay: makes callbacks of the scheduler that runs take longer, so that the windows of its
-// races open. Runs beside any sched_ext scheduler. Options are in kUsage.
+// scx_delay: makes callbacks of the loaded scheduler take longer, which widens the windows of its
+// races. Runs beside any sched_ext scheduler. Options are in kUsage.
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
@@ -126,8 +126,8 @@ Options ParseArguments(int argc, char** argv) {
   std::exit(EX_USAGE);
 }
 
-// Programs of `callback`, once there is a scheduler that has it. False when a stop signal came or
-// the time is over.
+// Waits for a scheduler with `callback` and sets `*found` to its programs. False when a stop signal
+// came or the time is over.
 bool WaitForCallback(const btf* types, const std::string& callback, unsigned wait_ms,
                      std::vector<ktstr::bpf::Callback>* found) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * scx_racy: one queue per CPU, and a race between a CPU that falls asleep and a task that is queued
- * for it. Nothing in it is drawn by lot and nothing waits: the fault is one of thought, as it is
- * made in real schedulers.
+ * for it. It has no random choice and no artificial delay: the fault is a mistake in the design,
+ * of a kind that real schedulers have had.
  *
  * A runnable task joins the shortest queue among the CPUs it may use, the lowest CPU among equals,
- * so that load packs on the first CPUs. A CPU takes from its own queue only. To look into a queue
- * costs its lock and to kick a CPU costs an interrupt, so has_work[] saves both: the first task
- * that is queued for a CPU sets it and kicks the CPU, the CPU clears it when it goes idle.
+ * so load packs on the first CPUs. A CPU takes tasks from its own queue only. Looking into a queue
+ * costs its lock and kicking a CPU costs an interrupt; has_work[] saves both: the first task that
+ * is queued for a CPU sets it and kicks the CPU, and the CPU clears it when it goes idle.
  *
  *   CPU X                                       CPU Y
  *   dispatch: own queue is empty
@@ -16,9 +16,9 @@
  *                                               the task is in X's queue
  *   update_idle: has_work[X] = 0, sleeps
  *
- * X did look, just before. The task waits until another is queued for X; as a queue that holds one
- * is not the shortest, that can take long. With --fixed there is no has_work[]: the CPU looks, and
- * the kernel decides whom to kick (SCX_KICK_IDLE), after the task is queued and under X's lock.
+ * X looked just before. The task waits until another one is queued for X; a queue that holds a task
+ * is not the shortest, so that can take long. With --fixed there is no has_work[]: the kernel
+ * decides whether to kick X (SCX_KICK_IDLE), after the task is queued and under X's lock.
  */
 #include "fifo.bpf.h"
 
