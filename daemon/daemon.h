@@ -19,6 +19,7 @@
 #include "base/mutex.h"
 #include "cache/kernel_cache.h"
 #include "daemon/boot_images.h"
+#include "daemon/caller.h"
 #include "daemon/config.h"
 #include "daemon/run_manager.h"
 #include "daemon/run_store.h"

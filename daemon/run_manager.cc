@@ -363,7 +363,7 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
   }
   absl::StatusOr<StoredRun> run = store_->Get(*number);
   // Somebody else's run looks like one that is not there.
-  if (run.ok() && run->uid != caller.uid && !caller.admin) {
+  if (run.ok() && !caller.MayUse(run->uid)) {
     return absl::NotFoundError(
         absl::StrCat("no run ", run_id, "; 'ktstrctl results list' shows those that are kept"));
   }

@@ -24,17 +24,11 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mutex.h"
+#include "daemon/caller.h"
 #include "daemon/run_executor.h"
 #include "daemon/run_store.h"
 
 namespace ktstr::daemon {
-
-// Who asks; from SO_PEERCRED, never from a message.
-struct Caller {
-  uid_t uid = 0;
-  std::string user;    // Name of the account, or "uid-N".
-  bool admin = false;  // Sees and cancels every user's runs.
-};
 
 struct RunManagerOptions {
   uint32_t slots = 1;           // VMs at once.

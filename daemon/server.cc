@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "daemon/caller.h"
 #include "daemon/service.h"
 
 namespace ktstr::daemon {
@@ -191,8 +192,7 @@ Server::UserServer* Server::ServerOf(uid_t uid) {
   std::unique_ptr<UserServer>& user = servers_[uid];
   if (user != nullptr) return user.get();
   user = std::make_unique<UserServer>();
-  user->service = std::make_unique<KtstrService>(
-      daemon_.get(), Caller{.uid = uid, .user = UserName(uid), .admin = uid == 0});
+  user->service = std::make_unique<KtstrService>(daemon_.get(), CallerOf(uid));
   grpc::ServerBuilder builder;
   builder.RegisterService(user->service.get());
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);

@@ -19,6 +19,7 @@
 #include "base/flock.h"
 #include "base/sha256.h"
 #include "base/subprocess.h"
+#include "daemon/caller.h"
 #include "daemon/daemon.h"
 #include "daemon/testing/test_server.h"
 #include "scenario/json.h"

@@ -8,6 +8,7 @@
 
 #include <utility>
 
+#include "daemon/caller.h"
 #include "daemon/daemon.h"
 #include "ktstr/v1/service.grpc.pb.h"
 

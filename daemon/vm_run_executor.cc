@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/vm_run_executor.h"
 
-#include <pwd.h>
-
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -15,6 +13,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
+#include "daemon/caller.h"
 #include "daemon/run_progress.h"
 #include "daemon/run_store.h"
 #include "daemon/sidecar.h"
@@ -72,16 +71,6 @@ void FillSchedulerDigest(const v1::RunSpec& spec, v1::RunRecord* record) {
 }
 
 }  // namespace
-
-std::string UserName(uid_t uid) {
-  passwd entry;
-  passwd* found = nullptr;
-  char buffer[4096];
-  if (getpwuid_r(uid, &entry, buffer, sizeof(buffer), &found) == 0 && found != nullptr) {
-    return found->pw_name;
-  }
-  return absl::StrCat("uid-", uid);
-}
 
 absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& kvm_device) {
   if (asked == v1::TCG) return EngineChoice{v1::TCG, "as asked for"};

@@ -21,9 +21,6 @@
 
 namespace ktstr::daemon {
 
-// Name of the account, or "uid-N".
-std::string UserName(uid_t uid);
-
 // The engine that a spec gets. FailedPrecondition, with the remedy, when it cannot be had here.
 struct EngineChoice {
   v1::Engine engine = v1::TCG;
