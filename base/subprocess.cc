@@ -192,13 +192,21 @@ absl::StatusOr<Child> Spawn(const SpawnOptions& options) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return ErrnoStatus(fork_error, absl::StrCat("fork for ", program));
 
-  Child child(pid, UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))));
+  absl::StatusOr<Child> child = Child::Adopt(pid);
   error_end.Reset();
   int error = 0;
   ssize_t got = read(pipe.first.get(), &error, sizeof(error));
   while (got < 0 && errno == EINTR) got = read(pipe.first.get(), &error, sizeof(error));
   if (got == sizeof(error)) return ErrnoStatus(error, absl::StrCat("execute ", program));
-  if (!child.pidfd_.valid()) return ErrnoStatus(errno, absl::StrCat("pidfd_open for ", program));
+  if (!child.ok()) return Annotate(child.status(), program);
+  return child;
+}
+
+absl::StatusOr<Child> Child::Adopt(pid_t pid) {
+  Child child(pid, UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))));
+  if (!child.pidfd_.valid()) {
+    return ErrnoStatus(errno, absl::StrCat("pidfd_open of process ", pid));
+  }
   return child;
 }
 
@@ -208,9 +216,10 @@ Child::Child(Child&& other) noexcept
       status_(other.status_) {}
 
 Child::~Child() {
-  if (pid_ <= 0 || status_.has_value()) return;
+  if (pid_ <= 0) return;
   kill(pid_, SIGKILL);
-  Wait(absl::InfiniteDuration());
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
 }
 
 void Child::Kill(int signal) {
@@ -221,19 +230,18 @@ pid_t Child::Detach() { return std::exchange(pid_, -1); }
 
 std::optional<ExitStatus> Child::Wait(absl::Duration timeout) {
   if (status_.has_value() || pid_ <= 0) return status_;
-  if (pidfd_.valid()) {
-    absl::Time deadline = absl::Now() + timeout;
-    pollfd wait{pidfd_.get(), POLLIN, 0};
-    for (;;) {
-      int ready = poll(&wait, 1, PollMilliseconds(deadline - absl::Now()));
-      if (ready > 0) break;
-      if (ready == 0 || errno != EINTR) return std::nullopt;
-    }
+  const absl::Time deadline = absl::Now() + timeout;
+  pollfd wait{pidfd_.get(), POLLIN, 0};
+  for (;;) {
+    const int ready = poll(&wait, 1, PollMilliseconds(deadline - absl::Now()));
+    if (ready > 0) break;
+    if (ready == 0 || errno != EINTR) return std::nullopt;
   }
-  int raw = 0;
-  pid_t reaped = waitpid(pid_, &raw, 0);
-  while (reaped < 0 && errno == EINTR) reaped = waitpid(pid_, &raw, 0);
-  status_ = ExitStatus{WIFEXITED(raw) ? WEXITSTATUS(raw) : 0, WIFSIGNALED(raw) ? WTERMSIG(raw) : 0};
+  siginfo_t info{};
+  while (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
+  }
+  const bool exited = info.si_code == CLD_EXITED;
+  status_ = ExitStatus{exited ? info.si_status : 0, exited ? 0 : info.si_status};
   return status_;
 }
 

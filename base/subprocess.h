@@ -42,16 +42,21 @@ struct ExitStatus {
   std::string ToString() const;  // "exited with 1", "killed by signal 9 (Killed)"
 };
 
+// The kernel gives a pid to another process only after the child that had it was reaped, and the
+// destructor alone does that. So pid() names this child, running or ended, as long as the object
+// lives: whoever uses the pid shares the object.
 class Child {
  public:
+  // A child of this process that the caller forked.
+  static absl::StatusOr<Child> Adopt(pid_t pid);
   Child(Child&& other) noexcept;
   Child& operator=(Child&&) = delete;
-  ~Child();  // Kills and reaps when it still runs.
+  ~Child();  // Kills it when it still runs, and reaps it.
 
   pid_t pid() const { return pid_; }
   int pidfd() const { return pidfd_.get(); }  // Readable when it has ended.
   void Kill(int signal);
-  // nullopt when it still runs at the end of `timeout`. Reaps once; later calls repeat the answer.
+  // nullopt when it still runs at the end of `timeout`. Later calls return the same.
   std::optional<ExitStatus> Wait(absl::Duration timeout);
   // Gives up ownership: the child goes on.
   pid_t Detach();

@@ -2,7 +2,11 @@
 #include "base/subprocess.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <utility>
 
 #include "base/file.h"
 #include "gmock/gmock.h"
@@ -98,6 +102,36 @@ TEST(Child, ReportsTheSignal) {
   EXPECT_EQ(status->signal, SIGTERM);
   EXPECT_THAT(status->ToString(), HasSubstr("killed by signal 15"));
   EXPECT_EQ(child->Wait(absl::ZeroDuration())->signal, SIGTERM);
+}
+
+// As long as the object is there, no other process can get this pid: whoever uses the pid after a
+// Wait() uses that of its own child, or fails.
+TEST(Child, KeepsItsPidUntilTheObjectIsGone) {
+  pid_t pid = -1;
+  {
+    auto child = Spawn({.argv = {"true"}});
+    ASSERT_TRUE(child.ok());
+    pid = child->pid();
+    ASSERT_TRUE(child->Wait(absl::Seconds(30))->Success());
+    EXPECT_EQ(kill(pid, 0), 0);
+    EXPECT_TRUE(child->Wait(absl::ZeroDuration())->Success());
+    const Child moved = *std::move(child);
+    EXPECT_EQ(kill(pid, 0), 0);
+  }
+  EXPECT_EQ(waitpid(pid, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD);
+}
+
+TEST(Child, AdoptsWhatTheCallerForked) {
+  const pid_t pid = fork();
+  if (pid == 0) _exit(7);
+  ASSERT_GT(pid, 0);
+  auto child = Child::Adopt(pid);
+  ASSERT_TRUE(child.ok()) << child.status();
+  auto status = child->Wait(absl::Seconds(30));
+  ASSERT_TRUE(status.has_value());
+  EXPECT_EQ(status->code, 7);
+  EXPECT_FALSE(Child::Adopt(-1).ok());
 }
 
 TEST(Child, DestructorKillsAndReaps) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // guest_memory.h, private_memory.h and digest.h
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "base/subprocess.h"
 #include "gtest/gtest.h"
 #include "vmm/digest.h"
 #include "vmm/guest_memory.h"
@@ -75,17 +77,12 @@ class PrivateMemoryTest : public ::testing::Test {
     files_ = original->Release();
     for (const base::UniqueFd& file : files_) ASSERT_TRUE(base::SealMemfd(file.get(), "x").ok());
   }
-  void TearDown() override {
-    if (child_ <= 0) return;
-    kill(child_, SIGKILL);
-    waitpid(child_, nullptr, 0);
-  }
   // `flags` of the child's mappings. The child writes 7 at 4096 of the second file.
   void StartEngine(int flags) {
     int ready[2];
     ASSERT_EQ(pipe(ready), 0);
-    child_ = fork();
-    if (child_ == 0) {
+    const pid_t pid = fork();
+    if (pid == 0) {
       for (const base::UniqueFd& file : files_) {
         struct stat info;
         fstat(file.get(), &info);
@@ -102,15 +99,16 @@ class PrivateMemoryTest : public ::testing::Test {
     ASSERT_EQ(read(ready[0], &byte, 1), 1);
     close(ready[0]);
     close(ready[1]);
+    engine_ = std::make_shared<base::Child>(*base::Child::Adopt(pid));
   }
 
   std::vector<base::UniqueFd> files_;
-  pid_t child_ = -1;
+  std::shared_ptr<base::Child> engine_;
 };
 
 TEST_F(PrivateMemoryTest, IsWhatTheEngineSees) {
   StartEngine(MAP_PRIVATE);
-  auto memory = PrivateMemory::Create(child_, files_);
+  auto memory = PrivateMemory::Create(engine_, files_);
   ASSERT_TRUE(memory.ok()) << memory.status();
   EXPECT_EQ((*memory)->size(), 6 * kMiB);
   uint8_t byte = 0;
@@ -135,7 +133,7 @@ TEST_F(PrivateMemoryTest, IsWhatTheEngineSees) {
 
 TEST_F(PrivateMemoryTest, DigestIsThatOfTheSameBytes) {
   StartEngine(MAP_PRIVATE);
-  auto memory = *PrivateMemory::Create(child_, files_);
+  auto memory = *PrivateMemory::Create(engine_, files_);
   auto same = *SharedMemory::CopyOf(files_);
   EXPECT_NE(*DigestOf(*memory), *DigestOf(*same));
   Put(*same, 2 * kMiB + 4096, 7);
@@ -147,23 +145,81 @@ TEST_F(PrivateMemoryTest, DigestIsThatOfTheSameBytes) {
 
 TEST_F(PrivateMemoryTest, OtherMappingsAreRefused) {
   StartEngine(MAP_SHARED);
-  EXPECT_TRUE(absl::IsFailedPrecondition(PrivateMemory::Create(child_, files_).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(PrivateMemory::Create(engine_, files_).status()));
 }
 
 TEST_F(PrivateMemoryTest, MissingMappingsAreRefused) {
-  EXPECT_TRUE(absl::IsFailedPrecondition(PrivateMemory::Create(getpid(), files_).status()));
+  auto idle = std::make_shared<base::Child>(*base::Spawn({.argv = {"sleep", "1000"}}));
+  EXPECT_TRUE(absl::IsFailedPrecondition(PrivateMemory::Create(idle, files_).status()));
 }
 
+// The pid stays the engine's until nobody can read any more: no other process gets it meanwhile.
 TEST_F(PrivateMemoryTest, EngineThatIsGone) {
   StartEngine(MAP_PRIVATE);
-  auto memory = *PrivateMemory::Create(child_, files_);
-  kill(child_, SIGKILL);
-  waitpid(child_, nullptr, 0);
-  child_ = -1;
+  auto memory = *PrivateMemory::Create(engine_, files_);
+  const pid_t pid = engine_->pid();
+  engine_->Kill(SIGKILL);
+  ASSERT_TRUE(engine_->Wait(absl::Seconds(30)).has_value());
+  engine_.reset();
   uint64_t word = 0;
   EXPECT_TRUE(absl::IsUnavailable(memory->Read(0, &word, sizeof(word))));
   EXPECT_TRUE(absl::IsUnavailable(memory->Write(0, &word, sizeof(word))));
   EXPECT_FALSE(memory->Extents().ok());
+  EXPECT_EQ(kill(pid, 0), 0);
+  memory.reset();
+  EXPECT_EQ(waitpid(pid, nullptr, WNOHANG), -1);  // Reaped.
+}
+
+// Lines as the kernel prints them: equal inode numbers are on several devices, of memfds, of
+// deleted files, of none at all.
+constexpr char kMaps[] =
+    "10000000-10200000 rw-p 00000000 00:2a 1027                       /tmp/other\n"
+    "20000000-20100000 rw-p 00000000 00:01 1027                       /memfd:ktstr-guest-ram "
+    "(deleted)\n"
+    "20100000-20200000 r--p 00100000 00:01 1027                       /memfd:ktstr-guest-ram "
+    "(deleted)\n"
+    "30000000-30200000 rw-s 00000000 103:02 1027                      /data/x (deleted)\n"
+    "40000000-40200000 rw-p 00000000 00:00 0 \n"
+    "7ffd0000-7ffd2000 rw-p 00000000 00:00 0                          [stack]\n";
+
+TEST(FindMapping, AFileIsItsDeviceAndItsInode) {
+  auto found = FindMapping(kMaps, {"00:01", 1027}, 2 * kMiB);
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(*found, 0x20000000u);
+  found = FindMapping(kMaps, {"00:2a", 1027}, 2 * kMiB);
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(*found, 0x10000000u);
+}
+
+TEST(FindMapping, OthersAreRefused) {
+  // Not there, shared, cut short, mapped twice.
+  for (const MappedFile& file : {MappedFile{"00:02", 1027}, MappedFile{"103:02", 1027}}) {
+    EXPECT_TRUE(absl::IsFailedPrecondition(FindMapping(kMaps, file, 2 * kMiB).status()));
+  }
+  EXPECT_TRUE(absl::IsFailedPrecondition(FindMapping(kMaps, {"00:01", 1027}, 4 * kMiB).status()));
+  const std::string twice = absl::StrCat(kMaps, kMaps);
+  EXPECT_TRUE(absl::IsFailedPrecondition(FindMapping(twice, {"00:2a", 1027}, 2 * kMiB).status()));
+}
+
+// On any file system: of a memfd, and of a file where this test keeps its own (which may be an
+// overlay or a subvolume, where st_dev is another number).
+TEST(ShownInMaps, IsWhatTheKernelPrints) {
+  const base::TempDir dir = *base::TempDir::Make("maps");
+  const std::string path = dir.path() + "/file";
+  ASSERT_TRUE(base::WriteFileAtomic(path, std::string(8192, 'x'), 0600).ok());
+  const base::UniqueFd fds[] = {*base::MakeMemfd("one", 8192), *base::MakeMemfd("two", 8192),
+                                *base::Open(path, O_RDONLY)};
+  for (const base::UniqueFd& fd : fds) {
+    auto shown = ShownInMaps(fd.get());
+    ASSERT_TRUE(shown.ok()) << shown.status();
+    void* at = mmap(nullptr, 8192, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+    ASSERT_NE(at, MAP_FAILED);
+    auto found = FindMapping(*base::ReadFile("/proc/self/maps"), *shown, 8192);
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(*found, reinterpret_cast<uint64_t>(at));
+    munmap(at, 8192);
+  }
+  EXPECT_FALSE(ShownInMaps(-1).ok());
 }
 
 TEST(Digest, HoleAndZeroPageAreEqual) {

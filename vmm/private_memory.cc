@@ -2,6 +2,7 @@
 #include "vmm/private_memory.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -28,6 +30,7 @@ constexpr uint64_t kPageSwapped = uint64_t{1} << 62;
 constexpr uint64_t kPageOfFile = uint64_t{1} << 61;
 constexpr size_t kEntriesAtOnce = 8192;
 constexpr int kMaxWordReads = 100;
+constexpr size_t kMaxMaps = size_t{4} << 20;
 
 absl::Status Errno(int error, std::string_view what) {
   if (error == ESRCH) return absl::UnavailableError("guest memory: the engine is gone");
@@ -39,55 +42,103 @@ absl::Status Errno(int error, std::string_view what) {
       error, absl::StrCat("guest memory: ", absl::string_view(what.data(), what.size())));
 }
 
-// Address of the one private mapping that covers all of the file. A line of /proc/PID/maps is
-// "begin-end perms offset major:minor inode path"; one mapping may be split into neighbours.
-absl::StatusOr<uint64_t> FindMapping(const std::string& maps, ino_t inode, uint64_t size) {
+// A line of /proc/PID/maps: "begin-end perms offset major:minor inode path".
+struct MapsLine {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  char perms[5] = {};
+  uint64_t offset = 0;
+  char device[32] = {};
+  uint64_t inode = 0;
+};
+
+std::optional<MapsLine> ParseMapsLine(absl::string_view text) {
+  MapsLine line;
+  const int fields = std::sscanf(
+      std::string(text).c_str(), "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %31s %" SCNu64,
+      &line.begin, &line.end, line.perms, &line.offset, line.device, &line.inode);
+  return fields == 6 ? std::optional<MapsLine>(line) : std::nullopt;
+}
+
+absl::StatusOr<std::string> ReadMaps(const std::string& process) {
+  const std::string path = absl::StrCat("/proc/", process, "/maps");
+  base::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return Errno(errno, absl::StrCat("mappings of process ", process));
+  return base::ReadFd(fd.get(), path, kMaxMaps);
+}
+
+// A page of a file, mapped.
+class MappedPage {
+ public:
+  explicit MappedPage(int fd) : at_(mmap(nullptr, kPageSize, PROT_READ, MAP_PRIVATE, fd, 0)) {}
+  MappedPage(const MappedPage&) = delete;
+  MappedPage& operator=(const MappedPage&) = delete;
+  ~MappedPage() {
+    if (valid()) munmap(at_, kPageSize);
+  }
+  bool valid() const { return at_ != MAP_FAILED; }
+  uint64_t address() const { return reinterpret_cast<uint64_t>(at_); }
+
+ private:
+  void* at_;
+};
+
+}  // namespace
+
+absl::StatusOr<MappedFile> ShownInMaps(int fd) {
+  const MappedPage page(fd);
+  if (!page.valid()) return Errno(errno, "mapping a file of the snapshot");
+  KTSTR_ASSIGN_OR_RETURN(const std::string maps, ReadMaps("self"));
+  for (absl::string_view text : absl::StrSplit(maps, '\n', absl::SkipEmpty())) {
+    const std::optional<MapsLine> line = ParseMapsLine(text);
+    if (line.has_value() && line->begin <= page.address() && page.address() < line->end) {
+      return MappedFile{line->device, line->inode};
+    }
+  }
+  return absl::InternalError(
+      "guest memory: /proc/self/maps does not show a mapping of this process");
+}
+
+absl::StatusOr<uint64_t> FindMapping(const std::string& maps, const MappedFile& file,
+                                     uint64_t size) {
   uint64_t begin_of_file = 0;
   uint64_t covered = 0;
-  for (absl::string_view line : absl::StrSplit(maps, '\n', absl::SkipEmpty())) {
-    uint64_t begin, end, offset, line_inode;
-    char perms[5] = {};
-    if (std::sscanf(std::string(line).c_str(),
-                    "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %" SCNu64, &begin, &end, perms,
-                    &offset, &line_inode) != 5 ||
-        line_inode != inode) {
-      continue;
-    }
-    if (perms[3] != 'p' || offset != covered || (covered != 0 && begin != begin_of_file + offset)) {
+  for (absl::string_view text : absl::StrSplit(maps, '\n', absl::SkipEmpty())) {
+    const std::optional<MapsLine> line = ParseMapsLine(text);
+    if (!line.has_value() || line->inode != file.inode || line->device != file.device) continue;
+    if (line->perms[3] != 'p' || line->offset != covered ||
+        (covered != 0 && line->begin != begin_of_file + line->offset)) {
       return absl::FailedPreconditionError(
-          absl::StrCat("guest memory: the engine's mapping is not what was asked for: ", line));
+          absl::StrCat("guest memory: the engine's mapping is not what was asked for: ", text));
     }
-    if (covered == 0) begin_of_file = begin;
-    covered += end - begin;
+    if (covered == 0) begin_of_file = line->begin;
+    covered += line->end - line->begin;
   }
   if (covered == size) return begin_of_file;
   return absl::FailedPreconditionError(
       absl::StrCat("guest memory: the engine maps ", covered, " bytes of a file of ", size));
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<PrivateMemory>> PrivateMemory::Create(
-    pid_t engine, const std::vector<base::UniqueFd>& files) {
+    std::shared_ptr<const base::Child> engine, const std::vector<base::UniqueFd>& files) {
+  const std::string process = absl::StrCat(engine->pid());
   base::UniqueFd pagemap(
-      open(absl::StrCat("/proc/", engine, "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+      open(absl::StrCat("/proc/", process, "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
   if (!pagemap.valid()) return Errno(errno, "page map of the engine");
-  const std::string path = absl::StrCat("/proc/", engine, "/maps");
-  base::UniqueFd maps_fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!maps_fd.valid()) return Errno(errno, "mappings of the engine");
-  KTSTR_ASSIGN_OR_RETURN(const std::string maps, base::ReadFd(maps_fd.get(), path, 4 << 20));
+  KTSTR_ASSIGN_OR_RETURN(const std::string maps, ReadMaps(process));
   std::vector<Segment> segments;
   uint64_t offset = 0;
   for (const base::UniqueFd& file : files) {
     struct stat info;
     if (fstat(file.get(), &info) != 0) return Errno(errno, "file of the snapshot");
     const auto size = static_cast<uint64_t>(info.st_size);
-    KTSTR_ASSIGN_OR_RETURN(const uint64_t address, FindMapping(maps, info.st_ino, size));
+    KTSTR_ASSIGN_OR_RETURN(const MappedFile shown, ShownInMaps(file.get()));
+    KTSTR_ASSIGN_OR_RETURN(const uint64_t address, FindMapping(maps, shown, size));
     segments.push_back({file.get(), offset, size, address});
     offset += size;
   }
   std::unique_ptr<PrivateMemory> memory(
-      new PrivateMemory(engine, offset, std::move(segments), std::move(pagemap)));
+      new PrivateMemory(std::move(engine), offset, std::move(segments), std::move(pagemap)));
   uint8_t probe;
   KTSTR_RETURN_IF_ERROR(memory->Read(0, &probe, 1));
   return memory;
@@ -104,8 +155,8 @@ absl::Status PrivateMemory::Transfer(bool write, uint64_t offset, void* local, u
       auto* address =
           reinterpret_cast<void*>(segment.address + inside);  // NOLINT(performance-no-int-to-ptr)
       iovec there = {address, piece};
-      const ssize_t done = write ? process_vm_writev(engine_, &here, 1, &there, 1, 0)
-                                 : process_vm_readv(engine_, &here, 1, &there, 1, 0);
+      const ssize_t done = write ? process_vm_writev(engine_->pid(), &here, 1, &there, 1, 0)
+                                 : process_vm_readv(engine_->pid(), &here, 1, &there, 1, 0);
       if (done <= 0) return Errno(done < 0 ? errno : EFAULT, "access to the engine");
       bytes += done;
       offset += static_cast<uint64_t>(done);

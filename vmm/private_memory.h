@@ -7,30 +7,50 @@
 // own. All three need the rights of ptrace(2) over the engine, which a parent of the same user has
 // (Documentation/admin-guide/LSM/Yama.rst: also with ptrace_scope 1).
 //
+// The object shares the engine's process: nobody reaps that before the last read, so no read goes
+// to another process that got its pid. After the engine's end it is Unavailable.
+//
 // Threads: as GuestMemory.
 
 #ifndef KTSTR_VMM_PRIVATE_MEMORY_H_
 #define KTSTR_VMM_PRIVATE_MEMORY_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/fd.h"
+#include "base/subprocess.h"
 #include "vmm/guest_memory.h"
 
 namespace ktstr::vmm {
 
+// A file as a line of /proc/PID/maps names it ("major:minor inode"). On a file system whose
+// stat(2) reports a device of its own for each subvolume or layer (btrfs, overlayfs), this is not
+// st_dev: it is the device, and may be the inode, below.
+struct MappedFile {
+  std::string device;
+  uint64_t inode = 0;
+};
+
+// What maps shows for `fd`: of a mapping that this process makes for a moment.
+absl::StatusOr<MappedFile> ShownInMaps(int fd);
+
+// Where a process with these `maps` has mapped all `size` bytes of the file, once and privately; a
+// mapping may be split into neighbours. FailedPrecondition when there is no such mapping.
+absl::StatusOr<uint64_t> FindMapping(const std::string& maps, const MappedFile& file,
+                                     uint64_t size);
+
 class PrivateMemory : public GuestMemory {
  public:
-  // Process `engine` has mapped each of `files` (one per node, in the order of RAM) once, whole and
+  // `engine` has mapped each of `files` (one per node, in the order of RAM) once, whole and
   // privately. The files are borrowed for the life of the object. PermissionDenied when this
   // process may not look into the engine; FailedPrecondition when a mapping is not there.
   static absl::StatusOr<std::unique_ptr<PrivateMemory>> Create(
-      pid_t engine, const std::vector<base::UniqueFd>& files);
+      std::shared_ptr<const base::Child> engine, const std::vector<base::UniqueFd>& files);
 
   absl::StatusOr<std::vector<Extent>> Extents() override;
 
@@ -45,16 +65,17 @@ class PrivateMemory : public GuestMemory {
     uint64_t size;
     uint64_t address;  // In the engine.
   };
-  PrivateMemory(pid_t engine, uint64_t size, std::vector<Segment> segments, base::UniqueFd pagemap)
+  PrivateMemory(std::shared_ptr<const base::Child> engine, uint64_t size,
+                std::vector<Segment> segments, base::UniqueFd pagemap)
       : GuestMemory(size),
-        engine_(engine),
+        engine_(std::move(engine)),
         segments_(std::move(segments)),
         pagemap_(std::move(pagemap)) {}
 
   absl::Status Transfer(bool write, uint64_t offset, void* local, uint64_t size);
   absl::Status AppendOwnPages(const Segment& segment, std::vector<Extent>* extents);
 
-  pid_t engine_;
+  std::shared_ptr<const base::Child> engine_;
   std::vector<Segment> segments_;
   base::UniqueFd pagemap_;
 };

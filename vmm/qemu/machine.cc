@@ -48,7 +48,7 @@ std::string EngineText(const Console& output, const std::string& program_path) {
 
 class QemuMachine : public Machine {
  public:
-  QemuMachine(base::Child child, QmpClient qmp, Console console, Console output,
+  QemuMachine(std::shared_ptr<base::Child> child, QmpClient qmp, Console console, Console output,
               base::UniqueFd turns, std::string program_path, std::string version)
       : turns_(std::move(turns)),
         console_(std::move(console)),
@@ -65,11 +65,11 @@ class QemuMachine : public Machine {
   // Loads the device state from a file.
   absl::Status LoadState(int state);
   void SetMemory(std::unique_ptr<GuestMemory> memory) { memory_ = std::move(memory); }
-  pid_t pid() const { return child_.pid(); }
+  std::shared_ptr<const base::Child> process() const { return child_; }
   // " (it was killed by signal 11 …)" of an engine that ended by itself; else empty.
   std::string Ending();
 
-  std::vector<int> PollFds() const override { return {qmp_.fd(), child_.pidfd()}; }
+  std::vector<int> PollFds() const override { return {qmp_.fd(), child_->pidfd()}; }
   absl::StatusOr<std::optional<MachineEvent>> NextEvent() override;
   absl::Status Resume() override { return qmp_.Send("cont"); }
   absl::StatusOr<Snapshot> TakeSnapshot() override;
@@ -94,9 +94,9 @@ class QemuMachine : public Machine {
   std::string program_path_;
   std::string version_;
   QmpClient qmp_;
-  base::Child child_;
-  bool ended_ = false;     // kEnded was reported, or Stop() was called.
-  bool shutdown_ = false;  // kShutdown was reported.
+  std::shared_ptr<base::Child> child_;  // Shared with memory_ of a restored guest.
+  bool ended_ = false;                  // kEnded was reported, or Stop() was called.
+  bool shutdown_ = false;               // kShutdown was reported.
 };
 
 absl::Status QemuMachine::Execute(std::string_view command, std::string_view arguments, int fd) {
@@ -200,22 +200,22 @@ absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
     }
   }
   if (ended_) return std::optional<MachineEvent>();
-  std::optional<base::ExitStatus> status = child_.Wait(absl::ZeroDuration());
+  std::optional<base::ExitStatus> status = child_->Wait(absl::ZeroDuration());
   if (!status.has_value()) return std::optional<MachineEvent>();
   ended_ = true;
   return std::optional<MachineEvent>({MachineEvent::Kind::kEnded, status->ToString()});
 }
 
 std::string QemuMachine::Ending() {
-  const std::optional<base::ExitStatus> status = child_.Wait(absl::Milliseconds(100));
+  const std::optional<base::ExitStatus> status = child_->Wait(absl::Milliseconds(100));
   return status.has_value() ? absl::StrCat(" (it ", status->ToString(), ")") : "";
 }
 
 void QemuMachine::Stop() {
   ended_ = true;
-  if (child_.Wait(absl::ZeroDuration()).has_value()) return;
-  child_.Kill(SIGKILL);
-  child_.Wait(absl::InfiniteDuration());
+  if (child_->Wait(absl::ZeroDuration()).has_value()) return;
+  child_->Kill(SIGKILL);
+  child_->Wait(absl::InfiniteDuration());
 }
 
 // `-version` through the descriptor, as the real start.
@@ -291,9 +291,9 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const LaunchPlan& plan
   options.rlimits[RLIMIT_FSIZE] = Console::kHardLimit;
   options.rlimits[RLIMIT_CORE] = 0;
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
-  return std::make_unique<QemuMachine>(std::move(child), std::move(qmp), std::move(console),
-                                       std::move(output), std::move(turns_kept), files.program_path,
-                                       version.text);
+  return std::make_unique<QemuMachine>(std::make_shared<base::Child>(std::move(child)),
+                                       std::move(qmp), std::move(console), std::move(output),
+                                       std::move(turns_kept), files.program_path, version.text);
 }
 
 // What went wrong, in QEMU's own words when it has any.
@@ -314,7 +314,7 @@ absl::Status FinishRestore(QemuMachine* machine, const Snapshot& snapshot,
     machine->SetMemory(std::move(copy));
   } else {
     KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<GuestMemory> memory,
-                           PrivateMemory::Create(machine->pid(), snapshot.ram));
+                           PrivateMemory::Create(machine->process(), snapshot.ram));
     machine->SetMemory(std::move(memory));
   }
   // A file offset of its own: others restore from the same file.
