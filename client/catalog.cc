@@ -2,8 +2,13 @@
 #include "client/catalog.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/string_view.h"
 #include "scenario/canned.h"
+#include "scenario/checks.h"
+#include "scenario/finding_kinds.h"
 #include "scenario/topology.h"
+#include "scenario/work_types.h"
 
 namespace ktstr::client {
 
@@ -25,18 +30,26 @@ Rows PresetRows() {
 }
 
 Rows WorkTypeRows() {
-  return {{"NAME", "FIELDS", "GROUP", "DESCRIPTION"},
-          {"spin_wait", "", "1", "computes without pause"},
-          {"bursty", "burst_ms 50, sleep_ms 100", "1", "computes, sleeps, repeats"}};
+  Rows rows = {{"NAME", "FIELDS", "GROUP", "DESCRIPTION"}};
+  for (const scenario::WorkType& type : scenario::WorkTypes()) {
+    std::vector<std::string> fields;
+    for (const scenario::WorkField& field : type.fields)
+      fields.push_back(absl::StrCat(base::ToAbsl(field.name), " ", field.default_value));
+    rows.push_back({std::string(type.name), absl::StrJoin(fields, ", "),
+                    absl::StrCat(type.group_size), std::string(type.summary)});
+  }
+  return rows;
 }
 
 Rows CheckRows() {
-  return {{"NAME", "DEFAULT", "STRICT", "FINDING", "FAILS WHEN"},
-          {"not_starved", "true", "true", "STARVED", "a worker did no work"},
-          {"max_gap_ms", "3000", "2000", "STUCK", "a worker's longest pause is longer"},
-          {"max_spread_pct", "35", "15", "UNFAIR",
-           "the off-CPU shares of a cgroup's workers lie further apart"},
-          {"isolation", "false", "false", "ISOLATION", "a worker ran outside its cgroup's cpuset"}};
+  Rows rows = {{"NAME", "DEFAULT", "STRICT", "FINDING", "FAILS WHEN"}};
+  for (const scenario::Check& check : scenario::CheckTable()) {
+    rows.push_back({std::string(check.field), scenario::ValueText(check, check.default_value),
+                    scenario::ValueText(check, check.strict_value),
+                    std::string(scenario::InfoOf(check.kind).token),
+                    std::string(check.fails_when)});
+  }
+  return rows;
 }
 
 }  // namespace ktstr::client

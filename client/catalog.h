@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What scenarios can be made of, as `list` shows it. Tables of text, the first row a heading; a
-// test compares them with the protos, so that nothing is listed that does not exist. Any thread.
+// What scenarios can be made of, as `list` shows it. Tables of text, the first row a heading,
+// made from the tables in scenario/. Any thread.
 
 #ifndef KTSTR_CLIENT_CATALOG_H_
 #define KTSTR_CLIENT_CATALOG_H_

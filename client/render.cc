@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
+#include "scenario/finding_kinds.h"
 
 namespace ktstr::client {
 namespace {
@@ -102,10 +103,8 @@ std::string DiagnosticsSection(const v1::RunRecord& record) {
 bool NeedsSections(const v1::RunRecord& record) {
   if (record.verdict() == v1::ERROR) return true;
   for (const v1::Finding& finding : record.findings()) {
-    for (absl::string_view kind : {"SCHEDULER_DIED", "SCHEDULER_NOT_ATTACHED", "VERIFIER_REJECTED",
-                                   "KERNEL_PANIC", "GUEST_TIMEOUT"}) {
-      if (finding.kind() == kind) return true;
-    }
+    const scenario::FindingKindInfo* info = scenario::InfoOf(finding);
+    if (info != nullptr && info->show_logs) return true;
   }
   return false;
 }

@@ -18,6 +18,7 @@
 #include "daemon/run_store.h"
 #include "daemon/sidecar.h"
 #include "scenario/evaluate.h"
+#include "scenario/finding_kinds.h"
 #include "scenario/plan.h"
 #include "scenario/record.h"
 #include "vmm/bundle.h"
@@ -36,7 +37,7 @@ v1::Judgement HarnessError(const absl::Status& status) {
   v1::Judgement judgement;
   judgement.set_verdict(v1::ERROR);
   v1::Finding* finding = judgement.add_findings();
-  finding->set_kind("HARNESS");
+  scenario::SetKind(scenario::FindingKind::kHarness, finding);
   finding->set_message(base::SanitizeUtf8(
       status.message().empty() ? status.ToString() : std::string(status.message())));
   return judgement;

@@ -18,22 +18,20 @@ namespace {
 void AddMissing(const v1::Scenario& scenario, const Facts& facts, std::vector<Candidate>* out) {
   const size_t order = facts.vm_end.order;
   if (scenario.has_scheduler() && !facts.enabled) {
-    Candidate candidate;
-    candidate.finding.set_kind("SCHEDULER_NOT_ATTACHED");
+    Candidate candidate(FindingKind::kSchedulerNotAttached, "scheduler", order);
     candidate.finding.set_message(absl::StrCat("the kernel never reported scheduler ",
                                                OneLine(base::Basename(scenario.scheduler().name())),
                                                " enabled"));
-    candidate.finding.set_where("scheduler");
-    candidate.order = order;
     candidate.is_cause = true;
     out->push_back(std::move(candidate));
     return;
   }
   if (scenario.has_scheduler() && !facts.stop) {
-    out->push_back(MakeError("HARNESS", "how the scheduler ended was not observed", order));
+    out->push_back(
+        MakeCause(FindingKind::kHarness, "how the scheduler ended was not observed", order));
   }
   if (facts.steps_ended < static_cast<uint32_t>(scenario.step_size())) {
-    out->push_back(MakeError("HARNESS",
+    out->push_back(MakeCause(FindingKind::kHarness,
                              absl::StrCat("only ", facts.steps_ended, " of ", scenario.step_size(),
                                           " steps were seen to end"),
                              order));
@@ -46,7 +44,7 @@ void AddMissing(const v1::Scenario& scenario, const Facts& facts, std::vector<Ca
     first = i;
   }
   if (silent > 0) {
-    out->push_back(MakeError("HARNESS",
+    out->push_back(MakeCause(FindingKind::kHarness,
                              absl::StrCat("no report of ", silent, " of ", facts.workers.size(),
                                           " workers, the first is worker ", first, " in cgroup ",
                                           facts.workers[first].cgroup),
@@ -73,11 +71,14 @@ void ApplyVoiding(std::vector<Candidate>* candidates) {
 }
 
 v1::Verdict VerdictOf(const std::vector<Candidate>& candidates) {
-  if (candidates.empty()) return v1::PASS;
+  bool seen[v1::Verdict_ARRAYSIZE] = {};
   for (const Candidate& candidate : candidates) {
-    if (!candidate.is_error && !candidate.finding.consequence()) return v1::FAIL;
+    if (!candidate.finding.consequence()) seen[candidate.verdict] = true;
   }
-  return v1::ERROR;
+  for (const v1::Verdict verdict : {v1::FAIL, v1::ERROR, v1::INCONCLUSIVE}) {
+    if (seen[verdict]) return verdict;
+  }
+  return v1::PASS;
 }
 
 }  // namespace
@@ -88,14 +89,14 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
   std::vector<Candidate> candidates;
   AddSchedulerFindings(scenario, facts, &candidates);
   for (const Seen<v1::GuestError>& error : facts.guest_errors) {
-    candidates.push_back(
-        MakeError("HARNESS", absl::StrCat("the guest agent failed: ", OneLine(error->message())),
-                  error.order));
+    candidates.push_back(MakeCause(
+        FindingKind::kHarness, absl::StrCat("the guest agent failed: ", OneLine(error->message())),
+        error.order));
     candidates.back().may_follow = true;
   }
   if (!facts.impossible.empty()) {
     candidates.push_back(
-        MakeError("GUEST_CHANNEL",
+        MakeCause(FindingKind::kGuestChannel,
                   absl::StrCat("the guest's reports contradict the scenario: ", facts.impossible),
                   facts.impossible_order));
   }
@@ -106,7 +107,8 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
                     [](const Candidate& candidate) { return candidate.is_cause; });
     if (!explained) AddMissing(scenario, facts, &candidates);
   } else {
-    candidates.push_back(MakeError("HARNESS", "the end of the virtual machine was not observed",
+    candidates.push_back(MakeCause(FindingKind::kHarness,
+                                   "the end of the virtual machine was not observed",
                                    observations.size()));
   }
   AddWorkerFindings(scenario, facts, &candidates);

@@ -137,6 +137,12 @@ class Collector {
 
 }  // namespace
 
+Candidate::Candidate(FindingKind kind, std::string where, size_t order)
+    : verdict(InfoOf(kind).verdict), order(order) {
+  SetKind(kind, &finding);
+  finding.set_where(std::move(where));
+}
+
 Facts CollectFacts(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations) {
   // By guest time: the agent tells of an end only when it is complete, but stamps it with its
   // beginning. Facts of the host carry no guest time; they keep their place.
@@ -167,14 +173,10 @@ std::string OneLine(std::string_view text) {
   return line.substr(0, end) + "...";
 }
 
-Candidate MakeError(const char* kind, std::string message, size_t order) {
-  Candidate candidate;
-  candidate.finding.set_kind(kind);
+Candidate MakeCause(FindingKind kind, std::string message, size_t order) {
+  Candidate candidate(kind, "guest", order);
   candidate.finding.set_message(std::move(message));
-  candidate.finding.set_where("guest");
-  candidate.order = order;
   candidate.is_cause = true;
-  candidate.is_error = true;
   return candidate;
 }
 

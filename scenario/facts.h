@@ -17,6 +17,7 @@
 #include "ktstr/v1/observation.pb.h"
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/scenario.pb.h"
+#include "scenario/finding_kinds.h"
 #include "scenario/work_types.h"
 
 namespace ktstr::scenario {
@@ -58,21 +59,23 @@ std::string OneLine(std::string_view text);
 
 // A finding before causes are told from consequences.
 struct Candidate {
+  Candidate(FindingKind kind, std::string where, size_t order);
+
   v1::Finding finding;
-  size_t order = 0;
+  v1::Verdict verdict;  // The kind's.
+  size_t order;
   bool is_cause = false;      // Others may follow from it.
   bool may_follow = false;    // It follows from an earlier cause, if there is one.
-  bool is_error = false;      // The harness's trouble: alone it makes ERROR, not FAIL.
   bool voids_others = false;  // It makes everything else that was seen worthless.
 };
 
-// A finding of the harness, not of the scheduler: a cause, at "guest".
-Candidate MakeError(const char* kind, std::string message, size_t order);
+// A finding that explains what comes after it, at "guest".
+Candidate MakeCause(FindingKind kind, std::string message, size_t order);
 
-// STARVED, STUCK, UNFAIR, ISOLATION, WORKER_DIED.
+// What the workers did: the checks of scenario/checks.h, and workers that died.
 void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
                        std::vector<Candidate>* candidates);
-// SCHEDULER_DIED, SCHEDULER_NOT_ATTACHED, VERIFIER_REJECTED by what ended the scheduler.
+// How the scheduler ended before it was told to.
 void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates);
 // By how the virtual machine ended. Nothing for a machine that was put down in order.

@@ -152,11 +152,11 @@ TEST(WorkTypesTest, TableMatchesTheProto) {
 }
 
 TEST(WorkTypesTest, WorkersAreWholeGroups) {
-  const WorkType pipe_io = {"pipe_io", "PipeIo", 2, ""};
+  const WorkType pipe_io = {99, "pipe_io", "PipeIo", 2, {}, ""};
   EXPECT_EQ(WorkerCountProblem(pipe_io, 3), "PipeIo requires num_workers divisible by 2, got 3");
   EXPECT_EQ(WorkerCountProblem(pipe_io, 4), "");
   EXPECT_EQ(WorkerCountProblem(pipe_io, 0), "PipeIo requires at least 2 workers, got 0");
-  const WorkType fan_out = {"futex_fan_out", "FutexFanOut", 5, ""};
+  const WorkType fan_out = {99, "futex_fan_out", "FutexFanOut", 5, {}, ""};
   EXPECT_EQ(WorkerCountProblem(fan_out, 12),
             "FutexFanOut requires num_workers divisible by 5, got 12");
   EXPECT_EQ(WorkerCountProblem(WorkTypes()[0], 1), "");

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
+#include "scenario/checks.h"
 #include "scenario/cpuset.h"
 #include "scenario/perturb.h"
 #include "scenario/validate.h"
@@ -42,9 +43,8 @@ v1::GuestWork MakeWork(const v1::Work& work) {
   out.set_workers(work.workers());
   out.set_nice(work.nice());
   if (work.has_bursty()) {
-    const v1::Work::Bursty& bursty = work.bursty();
-    out.set_burst_ns(kNsPerMs * (bursty.has_burst_ms() ? bursty.burst_ms() : kDefaultBurstMs));
-    out.set_sleep_ns(kNsPerMs * (bursty.has_sleep_ms() ? bursty.sleep_ms() : kDefaultSleepMs));
+    out.set_burst_ns(kNsPerMs * WorkValue(work, "burst_ms"));
+    out.set_sleep_ns(kNsPerMs * WorkValue(work, "sleep_ms"));
   }
   return out;
 }
@@ -95,7 +95,7 @@ uint32_t DurationMs(const v1::Scenario& scenario) {
 }
 
 uint32_t MaxGapMs(const v1::Scenario& scenario) {
-  return scenario.checks().has_max_gap_ms() ? scenario.checks().max_gap_ms() : kDefaultMaxGapMs;
+  return static_cast<uint32_t>(*ValueOf(scenario.checks(), v1::Checks::kMaxGapMsFieldNumber));
 }
 
 uint32_t ReportTimeoutMs(const v1::Scenario& scenario) {

@@ -25,8 +25,6 @@ inline constexpr uint32_t kMaxDurationMs = 3'600'000;
 // 10 s over scx_qmap.
 inline constexpr uint32_t kDefaultAttachTimeoutMs = 60'000;
 inline constexpr uint32_t kStopTimeoutMs = 5000;
-inline constexpr uint32_t kDefaultMaxGapMs = 3000;
-inline constexpr double kDefaultMaxSpreadPct = 35;
 
 // `scheduler_guest_path`: the program's path in the bundle; empty exactly when the scenario names
 // no scheduler. InvalidArgument with every problem when the scenario is not valid.

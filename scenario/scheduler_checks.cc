@@ -117,18 +117,15 @@ std::string QuoteOutput(const Facts& facts) {
   return last.empty() ? "" : absl::StrCat("; its last output: ", last);
 }
 
-Candidate MakeCandidate(const char* kind, const Facts& facts) {
-  Candidate candidate;
-  candidate.finding.set_kind(kind);
-  candidate.finding.set_where("scheduler");
+Candidate MakeCandidate(FindingKind kind, const Facts& facts) {
+  Candidate candidate(kind, "scheduler", facts.death.order);
   candidate.finding.set_guest_time_ms(facts.death->scenario_time_ns() / 1'000'000);
-  candidate.order = facts.death.order;
   candidate.is_cause = true;
   return candidate;
 }
 
 void AddRejection(const Rejection& rejection, const Facts& facts, std::vector<Candidate>* out) {
-  Candidate candidate = MakeCandidate("VERIFIER_REJECTED", facts);
+  Candidate candidate = MakeCandidate(FindingKind::kVerifierRejected, facts);
   candidate.finding.set_message(absl::StrCat(
       "the kernel's verifier rejected program ",
       rejection.program.empty() ? "(unnamed)" : absl::StrCat("'", rejection.program, "'"),
@@ -138,7 +135,7 @@ void AddRejection(const Rejection& rejection, const Facts& facts, std::vector<Ca
 
 void AddNotAttached(const v1::Scenario& scenario, const Facts& facts, std::vector<Candidate>* out) {
   const std::string name(base::Basename(scenario.scheduler().name()));
-  Candidate candidate = MakeCandidate("SCHEDULER_NOT_ATTACHED", facts);
+  Candidate candidate = MakeCandidate(FindingKind::kSchedulerNotAttached, facts);
   if (facts.death->cause() == SchedulerExit::EXEC_FAILED) {
     candidate.finding.set_message(absl::StrCat(
         "scheduler ", OneLine(name), " could not be executed: ", OneLine(facts.death->detail())));
@@ -158,7 +155,7 @@ void AddNotAttached(const v1::Scenario& scenario, const Facts& facts, std::vecto
 
 void AddDeath(const Facts& facts, std::vector<Candidate>* out) {
   const SchedulerExit& exit = *facts.death.fact;
-  Candidate candidate = MakeCandidate("SCHEDULER_DIED", facts);
+  Candidate candidate = MakeCandidate(FindingKind::kSchedulerDied, facts);
   candidate.may_follow = true;  // From VERIFIER_REJECTED.
   const std::string reason = KernelReason(facts);
   if (exit.cause() == SchedulerExit::EJECTED) {

@@ -16,6 +16,7 @@
 #include "base/cpu_list.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
+#include "scenario/checks.h"
 #include "scenario/cpuset.h"
 #include "scenario/perturb.h"
 #include "scenario/plan.h"
@@ -244,13 +245,10 @@ class Validator {
       Add(absl::StrCat(field, ".workers"), "cgroup '", cgroup, "': ", problem);
     }
     CheckRange<int32_t>(absl::StrCat(field, ".nice"), "nice", work.nice(), -20, 19);
-    if (work.bursty().has_burst_ms()) {
-      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.burst_ms"), "burst_ms",
-                           work.bursty().burst_ms(), 1, 60000);
-    }
-    if (work.bursty().has_sleep_ms()) {
-      CheckRange<uint32_t>(absl::StrCat(field, ".bursty.sleep_ms"), "sleep_ms",
-                           work.bursty().sleep_ms(), 1, 60000);
+    for (const WorkField& number : type == nullptr ? absl::Span<const WorkField>() : type->fields) {
+      if (!IsSet(work, number)) continue;
+      CheckRange<uint32_t>(absl::StrCat(field, ".", ToAbsl(type->name), ".", ToAbsl(number.name)),
+                           number.name, WorkValue(work, number), number.low, number.high);
     }
     total_workers_ += work.workers();
   }
@@ -268,15 +266,12 @@ class Validator {
   }
 
   void CheckChecks() {
-    const v1::Checks& checks = scenario_.checks();
-    if (checks.has_max_gap_ms()) {
-      CheckRange<uint32_t>("checks.max_gap_ms", "max_gap_ms", checks.max_gap_ms(), 1,
-                           kMaxDurationMs);
-    }
-    if (checks.has_max_spread_pct() &&
-        !(checks.max_spread_pct() >= 0 && checks.max_spread_pct() <= 100)) {
-      Add("checks.max_spread_pct", "max_spread_pct ", checks.max_spread_pct(),
-          " is out of range; allowed: 0 to 100");
+    for (const Check& check : CheckTable()) {
+      if (check.is_switch || !IsSet(scenario_.checks(), check.number)) continue;
+      const double value = *ValueOf(scenario_.checks(), check.number);
+      if (value >= check.low && value <= check.high) continue;  // Not so for NaN.
+      Add(absl::StrCat("checks.", ToAbsl(check.field)), ToAbsl(check.field), " ",
+          ValueText(check, value), " is out of range; allowed: ", RangeText(check));
     }
   }
 

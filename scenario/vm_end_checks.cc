@@ -48,34 +48,29 @@ bool IsEmulationFault(const VmEnd& end) {
 
 void AddPanic(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
   if (SaysAnywhere(end, "Attempted to kill init")) {
-    Candidate candidate = MakeError(
-        "HARNESS", absl::StrCat("the guest agent died ", StageText(end), Detail(end)), order);
+    Candidate candidate =
+        MakeCause(FindingKind::kHarness,
+                  absl::StrCat("the guest agent died ", StageText(end), Detail(end)), order);
     candidate.may_follow = true;
     out->push_back(std::move(candidate));
     return;
   }
   const std::string line = ConsoleLine(end, "Kernel panic - not syncing");
-  Candidate candidate;
-  candidate.finding.set_kind("KERNEL_PANIC");
-  candidate.finding.set_message(
-      absl::StrCat("the guest's kernel panicked ", StageText(end),
-                   line.empty() ? Detail(end) : absl::StrCat(": ", line)));
-  candidate.finding.set_where("guest");
-  candidate.order = order;
-  candidate.is_cause = true;
+  Candidate candidate =
+      MakeCause(FindingKind::kKernelPanic,
+                absl::StrCat("the guest's kernel panicked ", StageText(end),
+                             line.empty() ? Detail(end) : absl::StrCat(": ", line)),
+                order);
   candidate.may_follow = true;
   out->push_back(std::move(candidate));
 }
 
 void AddTimeout(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
-  Candidate candidate;
-  candidate.finding.set_kind("GUEST_TIMEOUT");
-  candidate.finding.set_message(
-      absl::StrCat("the guest did not finish within the host's time limit; it stood ",
-                   StageText(end), Detail(end)));
-  candidate.finding.set_where("guest");
-  candidate.order = order;
-  candidate.is_cause = true;
+  Candidate candidate =
+      MakeCause(FindingKind::kGuestTimeout,
+                absl::StrCat("the guest did not finish within the host's time limit; it stood ",
+                             StageText(end), Detail(end)),
+                order);
   candidate.may_follow = true;
   out->push_back(std::move(candidate));
 }
@@ -84,8 +79,8 @@ void AddTimeout(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
 
 void AddVmEndFindings(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
   if (IsEmulationFault(end)) {
-    Candidate candidate = MakeError(
-        "ENGINE",
+    Candidate candidate = MakeCause(
+        FindingKind::kEngine,
         absl::StrCat(
             "the guest's kernel hit an int3 oops ", StageText(end),
             ": a fault of software emulation, not a verdict on the scheduler; run it again"),
@@ -109,34 +104,37 @@ void AddVmEndFindings(const VmEnd& end, size_t order, std::vector<Candidate>* ou
       AddTimeout(end, order, out);
       return;
     case VmEnd::EARLY_POWER_OFF:
-      out->push_back(MakeError(
-          "HARNESS",
+      out->push_back(MakeCause(
+          FindingKind::kHarness,
           absl::StrCat("the virtual machine powered off or reset ", StageText(end), Detail(end)),
           order));
       out->back().may_follow = true;
       return;
     case VmEnd::ENGINE_FAILED:
-      out->push_back(MakeError(
-          "ENGINE", absl::StrCat("the engine failed ", StageText(end), Detail(end)), order));
+      out->push_back(MakeCause(FindingKind::kEngine,
+                               absl::StrCat("the engine failed ", StageText(end), Detail(end)),
+                               order));
       return;
     case VmEnd::CANCELLED:
-      out->push_back(MakeError(
-          "CANCELLED", absl::StrCat("the run was cancelled ", StageText(end), Detail(end)), order));
+      out->push_back(MakeCause(FindingKind::kCancelled,
+                               absl::StrCat("the run was cancelled ", StageText(end), Detail(end)),
+                               order));
       return;
     case VmEnd::GUEST_MISBEHAVED:
-      out->push_back(MakeError(
-          "GUEST_CHANNEL",
+      out->push_back(MakeCause(
+          FindingKind::kGuestChannel,
           absl::StrCat("the guest broke the rules of the channel ", StageText(end), Detail(end)),
           order));
       out->back().may_follow = true;
       return;
     case VmEnd::INTERRUPTED:
       out->push_back(
-          MakeError("INTERRUPTED",
+          MakeCause(FindingKind::kInterrupted,
                     absl::StrCat("the run was interrupted ", StageText(end), Detail(end)), order));
       return;
     default:
-      out->push_back(MakeError("HARNESS", "how the virtual machine ended is not known", order));
+      out->push_back(
+          MakeCause(FindingKind::kHarness, "how the virtual machine ended is not known", order));
   }
 }
 

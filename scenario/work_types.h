@@ -16,16 +16,30 @@
 
 namespace ktstr::scenario {
 
+// A number that a type of work takes.
+struct WorkField {
+  std::string_view name;  // In the type's message: "burst_ms".
+  uint32_t default_value, low, high;
+};
+
 struct WorkType {
-  std::string_view name;     // Field name in Work, and name in the plan: "spin_wait".
-  std::string_view title;    // As messages say it: "SpinWait".
-  uint32_t group_size;       // `workers` is a multiple of it.
+  int number;              // Of the field in Work.
+  std::string_view name;   // Field name in Work, and name in the plan: "spin_wait".
+  std::string_view title;  // As messages say it: "SpinWait".
+  uint32_t group_size;     // `workers` is a multiple of it.
+  absl::Span<const WorkField> fields;
   std::string_view summary;  // One line for lists.
 };
 
 absl::Span<const WorkType> WorkTypes();
 // The type that `work` sets; null when it sets none.
 const WorkType* WorkTypeOf(const v1::Work& work);
+// A number of `work`'s type, or its default. `field` is one of the type's.
+uint32_t WorkValue(const v1::Work& work, const WorkField& field);
+// The same by name.
+uint32_t WorkValue(const v1::Work& work, std::string_view field);
+// Whether `work` sets it.
+bool IsSet(const v1::Work& work, const WorkField& field);
 // What is wrong with this number of workers, or "": "PipeIo requires num_workers divisible by 2,
 // got 3".
 std::string WorkerCountProblem(const WorkType& type, uint32_t workers);
@@ -41,9 +55,6 @@ std::vector<DeclaredWorker> DeclaredWorkers(const v1::Scenario& scenario);
 inline constexpr uint32_t kMaxWorkersPerGroup = 1024;
 // Of a scenario: bounds what the guest starts and what the host keeps.
 inline constexpr uint32_t kMaxWorkers = 4096;
-
-inline constexpr uint32_t kDefaultBurstMs = 50;
-inline constexpr uint32_t kDefaultSleepMs = 100;
 
 }  // namespace ktstr::scenario
 

@@ -15,6 +15,7 @@
 #include "base/cpu_list.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
+#include "scenario/checks.h"
 #include "scenario/cpuset.h"
 #include "scenario/facts.h"
 #include "scenario/plan.h"
@@ -41,7 +42,7 @@ class WorkerChecks {
   WorkerChecks(const v1::Scenario& scenario, const Facts& facts)
       : scenario_(scenario), facts_(facts) {
     for (const DeclaredWorker& worker : facts.workers) ++size_[worker.cgroup];
-    if (!scenario.checks().isolation()) return;
+    if (!IsOn(scenario.checks(), v1::Checks::kIsolationFieldNumber)) return;
     if (auto topology = Topology::FromProto(scenario.topology()); topology.ok()) {
       allowed_ = AllowedCpus(scenario, *topology);
     }
@@ -57,9 +58,9 @@ class WorkerChecks {
   }
 
  private:
-  using Key = std::pair<std::string, std::string>;  // Kind, cgroup.
+  using Key = std::pair<FindingKind, std::string>;  // Kind, cgroup.
 
-  void Add(const char* kind, size_t worker, Hit hit) {
+  void Add(FindingKind kind, size_t worker, Hit hit) {
     const Key key(kind, facts_.workers[worker].cgroup);
     const auto [it, fresh] = worst_.emplace(key, hit);
     ++count_[key];
@@ -71,20 +72,17 @@ class WorkerChecks {
     it->second.may_follow = may_follow;
   }
 
-  void Emit(const std::string& kind, const std::string& cgroup, const Hit& hit,
+  void Emit(FindingKind kind, const std::string& cgroup, const Hit& hit,
             std::vector<Candidate>* out) {
-    Candidate candidate;
-    candidate.finding.set_kind(kind);
+    Candidate candidate(kind, absl::StrCat("cgroup ", cgroup), hit.order);
     candidate.finding.set_message(hit.message);
     if (const int count = count_[{kind, cgroup}]; count > 1) {
       absl::StrAppend(candidate.finding.mutable_message(), "; ", count, " of ", size_[cgroup],
                       " workers");
     }
-    candidate.finding.set_where(absl::StrCat("cgroup ", cgroup));
     candidate.finding.set_observed(hit.observed);
     candidate.finding.set_threshold(hit.threshold);
     candidate.finding.set_guest_time_ms(hit.time_ms);
-    candidate.order = hit.order;
     candidate.may_follow = hit.may_follow;
     out->push_back(std::move(candidate));
   }
@@ -107,7 +105,7 @@ class WorkerChecks {
       hit.observed = absl::StrCat(timeout_ms, "ms");
       hit.threshold = absl::StrCat(MaxGapMs(scenario_), "ms");
       hit.severity = timeout_ms;
-      Add("STUCK", worker, std::move(hit));
+      Add(FindingKind::kStuck, worker, std::move(hit));
       return;
     }
     base::ExitStatus status;
@@ -115,13 +113,12 @@ class WorkerChecks {
     status.signal = static_cast<int>(lost->signal());
     hit.message = absl::StrCat(Name(worker), " died without a report: ", status.ToString());
     hit.observed = status.ToString();
-    Add("WORKER_DIED", worker, std::move(hit));
+    Add(FindingKind::kWorkerDied, worker, std::move(hit));
   }
 
   void CheckReport(size_t worker, const Seen<v1::WorkerReport>& report) {
     const bool starved = report->work_units() == 0;
-    const bool check_starved =
-        !scenario_.checks().has_not_starved() || scenario_.checks().not_starved();
+    const bool check_starved = IsOn(scenario_.checks(), v1::Checks::kNotStarvedFieldNumber);
     if (starved && check_starved) {
       Hit hit;
       hit.order = report.order;
@@ -129,11 +126,11 @@ class WorkerChecks {
           absl::StrCat(Name(worker), " did no work in ", report->wall_time_ns() / kNsPerMs, "ms");
       hit.observed = "0";
       hit.threshold = "1";
-      Add("STARVED", worker, std::move(hit));
+      Add(FindingKind::kStarved, worker, std::move(hit));
     } else {
       CheckGap(worker, report);
     }
-    if (scenario_.checks().isolation()) CheckIsolation(worker, report);
+    if (IsOn(scenario_.checks(), v1::Checks::kIsolationFieldNumber)) CheckIsolation(worker, report);
   }
 
   // What disturbances took of a pause: they are ours, not the scheduler's. The CPU is the one where
@@ -183,7 +180,7 @@ class WorkerChecks {
     const uint64_t end_ns = report->max_gap_at_ns();
     const uint64_t begin_ns = end_ns > report->max_gap_ns() ? end_ns - report->max_gap_ns() : 0;
     hit.may_follow = !facts_.death || begin_ns >= facts_.death->scenario_time_ns();
-    Add("STUCK", worker, std::move(hit));
+    Add(FindingKind::kStuck, worker, std::move(hit));
   }
 
   void CheckIsolation(size_t worker, const Seen<v1::WorkerReport>& report) {
@@ -203,7 +200,7 @@ class WorkerChecks {
                                hit.threshold);
     hit.severity = outside.size();
     hit.may_follow = false;
-    Add("ISOLATION", worker, std::move(hit));
+    Add(FindingKind::kIsolation, worker, std::move(hit));
   }
 
   struct Spread {
@@ -229,24 +226,19 @@ class WorkerChecks {
       spread.cpus.insert(report->cpus_used().begin(), report->cpus_used().end());
       ++spread.workers;
     }
-    const double threshold = scenario_.checks().has_max_spread_pct()
-                                 ? scenario_.checks().max_spread_pct()
-                                 : kDefaultMaxSpreadPct;
+    const double threshold = *ValueOf(scenario_.checks(), v1::Checks::kMaxSpreadPctFieldNumber);
     for (const auto& [cgroup, spread] : spreads) {
       const double percent = spread.high - spread.low;
       if (spread.workers < 2 || percent <= threshold) continue;
-      Candidate candidate;
+      Candidate candidate(FindingKind::kUnfair, absl::StrCat("cgroup ", cgroup), spread.order);
       // A whole number that hides why the threshold was passed gets a decimal.
       const int digits = std::round(percent) > threshold ? 0 : 1;
-      candidate.finding.set_kind("UNFAIR");
       candidate.finding.set_message(absl::StrFormat(
           "unfair cgroup: spread=%.*f%% (%.*f-%.*f%%) %d workers on %d cpus (threshold %g%%)",
           digits, percent, digits, spread.low, digits, spread.high, spread.workers,
           spread.cpus.size(), threshold));
-      candidate.finding.set_where(absl::StrCat("cgroup ", cgroup));
       candidate.finding.set_observed(absl::StrFormat("%.*f%%", digits, percent));
       candidate.finding.set_threshold(absl::StrFormat("%g%%", threshold));
-      candidate.order = spread.order;
       candidate.may_follow = true;
       out->push_back(std::move(candidate));
     }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "scenario/finding_kinds.h"
 
 namespace ktstr::client {
 namespace {
@@ -105,7 +106,8 @@ DriveEnd Drive(RunFlow* flow, Terminal* terminal, SignalFd* signals, const Drive
 bool WasCancelled(const v1::RunRecord& record) {
   if (record.verdict() != v1::ERROR) return false;
   for (const v1::Finding& finding : record.findings()) {
-    if (finding.kind() == "CANCELLED" || finding.kind() == "INTERRUPTED") return true;
+    const scenario::FindingKindInfo* info = scenario::InfoOf(finding);
+    if (info != nullptr && info->stopped) return true;
   }
   return false;
 }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "scenario/finding_kinds.h"
 
 namespace ktstr::client {
 namespace {
@@ -53,7 +54,8 @@ FindingKey KeyOf(const v1::RunRecord& record) {
   const v1::Finding& finding = record.findings(0);
   key.kind = finding.kind();
   key.where = finding.where();
-  const bool died = finding.kind() == "SCHEDULER_DIED" && !finding.observed().empty();
+  const bool died = scenario::IsKind(finding, scenario::FindingKind::kSchedulerDied) &&
+                    !finding.observed().empty();
   key.message = Normalized(died ? finding.observed() : finding.message());
   return key;
 }

@@ -15,7 +15,7 @@
 namespace ktstr::client {
 
 struct FindingKey {
-  std::string kind;     // "STUCK"
+  std::string kind;     // Token of FindingKinds().
   std::string where;    // "cgroup left"
   std::string message;  // "stuck Nms on cpuN at +Nms (threshold Nms)"
 

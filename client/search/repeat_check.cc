@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/utf8.h"
+#include "scenario/finding_kinds.h"
 
 namespace ktstr::client {
 namespace {
@@ -96,9 +97,9 @@ v1::RunRecord NondeterminismRecord(const RepeatGroup& group, const std::string& 
   *record.mutable_scheduler() = group.first.scheduler();
   record.set_scenario_digest(group.first.scenario_digest());
   record.set_reproduce(absl::StrCat(group.first.reproduce(), " --repeat 2"));
-  record.set_verdict(v1::ERROR);
+  record.set_verdict(scenario::InfoOf(scenario::FindingKind::kNondeterminism).verdict);
   v1::Finding* finding = record.add_findings();
-  finding->set_kind("NONDETERMINISM");
+  scenario::SetKind(scenario::FindingKind::kNondeterminism, finding);
   finding->set_where("guest");
   finding->set_message(
       absl::StrCat(group.first.run_id(), " and ", group.differing.run_id(), " of seed ",

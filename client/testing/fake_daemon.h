@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "ktstr/v1/service.grpc.pb.h"
+#include "scenario/finding_kinds.h"
 
 namespace ktstr::client {
 
@@ -173,7 +174,7 @@ class FakeService : public v1::Ktstr::Service {
     }
     if (cancelled().count(run_id) > 0) {
       record->set_verdict(v1::ERROR);
-      record->add_findings()->set_kind("CANCELLED");
+      scenario::SetKind(scenario::FindingKind::kCancelled, record->add_findings());
     } else if (spec && judge) {
       judge(*spec, record);
     }

@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "daemon/run_executor.h"
 #include "daemon/run_store.h"
+#include "scenario/finding_kinds.h"
 
 namespace ktstr::daemon {
 
@@ -45,7 +46,9 @@ class FakeExecutor : public RunExecutor {
     outcome.record.set_run_id(RunId(job.number));
     outcome.record.set_verdict(v1::ERROR);
     v1::Finding* finding = outcome.record.add_findings();
-    finding->set_kind(why.interrupted ? "INTERRUPTED" : "CANCELLED");
+    scenario::SetKind(
+        why.interrupted ? scenario::FindingKind::kInterrupted : scenario::FindingKind::kCancelled,
+        finding);
     finding->set_message(why.reason);
     return outcome;
   }

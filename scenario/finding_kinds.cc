@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "scenario/finding_kinds.h"
+
+#include <cstddef>
+#include <string>
+
+namespace ktstr::scenario {
+namespace {
+
+using Kind = FindingKind;
+
+// clang-format off
+constexpr FindingKindInfo kKinds[] = {
+    // kind, token, verdict, show_logs, stopped, meaning
+    {Kind::kStarved, "STARVED", v1::FAIL, false, false, "a worker did no work"},
+    {Kind::kStuck, "STUCK", v1::FAIL, false, false, "a worker did not run for too long"},
+    {Kind::kUnfair, "UNFAIR", v1::FAIL, false, false,
+     "workers with equal rights waited for a CPU for unlike times"},
+    {Kind::kIsolation, "ISOLATION", v1::FAIL, false, false,
+     "a worker ran on a CPU outside its cpuset"},
+    {Kind::kWorkerDied, "WORKER_DIED", v1::FAIL, false, false,
+     "a worker ended without a report"},
+    {Kind::kSchedulerDied, "SCHEDULER_DIED", v1::FAIL, true, false,
+     "the scheduler ended, or the kernel ejected it, before it was told to stop"},
+    {Kind::kSchedulerNotAttached, "SCHEDULER_NOT_ATTACHED", v1::FAIL, true, false,
+     "the kernel did not report the scheduler enabled"},
+    {Kind::kVerifierRejected, "VERIFIER_REJECTED", v1::FAIL, true, false,
+     "the kernel's verifier refused a BPF program of the scheduler"},
+    {Kind::kKernelPanic, "KERNEL_PANIC", v1::FAIL, true, false, "the guest's kernel panicked"},
+    {Kind::kGuestTimeout, "GUEST_TIMEOUT", v1::FAIL, true, false,
+     "the guest did not finish in time"},
+    {Kind::kHarness, "HARNESS", v1::ERROR, true, false, "the harness could not do its work"},
+    {Kind::kEngine, "ENGINE", v1::ERROR, true, false,
+     "the program that runs the virtual machine failed"},
+    {Kind::kGuestChannel, "GUEST_CHANNEL", v1::ERROR, true, false,
+     "what the guest sent breaks the rules of the channel or contradicts the scenario"},
+    {Kind::kCancelled, "CANCELLED", v1::ERROR, true, true, "the user cancelled the run"},
+    {Kind::kInterrupted, "INTERRUPTED", v1::ERROR, true, true,
+     "the daemon or the virtual machine's process ended during the run"},
+    {Kind::kNondeterminism, "NONDETERMINISM", v1::ERROR, true, false,
+     "runs of one seed differ (`run --repeat`)"},
+};
+// clang-format on
+
+constexpr bool InOrder() {
+  size_t at = 0;
+  for (const FindingKindInfo& info : kKinds) {
+    if (info.kind != static_cast<Kind>(at++)) return false;
+  }
+  return at == static_cast<size_t>(Kind::kNondeterminism) + 1;
+}
+static_assert(InOrder(), "the table has one row for each FindingKind, in its order");
+
+}  // namespace
+
+absl::Span<const FindingKindInfo> FindingKinds() { return kKinds; }
+
+const FindingKindInfo& InfoOf(FindingKind kind) { return kKinds[static_cast<size_t>(kind)]; }
+
+const FindingKindInfo* InfoOf(const v1::Finding& finding) {
+  for (const FindingKindInfo& info : kKinds) {
+    if (info.token == finding.kind()) return &info;
+  }
+  return nullptr;
+}
+
+bool IsKind(const v1::Finding& finding, FindingKind kind) {
+  return InfoOf(kind).token == finding.kind();
+}
+
+void SetKind(FindingKind kind, v1::Finding* finding) {
+  finding->set_kind(std::string(InfoOf(kind).token));
+}
+
+}  // namespace ktstr::scenario
