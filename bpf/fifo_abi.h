@@ -28,6 +28,7 @@ typedef int64_t s64;
 #define FIFO_MAX_LLCS 128
 #define FIFO_REASON_LEN 128
 #define FIFO_MSG_LEN 1024
+#define FIFO_TEXT_LEN 64
 
 struct fifo_config {
   u64 slice_ns;
@@ -38,6 +39,8 @@ struct fifo_config {
   /* Faults of scx_broken; all 0 (starve_cpu -1) means a correct scheduler. */
   u64 stall_after_ns; /* from ops.init on; 0: never */
   u64 error_after_ns;
+  char error_text[FIFO_TEXT_LEN]; /* in the message of that error */
+  u32 fail_init_task;             /* ops.init_task fails for tasks that are forked */
   s32 starve_cpu; /* -1: none */
   s32 own_tgid;   /* process id of the scheduler itself, which no fault keeps from running */
   u32 verifier_reject;

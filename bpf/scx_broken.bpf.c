@@ -8,6 +8,7 @@
 /* Tasks of the CPU that --starve-cpu names wait here; no CPU ever takes from it. */
 #define DEAD_QUEUE FIFO_MAX_LLCS
 #define PID_OF_INIT 1
+#define ENOMEM 12
 /* PF_KTHREAD of include/linux/sched.h: macros are not in BTF. */
 #define TASK_IS_KTHREAD 0x00200000
 
@@ -28,9 +29,10 @@ static __always_inline bool stalled(void) { return passed(conf.stall_after_ns); 
 
 static __always_inline void maybe_fail(void) {
   if (passed(conf.error_after_ns)) {
-    static char text[] = "injected error, %llu ms after the start";
-    unsigned long long after_ms = conf.error_after_ns / 1000000;
-    scx_bpf_error_bstr___ktstr(text, &after_ms, sizeof(after_ms));
+    static char text[] = "injected error%s, %llu ms after the start";
+    unsigned long long arguments[] = {(unsigned long)conf.error_text,
+                                      conf.error_after_ns / 1000000};
+    scx_bpf_error_bstr___ktstr(text, arguments, sizeof(arguments));
   }
 }
 
@@ -81,6 +83,12 @@ void BPF_PROG(broken_dispatch, s32 cpu, struct task_struct* prev) {
   }
 }
 
+/* Called for every task when the scheduler is enabled, then for each fork. */
+SEC("struct_ops.s/broken_init_task")
+s32 BPF_PROG(broken_init_task, struct task_struct* p, struct scx_init_task_args* args) {
+  return conf.fail_init_task && args->fork ? -ENOMEM : 0;
+}
+
 SEC("struct_ops.s/broken_init")
 s32 BPF_PROG(broken_init) {
   started_ns = bpf_ktime_get_ns();
@@ -96,6 +104,7 @@ struct sched_ext_ops scheduler_ops = {
     .select_cpu = (void*)broken_select_cpu,
     .enqueue = (void*)broken_enqueue,
     .dispatch = (void*)broken_dispatch,
+    .init_task = (void*)broken_init_task,
     .init = (void*)broken_init,
     .exit = (void*)broken_exit,
     .flags = SCX_OPS_ENQ_LAST,

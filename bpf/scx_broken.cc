@@ -3,6 +3,7 @@
 // scx_broken: the scheduler of scx_ktstr with one fault, chosen by argument, for the harness's own
 // tests. Options are in kUsage.
 #include <signal.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,6 +28,8 @@ constexpr char kUsage[] =
     "  --stall-after-ms N   stops dispatching; the kernel's watchdog ejects it\n"
     "  --starve-cpu N       tasks queued for CPU N never run; the watchdog ejects it\n"
     "  --error-after-ms N   calls scx_bpf_error()\n"
+    "  --error-text TEXT    is part of that error's message, at most 62 bytes\n"
+    "  --fail-init-task     fails each fork with ENOMEM\n"
     "  --exit-at-start      exits with code 1 before it loads anything\n"
     "  --signal-after-ms N  dies by SIGSEGV\n"
     "  --verifier-reject    has a program that the verifier refuses\n"
@@ -52,6 +55,14 @@ unsigned LastCpu() {
   return static_cast<unsigned>(cpus) - 1;
 }
 
+void TakeErrorText(const char* value, fifo_config* config) {
+  const int size = std::snprintf(config->error_text, sizeof(config->error_text), " %s", value);
+  if (size < static_cast<int>(sizeof(config->error_text))) return;
+  std::fprintf(stderr, "%s: --error-text: %d bytes, at most %zu\n", kName, size - 1,
+               sizeof(config->error_text) - 2);
+  std::exit(EX_USAGE);
+}
+
 Options ParseArguments(int argc, char** argv) {
   Options out;
   fifo_config& config = out.config;
@@ -72,7 +83,8 @@ Options ParseArguments(int argc, char** argv) {
       {milliseconds("stall-after-ms", &config.stall_after_ns),
        number("starve-cpu", &config.starve_cpu, 0, LastCpu()),
        milliseconds("error-after-ms", &config.error_after_ns),
-       flag("exit-at-start", &out.exit_at_start),
+       Option{"error-text", [&config](const char* value) { TakeErrorText(value, &config); }},
+       flag("fail-init-task", &config.fail_init_task), flag("exit-at-start", &out.exit_at_start),
        number("signal-after-ms", &out.signal_after_ms, 1, kMaxMs),
        flag("verifier-reject", &config.verifier_reject), flag("never-attach", &out.never_attach),
        flag("print-forever", &out.print_forever),

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
 
 #include "base/utf8.h"
 
@@ -17,14 +18,38 @@ constexpr int kMaxRecordsPerDrain = 4096;
 constexpr std::string_view kSubject = "sched_ext: BPF scheduler \"";
 constexpr std::string_view kEnabled = "\" enabled";
 constexpr std::string_view kDisabled = "\" disabled (";
+constexpr size_t kEscapeSize = 4;  // "\\xHH"
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// The byte that `text` begins with as an escape; nullopt when it begins with none.
+std::optional<char> EscapedByte(std::string_view text) {
+  if (text.size() < kEscapeSize || text[0] != '\\' || text[1] != 'x') return std::nullopt;
+  const int high = HexDigit(text[2]);
+  const int low = HexDigit(text[3]);
+  if (high < 0 || low < 0) return std::nullopt;
+  return static_cast<char>(high * 16 + low);
+}
 
 }  // namespace
 
-std::string_view KmsgText(std::string_view record) {
+std::string KmsgText(std::string_view record) {
   const size_t semicolon = record.find(';');
   if (semicolon == std::string_view::npos) return {};
   record.remove_prefix(semicolon + 1);
-  return record.substr(0, record.find('\n'));
+  record = record.substr(0, record.find('\n'));
+  std::string text;
+  while (!record.empty()) {
+    const std::optional<char> escaped = EscapedByte(record);
+    text += escaped.value_or(record.front());
+    record.remove_prefix(escaped.has_value() ? kEscapeSize : 1);
+  }
+  return text;
 }
 
 void DisableWatcher::Line(std::string_view text) {

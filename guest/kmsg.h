@@ -14,7 +14,10 @@
 namespace ktstr::guest {
 
 // The text of one record of /dev/kmsg ("6,1234,5678,-;TEXT\n KEY=value\n"); empty when it is none.
-std::string_view KmsgText(std::string_view record);
+// /dev/kmsg writes a control character, a backslash and each byte above 126 as "\xHH" (kernel
+// Documentation/ABI/testing/dev-kmsg): these are bytes again here, whatever they make together. A
+// backslash that begins no such escape stays as it is.
+std::string KmsgText(std::string_view record);
 
 // Follows the log and keeps the paragraph in which the kernel disabled a sched_ext scheduler:
 //   sched_ext: BPF scheduler "x" disabled (runnable task stall)

@@ -19,6 +19,40 @@ TEST(KmsgTest, TextIsBetweenSemicolonAndNewline) {
   EXPECT_EQ(KmsgText("6,1,2,-;"), "");
 }
 
+TEST(KmsgTest, EscapesAreBytesAgain) {
+  struct {
+    const char* escaped;
+    const char* text;
+  } const cases[] = {
+      {R"(cake \xf0\x9f\x8d\xb0 \xc3\xbc)", "cake \xf0\x9f\x8d\xb0 \xc3\xbc"},
+      {R"(\x09tab, \x5cx41 is no escape)", "\ttab, \\x41 is no escape"},
+      {R"(\xC3\xBC)", "\xc3\xbc"},  // No kernel writes capitals.
+      {R"(\xff alone)", "\xff alone"},
+      {R"(bad: \xg0 \x4 \y \)", R"(bad: \xg0 \x4 \y \)"},
+      {R"(cut: \xf)", R"(cut: \xf)"},
+      {R"(cut: \x)", R"(cut: \x)"},
+      {R"(\x0asecond line)", "\nsecond line"},
+  };
+  for (const auto& each : cases) {
+    EXPECT_EQ(KmsgText(absl::StrCat("3,1,2,-;", each.escaped, "\n")), each.text) << each.escaped;
+  }
+  EXPECT_EQ(KmsgText(R"(3,1,2,-;\x00)"), std::string_view("\0", 1));
+}
+
+// What a scheduler puts into its message cannot make the detail invalid UTF-8, nor begin a
+// paragraph from within a line.
+TEST(DisableWatcherTest, DecodedTextIsUtf8) {
+  DisableWatcher watcher;
+  watcher.Line(KmsgText(R"(3,1,2,-;sched_ext: BPF scheduler "x" disabled (scx_bpf_error))"));
+  watcher.Line(KmsgText(R"(3,1,2,-;sched_ext: x: \xf0\x9f\x8d\xb0 \xff\xc3)"));
+  EXPECT_EQ(watcher.detail(),
+            "sched_ext: BPF scheduler \"x\" disabled (scx_bpf_error)\n"
+            "sched_ext: x: \xf0\x9f\x8d\xb0 \xef\xbf\xbd\xef\xbf\xbd");
+  DisableWatcher other;
+  other.Line(KmsgText(R"(3,1,2,-;user\x0asched_ext: BPF scheduler "x" disabled (forged))"));
+  EXPECT_FALSE(other.seen());
+}
+
 TEST(DisableWatcherTest, KeepsTheParagraph) {
   DisableWatcher watcher;
   watcher.Line("sched_ext: BPF scheduler \"x\" enabled");
