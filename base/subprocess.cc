@@ -19,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 
@@ -121,7 +122,7 @@ int PollMilliseconds(absl::Duration duration) {
 }
 
 // Reads what is there; closes `fd` at end of file.
-void DrainOutput(UniqueFd* fd, std::string* out, size_t max_output) {
+void DrainOutput(UniqueFd* fd, HeadTail* out) {
   char buffer[1 << 16];
   ssize_t got = read(fd->get(), buffer, sizeof(buffer));
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
@@ -129,7 +130,7 @@ void DrainOutput(UniqueFd* fd, std::string* out, size_t max_output) {
     fd->Reset();
     return;
   }
-  out->append(buffer, std::min(static_cast<size_t>(got), max_output - out->size()));
+  out->Append({buffer, static_cast<size_t>(got)});
 }
 
 void FeedInput(UniqueFd* fd, std::string_view* input) {
@@ -266,7 +267,8 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
   sigemptyset(&pipe_signal);
   sigaddset(&pipe_signal, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-  RunResult result;
+  HeadTail out_text(max_output / 4, max_output - max_output / 4);
+  HeadTail err_text(max_output / 4, max_output - max_output / 4);
   absl::Time deadline = absl::Now() + timeout;
   bool late = false;
   while (out.first.valid() || err.first.valid()) {
@@ -278,8 +280,8 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
       late = true;
       break;
     }
-    if (waits[0].revents != 0) DrainOutput(&out.first, &result.out, max_output);
-    if (waits[1].revents != 0) DrainOutput(&err.first, &result.err, max_output);
+    if (waits[0].revents != 0) DrainOutput(&out.first, &out_text);
+    if (waits[1].revents != 0) DrainOutput(&err.first, &err_text);
     if (waits[2].revents != 0) FeedInput(&in.second, &input);
   }
   std::optional<ExitStatus> status;
@@ -291,8 +293,7 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
     return absl::DeadlineExceededError(
         absl::StrCat(options.argv[0], ": did not end within ", absl::FormatDuration(timeout)));
   }
-  result.status = *status;
-  return result;
+  return RunResult{.status = *status, .out = out_text.Text(), .err = err_text.Text()};
 }
 
 }  // namespace ktstr::base

@@ -75,7 +75,9 @@ absl::StatusOr<Child> Spawn(const SpawnOptions& options);
 
 struct RunResult {
   ExitStatus status;
-  std::string out;  // At most `max_output` bytes each; the rest is read and dropped.
+  // At most `max_output` bytes each, and one line: of more, the first quarter and the end
+  // (base/head_tail.h).
+  std::string out;
   std::string err;
 };
 // Runs to the end, feeding `input`. DeadlineExceeded (child killed) after `timeout`.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/head_tail.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -21,6 +22,18 @@ SpawnOptions Shell(const std::string& script) {
   SpawnOptions options;
   options.argv = {"/bin/sh", "-c", script};
   return options;
+}
+
+TEST(RunCommand, LongOutputKeepsBothEnds) {
+  const auto result = RunCommand(Shell("echo first; seq 100000; echo last; exec >&2; seq 1000"),
+                                 absl::Seconds(30), {}, 4096);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_LE(result->out.size(), 4096u + 64);
+  EXPECT_EQ(result->out.substr(0, 6), "first\n");
+  EXPECT_EQ(result->out.substr(result->out.size() - 5), "last\n");
+  EXPECT_NE(result->out.find(" bytes of output are left out here]\n"), std::string::npos);
+  EXPECT_EQ(result->err.substr(0, 4), "1\n2\n");
+  EXPECT_EQ(result->err.size(), 3893u);
 }
 
 TEST(RunCommand, CollectsBothStreamsAndTheExitCode) {
@@ -50,7 +63,7 @@ TEST(RunCommand, SurvivesAChildThatDoesNotReadItsInput) {
 TEST(RunCommand, BoundsOutput) {
   auto result = RunCommand(Shell("head -c 100000 /dev/zero"), absl::Seconds(30), {}, 1000);
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->out.size(), 1000u);
+  EXPECT_EQ(result->out.size(), 1000 + LeftOutLine(99000).size() + 2);
 }
 
 TEST(RunCommand, KillsAtTheDeadline) {

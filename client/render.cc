@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/head_tail.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
 #include "scenario/finding_kinds.h"
@@ -17,7 +18,9 @@
 namespace ktstr::client {
 namespace {
 
-constexpr size_t kShownLogLines = 200;
+// Of a long log: how it began, and more of how it ended.
+constexpr size_t kShownFirstLines = 40;
+constexpr size_t kShownLastLines = 160;
 constexpr size_t kShownConsoleLines = 20;
 constexpr size_t kLongestCycle = 32;
 
@@ -82,9 +85,11 @@ std::string Indented(absl::string_view text) {
 
 std::string LogSection(const v1::RunRecord& record) {
   if (record.scheduler_log().empty()) return "";
-  const std::string clean = base::PrintableTail(record.scheduler_log(), 100000);
-  return absl::StrCat("  --- scheduler log ---\n",
-                      Indented(base::PrintableTail(CollapseCycles(clean), kShownLogLines)));
+  const std::string clean =
+      base::PrintableTail(record.scheduler_log(), std::numeric_limits<size_t>::max());
+  return absl::StrCat(
+      "  --- scheduler log ---\n",
+      Indented(base::CutMiddleLines(CollapseCycles(clean), kShownFirstLines, kShownLastLines)));
 }
 
 std::string DiagnosticsSection(const v1::RunRecord& record) {

@@ -110,6 +110,21 @@ TEST(Render, Summary) {
             "0 passed, 1 failed, 0 skipped, 2 errors, 1 inconclusive in 5.0 s\n");
 }
 
+// The last words matter most, and they come last.
+TEST(Render, OfALongLogBothEndsAreShown) {
+  v1::RunRecord record;
+  record.set_verdict(v1::ERROR);
+  for (int i = 1; i <= 1000; ++i) {
+    absl::StrAppend(record.mutable_scheduler_log(), "line ", i, "\n");
+  }
+  const std::string text = ResultText(record, false);
+  EXPECT_NE(text.find("  --- scheduler log ---\n    line 1\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("    line 40\n    [800 lines are left out here]\n    line 841\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("    line 1000\n"), std::string::npos) << text;
+}
+
 TEST(Render, CollapseCycles) {
   EXPECT_EQ(CollapseCycles("a\nb\n"), "a\nb\n");
   EXPECT_EQ(CollapseCycles("a\na\n"), "a\na\n");

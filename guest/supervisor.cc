@@ -65,14 +65,28 @@ absl::StatusOr<int> Supervisor::Spawn() {
   return started.exec_errno;
 }
 
-void Supervisor::ReportOutput(std::string_view data) {
-  const size_t kept = std::min<uint64_t>(data.size(), kMaxSchedulerOutput - output_kept_);
-  output_dropped_ += data.size() - kept;
-  if (kept == 0) return;
-  output_kept_ += kept;
+void Supervisor::ReportOutput(std::string_view data, uint64_t missing_before) {
   v1::Observation observation;
-  observation.mutable_scheduler_output()->set_data(data.data(), kept);
+  v1::SchedulerOutput* output = observation.mutable_scheduler_output();
+  output->set_data(data.data(), data.size());
+  output->set_truncated(missing_before > 0);
+  output->set_dropped_bytes(missing_before);
   reporter_->Report(std::move(observation));
+}
+
+void Supervisor::TakeOutput(std::string_view data) {
+  const size_t now = std::min(data.size(), base::kOutputHead - output_sent_);
+  output_sent_ += now;
+  if (now > 0) ReportOutput(data.substr(0, now), 0);
+  output_tail_.Append(data.substr(now));
+}
+
+void Supervisor::ReportOutputTail() {
+  const std::string tail = output_tail_.Tail();
+  for (size_t at = 0; at < tail.size(); at += kMaxOutputPiece) {
+    ReportOutput(std::string_view(tail).substr(at, kMaxOutputPiece),
+                 at == 0 ? output_tail_.left_out() : 0);
+  }
 }
 
 void Supervisor::DrainOutput() {
@@ -86,7 +100,7 @@ void Supervisor::DrainOutput() {
     while (filled < sizeof(buffer) &&
            (got = read(output_.get(), buffer + filled, sizeof(buffer) - filled)) > 0)
       filled += got;
-    if (filled > 0) ReportOutput({buffer, filled});
+    if (filled > 0) TakeOutput({buffer, filled});
     total += static_cast<int>(filled);
     if (got == 0 && filled < sizeof(buffer)) output_.Reset();
     if (filled < sizeof(buffer)) return;
@@ -189,12 +203,7 @@ void Supervisor::Finish(std::optional<ChildEnd> end) {
     exit->set_signal(static_cast<uint32_t>(end->signal));
   }
   if (exit->detail().empty()) exit->set_detail(watcher_.detail());
-  if (output_dropped_ > 0) {
-    v1::Observation dropped;
-    dropped.mutable_scheduler_output()->set_truncated(true);
-    dropped.mutable_scheduler_output()->set_dropped_bytes(output_dropped_);
-    reporter_->Report(std::move(dropped));
-  }
+  ReportOutputTail();
   phase_ = Phase::kEnded;
   reporter_->Report(std::move(exit_));
 }

@@ -9,7 +9,8 @@
 //
 // Reports SchedulerOutput, SchedulerState and exactly one SchedulerExit. Output is read at those
 // polls, out of a pipe of 1 MiB: a scheduler that prints without end is slowed by its full pipe,
-// not the agent by it. One thread.
+// not the agent by it. The first 256 KiB are reported as they come, of what follows the last 768
+// KiB when the scheduler has ended. One thread.
 
 #ifndef KTSTR_GUEST_SUPERVISOR_H_
 #define KTSTR_GUEST_SUPERVISOR_H_
@@ -24,6 +25,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/fd.h"
+#include "base/head_tail.h"
 #include "guest/kmsg.h"
 #include "guest/reaper.h"
 #include "guest/reporter.h"
@@ -46,7 +48,6 @@ struct SupervisorPaths {
   std::string kmsg = "/dev/kmsg";
 };
 
-inline constexpr uint64_t kMaxSchedulerOutput = 1 << 20;
 inline constexpr size_t kMaxOutputPiece = 32 << 10;
 
 class Supervisor {
@@ -77,7 +78,9 @@ class Supervisor {
   // The errno of execve(2), 0 when it runs.
   absl::StatusOr<int> Spawn();
   void DrainOutput();
-  void ReportOutput(std::string_view data);
+  void TakeOutput(std::string_view data);
+  void ReportOutput(std::string_view data, uint64_t missing_before);
+  void ReportOutputTail();
   void WatchState();
   // Fixes the facts of the end as they are now; `first_signal_in_ns` is how long it may take to end
   // by itself.
@@ -96,8 +99,8 @@ class Supervisor {
   Phase phase_ = Phase::kStarting;
   pid_t pid_ = -1;  // -1: it has been reaped.
   base::UniqueFd output_;
-  uint64_t output_kept_ = 0;
-  uint64_t output_dropped_ = 0;
+  size_t output_sent_ = 0;                            // Of its beginning.
+  base::HeadTail output_tail_{0, base::kOutputTail};  // What came after it.
   SchedExtState state_;
   uint64_t started_ns_ = 0;
   // How kStopping and kFailing bring it down.

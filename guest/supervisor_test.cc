@@ -181,20 +181,33 @@ TEST_F(SupervisorTest, StopThatIsIgnoredEndsByKill) {
   EXPECT_EQ(Exit().signal(), static_cast<uint32_t>(SIGKILL));
 }
 
-TEST_F(SupervisorTest, EndlessOutputIsCappedAndCounted) {
+TEST_F(SupervisorTest, OfLongOutputBothEndsAreReported) {
+  Start("echo first; yes 0123456789abcdef | head -c 3000000; echo last words; exit 3");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  const std::string output = reporter_.SchedulerOutput();
+  EXPECT_EQ(output.size(), base::kOutputHead + base::kOutputTail);
+  EXPECT_EQ(output.substr(0, 6), "first\n");
+  EXPECT_EQ(output.substr(output.size() - 11), "last words\n");
+  size_t before_gap = 0;
+  uint64_t gap = 0;
+  for (const v1::Observation& piece : reporter_.Of(v1::Observation::kSchedulerOutput)) {
+    EXPECT_LE(piece.scheduler_output().data().size(), kMaxOutputPiece);
+    EXPECT_EQ(piece.scheduler_output().truncated(), piece.scheduler_output().dropped_bytes() > 0);
+    gap += piece.scheduler_output().dropped_bytes();
+    if (gap == 0) before_gap += piece.scheduler_output().data().size();
+  }
+  EXPECT_EQ(before_gap, base::kOutputHead);
+  EXPECT_EQ(gap, 3'000'000 + 17 - base::kOutputHead - base::kOutputTail);
+}
+
+TEST_F(SupervisorTest, EndlessOutputIsBounded) {
   SetState("enabled", "scx_test");
   Start("exec yes 0123456789abcdef0123456789abcdef");
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
-  ASSERT_TRUE(PollFor([&] { return reporter_.SchedulerOutput().size() == kMaxSchedulerOutput; }));
-  supervisor_->Poll();
+  ASSERT_TRUE(PollFor([&] { return reporter_.SchedulerOutput().size() == base::kOutputHead; }));
   supervisor_->Stop();
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
-  EXPECT_EQ(reporter_.SchedulerOutput().size(), kMaxSchedulerOutput);
-  auto pieces = reporter_.Of(v1::Observation::kSchedulerOutput);
-  for (const v1::Observation& piece : pieces)
-    EXPECT_LE(piece.scheduler_output().data().size(), kMaxOutputPiece);
-  EXPECT_TRUE(pieces.back().scheduler_output().truncated());
-  EXPECT_GT(pieces.back().scheduler_output().dropped_bytes(), 0u);
+  EXPECT_LE(reporter_.SchedulerOutput().size(), base::kOutputHead + base::kOutputTail);
 }
 
 TEST_F(SupervisorTest, ProgramThatCannotBeExecuted) {

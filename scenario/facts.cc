@@ -7,13 +7,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/head_tail.h"
 #include "base/utf8.h"
 
 namespace ktstr::scenario {
 namespace {
 
 constexpr size_t kMaxLine = 300;
-constexpr size_t kMaxOutput = size_t{1} << 20;
 
 class Collector {
  public:
@@ -34,7 +34,8 @@ class Collector {
         if (observation.scheduler_state().state() == "enabled") facts_.enabled = true;
         break;
       case v1::Observation::kSchedulerOutput:
-        AddOutput(observation.scheduler_output().data());
+        output_.Skip(observation.scheduler_output().dropped_bytes());
+        output_.Append(observation.scheduler_output().data());
         break;
       case v1::Observation::kSchedulerExit:
         AddExit(observation.scheduler_exit());
@@ -69,6 +70,7 @@ class Collector {
 
   Facts Take() {
     facts_.steps_ended = static_cast<uint32_t>(ended_.size());
+    facts_.scheduler_output = output_.Text();
     return std::move(facts_);
   }
 
@@ -77,11 +79,6 @@ class Collector {
     if (!facts_.impossible.empty()) return;
     facts_.impossible = std::move(what);
     facts_.impossible_order = order_;
-  }
-
-  void AddOutput(const std::string& data) {
-    const size_t room = kMaxOutput - facts_.scheduler_output.size();
-    facts_.scheduler_output.append(data, 0, room);
   }
 
   void AddExit(const v1::SchedulerExit& exit) {
@@ -132,6 +129,7 @@ class Collector {
   size_t order_ = 0;
   bool running_ = false;
   std::set<uint32_t> ended_;
+  base::HeadTail output_{base::kOutputHead, base::kOutputTail};
   Facts facts_;
 };
 

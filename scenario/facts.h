@@ -40,7 +40,7 @@ struct Facts {
   Seen<v1::SchedulerExit> stop;                 // It was stopped by the agent.
   bool enabled = false;                         // The kernel said so at least once.
   bool in_step = false;                         // A step was running at `death`.
-  std::string scheduler_output;
+  std::string scheduler_output;                 // Its beginning and its end (base/head_tail.h).
   std::vector<Seen<v1::GuestError>> guest_errors;
   Seen<v1::VmEnd> vm_end;  // The first.
   Seen<v1::GuestInfo> guest_info;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/head_tail.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
 #include "google/protobuf/io/coded_stream.h"
@@ -19,19 +20,11 @@
 namespace ktstr::scenario {
 namespace {
 
-constexpr size_t kMaxLog = size_t{1} << 20;
 constexpr size_t kConsoleLines = 20;
 
 uint32_t ToMs(uint64_t ns) {
   return static_cast<uint32_t>(
       std::min<uint64_t>(ns / 1'000'000, std::numeric_limits<uint32_t>::max()));
-}
-
-// Cut at a character.
-void Truncate(std::string* text, size_t max) {
-  if (text->size() <= max) return;
-  while (max > 0 && (static_cast<unsigned char>((*text)[max]) & 0xc0) == 0x80) --max;
-  text->resize(max);
 }
 
 void AddWorker(const v1::WorkerReport& report, const std::vector<DeclaredWorker>& workers,
@@ -103,8 +96,7 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   record->clear_workers();
   const std::vector<DeclaredWorker> workers = DeclaredWorkers(scenario);
   v1::Stage stage = v1::STAGE_UNSPECIFIED;
-  std::string log;
-  uint64_t dropped = 0;
+  base::HeadTail log(base::kOutputHead, base::kOutputTail);
   bool ended = false;
   for (const v1::Observation& observation : observations) {
     switch (observation.fact_case()) {
@@ -116,8 +108,8 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
         record->set_kernel_cmdline(observation.guest_info().kernel_cmdline());
         break;
       case v1::Observation::kSchedulerOutput:
-        if (log.size() < kMaxLog) log += observation.scheduler_output().data();
-        dropped = std::max(dropped, observation.scheduler_output().dropped_bytes());
+        log.Skip(observation.scheduler_output().dropped_bytes());
+        log.Append(observation.scheduler_output().data());
         break;
       case v1::Observation::kWorkerReport:
         AddWorker(observation.worker_report(), workers, record);
@@ -138,11 +130,9 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   if (!v1::Stage_Parse(record->stage_reached(), &from_end) || from_end < stage) {
     record->set_stage_reached(v1::Stage_Name(stage));
   }
-  const std::string note =
-      dropped == 0 ? "" : absl::StrCat("\n[", dropped, " bytes of output not kept]\n");
-  log = base::SanitizeUtf8(log);
-  Truncate(&log, kMaxLog - note.size());
-  record->set_scheduler_log(log + note);
+  // Bytes that are no UTF-8 become longer. The line of a gap needs some room.
+  record->set_scheduler_log(
+      base::CutMiddle(base::SanitizeUtf8(log.Text()), base::kOutputHead + 128, base::kOutputTail));
 }
 
 }  // namespace ktstr::scenario

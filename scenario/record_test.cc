@@ -108,12 +108,29 @@ TEST(Record, LogIsBoundedAndSaysWhatIsMissing) {
   v1::Observation output;
   // Each bad byte becomes three.
   output.mutable_scheduler_output()->set_data(std::string(size_t{1} << 20, '\xff'));
-  output.mutable_scheduler_output()->set_dropped_bytes(77);
+  v1::Observation last;
+  last.mutable_scheduler_output()->set_data("last words\n");
   v1::RunRecord record;
-  FillRecord(MakeScenario(), {output, output}, v1::Judgement(), &record);
-  EXPECT_LE(record.scheduler_log().size(), size_t{1} << 20);
-  EXPECT_THAT(record.scheduler_log(), ::testing::EndsWith("\n[77 bytes of output not kept]\n"));
+  FillRecord(MakeScenario(), {output, output, last}, v1::Judgement(), &record);
+  EXPECT_LE(record.scheduler_log().size(), (size_t{1} << 20) + 256);
+  EXPECT_THAT(record.scheduler_log(), HasSubstr(" bytes of output are left out here]\n"));
+  EXPECT_THAT(record.scheduler_log(), ::testing::EndsWith("last words\n"));
   EXPECT_TRUE(ToJson(record, false).ok());
+}
+
+// What the agent left out is named once, at its place, and nothing more goes.
+TEST(Record, LogHasTheGapOfTheAgent) {
+  std::vector<v1::Observation> all;
+  for (const char letter : {'h', 'm', 't', 't', 't'}) {
+    all.emplace_back().mutable_scheduler_output()->set_data(
+        std::string(letter == 'm' ? 0 : size_t{256} << 10, letter));
+  }
+  all[1].mutable_scheduler_output()->set_dropped_bytes(77);
+  v1::RunRecord record;
+  FillRecord(MakeScenario(), all, v1::Judgement(), &record);
+  EXPECT_EQ(record.scheduler_log(), std::string(size_t{256} << 10, 'h') +
+                                        "\n[77 bytes of output are left out here]\n" +
+                                        std::string(size_t{768} << 10, 't'));
 }
 
 TEST(Record, HostileReportsDoNotGrowIt) {

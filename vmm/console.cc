@@ -12,14 +12,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/file.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 
 namespace ktstr::vmm {
 namespace {
 
-// Text is cut to this many bytes at each end of a console that is over its cap.
-constexpr uint64_t kTailBytes = 64 << 10;
+// Of a console that is over its cap, the text ends with the last of it.
+constexpr uint64_t kTailBytes = uint64_t{1} << 20;
 
 absl::Status Append(int fd, uint64_t begin, uint64_t end, std::string* out) {
   while (begin < end) {
@@ -71,13 +72,18 @@ uint64_t Console::size() const {
 absl::StatusOr<std::string> Console::Text() const {
   const uint64_t bytes = size();
   std::string text;
-  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), 0, std::min(bytes, kCap), &text));
-  if (bytes > kCap) {
-    text.append("\n[...]\n");
-    KTSTR_RETURN_IF_ERROR(
-        Append(memfd_.get(), std::max(kCap, bytes - std::min(bytes, kTailBytes)), bytes, &text));
+  if (bytes <= kCap) {
+    KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), 0, bytes, &text));
+    return text;
   }
-  return text;
+  base::HeadTail both(kCap - kTailBytes, kTailBytes);
+  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), 0, kCap - kTailBytes, &text));
+  both.Append(text);
+  text.clear();
+  both.Skip(bytes - kCap);
+  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), bytes - kTailBytes, bytes, &text));
+  both.Append(text);
+  return both.Text();
 }
 
 absl::StatusOr<std::string> Console::TextFrom(uint64_t offset, uint64_t max_bytes) const {

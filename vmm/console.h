@@ -33,7 +33,7 @@ class Console {
   int fd() const { return memfd_.get(); }  // For the engine to write to.
   uint64_t size() const;
   bool OverCap() const { return size() > kCap; }
-  // As it is; of a console over its cap the first kCap and the last 64 KiB.
+  // As it is; of a console over its cap the first 3 MiB and the last 1 MiB (base/head_tail.h).
   absl::StatusOr<std::string> Text() const;
   // At most `max_bytes` from byte `offset` on.
   absl::StatusOr<std::string> TextFrom(uint64_t offset, uint64_t max_bytes) const;

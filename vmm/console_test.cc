@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/file.h"
+#include "base/head_tail.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -13,6 +14,7 @@ namespace ktstr::vmm {
 namespace {
 
 using ::testing::EndsWith;
+using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 TEST(Console, KeepsTextAndKnowsItsCap) {
@@ -34,6 +36,7 @@ TEST(Console, FloodIsCut) {
   const std::string text = *console->Text();
   EXPECT_LT(text.size(), Console::kCap + (1 << 17));
   EXPECT_THAT(text, StartsWith("first"));
+  EXPECT_THAT(text, HasSubstr(base::LeftOutLine(Console::kHardLimit - Console::kCap)));
   EXPECT_THAT(text, EndsWith("last"));
 }
 

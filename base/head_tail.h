@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Output of any length in bounded memory: its beginning (how it started) and its end (why it
+// ended), and between them one line that says how much is missing. Everything that caps output caps
+// it with this. One thread at a time.
+
+#ifndef KTSTR_BASE_HEAD_TAIL_H_
+#define KTSTR_BASE_HEAD_TAIL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace ktstr::base {
+
+// What is kept of a program's output.
+inline constexpr size_t kOutputHead = size_t{256} << 10;
+inline constexpr size_t kOutputTail = size_t{768} << 10;
+
+// "[1234 bytes of output are left out here]"
+std::string LeftOutLine(uint64_t bytes);
+
+class HeadTail {
+ public:
+  // Keeps the first `head` and the last `tail` bytes. Memory grows with what is kept.
+  HeadTail(size_t head, size_t tail) : max_head_(head), max_tail_(tail) {}
+
+  void Append(std::string_view data);
+  // `bytes` were left out here by whoever sent the output. What comes next belongs to the tail;
+  // a tail that was kept before the gap goes, so that there is one gap.
+  void Skip(uint64_t bytes);
+
+  uint64_t left_out() const { return left_out_; }
+  // Head and tail; when something is missing, LeftOutLine on a line of its own between them. A
+  // UTF-8 character that the gap cuts in two goes with it.
+  std::string Text() const;
+  // The tail alone, in order.
+  std::string Tail() const;
+
+ private:
+  size_t max_head_;
+  size_t max_tail_;
+  bool head_closed_ = false;
+  std::string head_;
+  std::string tail_;   // A ring once it holds max_tail_ bytes:
+  size_t oldest_ = 0;  // its first byte.
+  uint64_t left_out_ = 0;
+};
+
+// `text`, when it is longer than `head` + `tail`, cut to them as HeadTail::Text does.
+std::string CutMiddle(std::string_view text, size_t head, size_t tail);
+// The same for lines: "[12 lines are left out here]" between the first `head` and the last `tail`.
+std::string CutMiddleLines(std::string_view text, size_t head, size_t tail);
+
+}  // namespace ktstr::base
+
+#endif  // KTSTR_BASE_HEAD_TAIL_H_
