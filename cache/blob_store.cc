@@ -23,12 +23,25 @@
 #include "cache/cache_error.h"
 
 namespace ktstr::cache {
+namespace {
+
+absl::Status NotThere(const std::string& sha256) {
+  return absl::NotFoundError(
+      absl::StrCat("blob ", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
+                   " is not in the store: it was never sent, or made room for others; send it ",
+                   "with PutBlob"));
+}
+
+}  // namespace
 
 // What a store and its writers share: which blobs there are, in the order of their use.
 class BlobStoreState {
  public:
-  BlobStoreState(std::string dir, uint64_t budget)
-      : dir_(std::move(dir)), temporary_dir_(base::JoinPath(dir_, ".tmp")), budget_(budget) {}
+  BlobStoreState(std::string dir, uint64_t budget, const base::Clock* clock)
+      : dir_(std::move(dir)),
+        temporary_dir_(base::JoinPath(dir_, ".tmp")),
+        budget_(budget),
+        clock_(clock) {}
 
   const std::string& temporary_dir() const { return temporary_dir_; }
   std::string PathOf(const std::string& sha256) const { return base::JoinPath(dir_, sha256); }
@@ -44,22 +57,32 @@ class BlobStoreState {
   absl::Status Put(const std::string& sha256, uint64_t size, const std::string& temporary)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Forget(const std::string& sha256) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<std::map<std::string, uint64_t>> Hold(const std::vector<std::string>& sha256s)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(const std::map<std::string, uint64_t>& held) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Blob {
     uint64_t size;
-    uint64_t use;  // Key in by_use_.
+    uint64_t use;         // Key in by_use_.
+    absl::Duration when;  // Monotonic: the last use.
   };
+  bool UseLocked(const std::string& sha256) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayGo(const std::string& sha256, const Blob& blob) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EvictLocked(uint64_t needed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetLocked(const std::string& sha256) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void AddLocked(const std::string& sha256, uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddLocked(const std::string& sha256, uint64_t size, absl::Duration when)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string dir_;
   const std::string temporary_dir_;
   const uint64_t budget_;
+  const base::Clock* const clock_;
   base::Mutex mutex_;
   std::map<std::string, Blob> blobs_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, std::string> by_use_ ABSL_GUARDED_BY(mutex_);  // Least recent first.
+  std::map<std::string, int> holds_ ABSL_GUARDED_BY(mutex_);        // How many hold it.
   uint64_t next_use_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t stored_ ABSL_GUARDED_BY(mutex_) = 0;    // Bytes of blobs_.
   uint64_t reserved_ ABSL_GUARDED_BY(mutex_) = 0;  // Bytes announced by writers.
@@ -83,13 +106,16 @@ absl::Status BlobStoreState::Load() {
            std::tie(b.first.tv_sec, b.first.tv_nsec, b.second);
   });
   base::MutexLock lock(&mutex_);
-  for (const auto& [time, name] : found) AddLocked(name, sizes[name]);
-  EvictLocked(0);
+  for (const auto& [time, name] : found) {
+    const absl::Duration age = clock_->Now() - absl::TimeFromTimespec(time);
+    // Of a clock that was set back: as if used now.
+    AddLocked(name, sizes[name], clock_->Monotonic() - std::max(age, absl::ZeroDuration()));
+  }
   return absl::OkStatus();
 }
 
-void BlobStoreState::AddLocked(const std::string& sha256, uint64_t size) {
-  blobs_[sha256] = {size, next_use_};
+void BlobStoreState::AddLocked(const std::string& sha256, uint64_t size, absl::Duration when) {
+  blobs_[sha256] = {size, next_use_, when};
   by_use_[next_use_++] = sha256;
   stored_ += size;
 }
@@ -102,9 +128,14 @@ void BlobStoreState::ForgetLocked(const std::string& sha256) {
   blobs_.erase(found);
 }
 
+bool BlobStoreState::MayGo(const std::string& sha256, const Blob& blob) const {
+  return !holds_.contains(sha256) && clock_->Monotonic() - blob.when >= kBlobGrace;
+}
+
 void BlobStoreState::EvictLocked(uint64_t needed) {
-  while (!by_use_.empty() && stored_ + reserved_ + needed > budget_) {
-    std::string oldest = by_use_.begin()->second;
+  for (auto it = by_use_.begin(); it != by_use_.end() && stored_ + reserved_ + needed > budget_;) {
+    const std::string oldest = (it++)->second;
+    if (!MayGo(oldest, blobs_.at(oldest))) continue;
     if (unlink(PathOf(oldest).c_str()) != 0 && errno != ENOENT) {
       KTSTR_LOG(WARNING) << base::ErrnoStatus(errno, PathOf(oldest)).message();
     }
@@ -119,26 +150,66 @@ void BlobStoreState::Forget(const std::string& sha256) {
 
 bool BlobStoreState::Use(const std::string& sha256) {
   base::MutexLock lock(&mutex_);
+  return UseLocked(sha256);
+}
+
+bool BlobStoreState::UseLocked(const std::string& sha256) {
   auto found = blobs_.find(sha256);
   if (found == blobs_.end()) return false;
   // Fails when somebody removed the file behind our back.
-  if (utimensat(AT_FDCWD, PathOf(sha256).c_str(), nullptr, AT_SYMLINK_NOFOLLOW) != 0 &&
+  const timespec now = absl::ToTimespec(clock_->Now());
+  const timespec times[2] = {now, now};
+  if (utimensat(AT_FDCWD, PathOf(sha256).c_str(), times, AT_SYMLINK_NOFOLLOW) != 0 &&
       errno == ENOENT) {
     ForgetLocked(sha256);
     return false;
   }
   by_use_.erase(found->second.use);
   found->second.use = next_use_;
+  found->second.when = clock_->Monotonic();
   by_use_[next_use_++] = sha256;
   return true;
 }
 
+absl::StatusOr<std::map<std::string, uint64_t>> BlobStoreState::Hold(
+    const std::vector<std::string>& sha256s) {
+  base::MutexLock lock(&mutex_);
+  std::map<std::string, uint64_t> sizes;
+  for (const std::string& sha256 : sha256s) {
+    if (sizes.contains(sha256)) continue;
+    if (!UseLocked(sha256)) return NotThere(sha256);
+    sizes[sha256] = blobs_.at(sha256).size;
+  }
+  for (const auto& [sha256, size] : sizes) ++holds_[sha256];
+  return sizes;
+}
+
+void BlobStoreState::Release(const std::map<std::string, uint64_t>& held) {
+  base::MutexLock lock(&mutex_);
+  for (const auto& [sha256, size] : held) {
+    auto hold = holds_.find(sha256);
+    if (--hold->second == 0) holds_.erase(hold);
+  }
+}
+
 absl::Status BlobStoreState::Reserve(const std::string& sha256, uint64_t size) {
   base::MutexLock lock(&mutex_);
-  if (size > budget_ || reserved_ > budget_ - size) {
+  if (size > budget_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("size: blob ", sha256, " has ", size,
+                     " bytes; blob_budget_mb of ktstrd's configuration ", "allows ", budget_));
+  }
+  uint64_t held = 0, young = 0;
+  for (const auto& [name, blob] : blobs_) {
+    if (!MayGo(name, blob)) (holds_.contains(name) ? held : young) += blob.size;
+  }
+  if (held + young + reserved_ > budget_ - size) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "blob ", sha256, " of ", size, " bytes does not fit into the blob store: its budget is ",
-        budget_, " bytes, of which ", reserved_, " are being received"));
+        "size: blob ", sha256, " of ", size, " bytes finds no room: of the ", budget_,
+        " bytes that blob_budget_mb of ktstrd's configuration allows, queued and running runs "
+        "hold ",
+        held, ", ", young, " were used within the last ", absl::FormatDuration(kBlobGrace),
+        ", and ", reserved_, " are being received; try again later, or raise blob_budget_mb"));
   }
   EvictLocked(size);
   reserved_ += size;
@@ -158,7 +229,7 @@ absl::Status BlobStoreState::Put(const std::string& sha256, uint64_t size,
         base::ErrnoStatus(errno, absl::StrCat("rename ", temporary, " to ", PathOf(sha256))));
   }
   ForgetLocked(sha256);  // Two clients may have sent the same.
-  AddLocked(sha256, size);
+  AddLocked(sha256, size, clock_->Monotonic());
   return absl::OkStatus();
 }
 
@@ -208,9 +279,12 @@ absl::Status BlobWriter::Commit() {
   return absl::OkStatus();
 }
 
+BlobHold::~BlobHold() { state_->Release(sizes_); }
+
 absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& dir,
-                                                           uint64_t budget_bytes) {
-  auto state = std::make_shared<BlobStoreState>(dir, budget_bytes);
+                                                           uint64_t budget_bytes,
+                                                           const base::Clock* clock) {
+  auto state = std::make_shared<BlobStoreState>(dir, budget_bytes, clock);
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(dir, 0700));
   KTSTR_RETURN_IF_ERROR(base::RemoveAll(state->temporary_dir()));
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(state->temporary_dir(), 0700));
@@ -226,6 +300,11 @@ std::vector<std::string> BlobStore::FindMissing(const std::vector<std::string>& 
     if (!state_->Use(sha256)) missing.push_back(sha256);
   }
   return missing;
+}
+
+absl::StatusOr<std::unique_ptr<BlobHold>> BlobStore::Hold(const std::vector<std::string>& sha256s) {
+  KTSTR_ASSIGN_OR_RETURN(auto sizes, state_->Hold(sha256s));
+  return std::unique_ptr<BlobHold>(new BlobHold(state_, std::move(sizes)));
 }
 
 absl::StatusOr<std::unique_ptr<BlobWriter>> BlobStore::Begin(const std::string& sha256,
@@ -253,9 +332,7 @@ absl::StatusOr<base::UniqueFd> BlobStore::OpenBlob(const std::string& sha256) {
     if (fd.ok() || !absl::IsNotFound(fd.status())) return fd;
     state_->Forget(sha256);
   }
-  return absl::NotFoundError(
-      absl::StrCat("blob ", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
-                   " is not in the store: it was never sent, or made room for others; send it"));
+  return NotThere(sha256);
 }
 
 }  // namespace ktstr::cache

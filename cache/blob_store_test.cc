@@ -25,7 +25,7 @@ class BlobStoreTest : public ::testing::Test {
   }
   void Reopen(uint64_t budget) {
     store_.reset();
-    auto store = BlobStore::Open(dir_, budget);
+    auto store = BlobStore::Open(dir_, budget, &clock_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
@@ -44,6 +44,9 @@ class BlobStoreTest : public ::testing::Test {
   bool Has(const std::string& data) { return store_->FindMissing({base::Sha256Hex(data)}).empty(); }
   std::vector<std::string> Temporaries() { return *base::ListDir(dir_ + "/.tmp"); }
 
+  void GraceEnds() { clock_.Advance(kBlobGrace); }
+
+  base::FakeClock clock_{absl::Now()};
   base::TempDir temp_;
   const std::string dir_;
   std::unique_ptr<BlobStore> store_;
@@ -109,16 +112,65 @@ TEST_F(BlobStoreTest, LeastRecentlyUsedGoes) {
   absl::StatusOr<base::UniqueFd> held = store_->OpenBlob(base::Sha256Hex(b));
   ASSERT_TRUE(held.ok());
   EXPECT_TRUE(Has(a));  // And is used by that.
+  GraceEnds();
   ASSERT_TRUE(Put(c).ok());
   EXPECT_FALSE(Has(b));
   EXPECT_EQ(*base::ReadFd(held->get(), "b", 1000), b);
   EXPECT_TRUE(Has(c));
   EXPECT_TRUE(Has(a));
-  // The order survives a restart; a smaller budget evicts at once.
+  // The order survives a restart; a smaller budget holds from the next blob on.
+  GraceEnds();
   Reopen(50);
+  ASSERT_TRUE(Put("d").ok());
   EXPECT_TRUE(Has(a));
   EXPECT_FALSE(Has(c));
-  EXPECT_EQ(base::ListDir(dir_)->size(), 2u);  // .tmp and a.
+  EXPECT_EQ(base::ListDir(dir_)->size(), 3u);  // .tmp, a and "d".
+}
+
+TEST_F(BlobStoreTest, WhatWasFoundOrStoredStaysForTenMinutes) {
+  const std::string a(60, 'a'), b(60, 'b');
+  ASSERT_TRUE(Put(a).ok());
+  clock_.Advance(kBlobGrace - absl::Nanoseconds(1));
+  absl::Status full = Put(b);
+  EXPECT_TRUE(absl::IsResourceExhausted(full));
+  EXPECT_THAT(std::string(full.message()), HasSubstr("60 were used within the last 10m"));
+  EXPECT_TRUE(Has(a));
+  clock_.Advance(kBlobGrace - absl::Nanoseconds(1));
+  EXPECT_TRUE(absl::IsResourceExhausted(Put(b)));
+  // Also across a restart, by the time of the file.
+  Reopen(100);
+  EXPECT_TRUE(absl::IsResourceExhausted(Put(b)));
+  clock_.Advance(absl::Microseconds(1));
+  EXPECT_TRUE(Put(b).ok());
+  EXPECT_FALSE(Has(a));
+}
+
+TEST_F(BlobStoreTest, HeldBlobsStay) {
+  const std::string a(30, 'a'), b(30, 'b'), c(60, 'c');
+  const std::string name_a = base::Sha256Hex(a), name_b = base::Sha256Hex(b);
+  ASSERT_TRUE(Put(a).ok());
+  ASSERT_TRUE(Put(b).ok());
+  const std::string nowhere = base::Sha256Hex("nowhere");
+  auto none = store_->Hold({name_a, nowhere});
+  EXPECT_TRUE(absl::IsNotFound(none.status()));
+  EXPECT_THAT(std::string(none.status().message()), HasSubstr(nowhere));
+  auto one = store_->Hold({name_a, name_a, name_b});
+  auto two = store_->Hold({name_a});
+  ASSERT_TRUE(one.ok() && two.ok());
+  EXPECT_THAT((*one)->sizes(), ElementsAre(std::pair(name_a, 30u), std::pair(name_b, 30u)));
+  GraceEnds();
+  absl::Status full = Put(c);
+  EXPECT_TRUE(absl::IsResourceExhausted(full));
+  EXPECT_THAT(std::string(full.message()), HasSubstr("queued and running runs hold 60, 0 were"));
+  EXPECT_TRUE(base::Exists(dir_ + "/" + name_b));  // Nothing went for what does not fit.
+  one->reset();
+  ASSERT_TRUE(Put(c).ok());  // b made room, a is still held.
+  EXPECT_TRUE(Has(a));
+  EXPECT_FALSE(Has(b));
+  // A restart evicts nothing before somebody can hold it again; a hold may outlive its store.
+  Reopen(30);
+  EXPECT_TRUE(Has(a));
+  EXPECT_TRUE(Has(c));
 }
 
 TEST_F(BlobStoreTest, AFileThatVanishedIsMissing) {

@@ -151,12 +151,6 @@ absl::StatusOr<v1::HandshakeResponse> Daemon::Handshake(const Caller& caller,
   return response;
 }
 
-absl::StatusOr<cache::BlobStore*> Daemon::BlobsOf(const Caller& caller) {
-  absl::StatusOr<cache::BlobStore*> blobs = blobs_->Of(caller.uid);
-  if (!blobs.ok()) return CacheError(blobs.status(), options_.cache_dir);
-  return blobs;
-}
-
 absl::StatusOr<std::vector<std::string>> Daemon::FindMissingBlobs(
     const Caller& caller, const std::vector<std::string>& names) {
   if (names.size() > kMaxNames) {
@@ -169,7 +163,7 @@ absl::StatusOr<std::vector<std::string>> Daemon::FindMissingBlobs(
           absl::StrCat("sha256: '", name.substr(0, 80), "' is not 64 lower-case hex digits"));
     }
   }
-  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, BlobsOf(caller));
+  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(caller.uid));
   return blobs->FindMissing(names);
 }
 
@@ -183,28 +177,14 @@ absl::StatusOr<std::unique_ptr<cache::BlobWriter>> Daemon::BeginBlob(const Calle
     return absl::InvalidArgumentError(
         absl::StrCat("size: ", size, " bytes, at most ", kMaxFileBytes));
   }
-  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, BlobsOf(caller));
+  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(caller.uid));
   return blobs->Begin(sha256, size);
-}
-
-absl::Status Daemon::CheckBlobs(const Caller& caller, const v1::RunSpec& spec) {
-  std::vector<std::string> names;
-  for (const v1::FileRef& file : spec.files()) names.push_back(file.sha256());
-  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, BlobsOf(caller));
-  const std::vector<std::string> missing = blobs->FindMissing(names);
-  for (const v1::FileRef& file : spec.files()) {
-    if (std::find(missing.begin(), missing.end(), file.sha256()) == missing.end()) continue;
-    return absl::NotFoundError(absl::StrCat("blob ", file.sha256(), " of ", file.guest_path(),
-                                            " is not here: send it with PutBlob first"));
-  }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> Daemon::SubmitRun(const Caller& caller, const v1::RunSpec& spec) {
   KTSTR_RETURN_IF_ERROR(CheckRunSpec(spec));
   KTSTR_RETURN_IF_ERROR(ChooseEngine(spec.engine(), "/dev/kvm").status());
   KTSTR_RETURN_IF_ERROR(FindQemu(options_.config.qemu_path()).status());
-  KTSTR_RETURN_IF_ERROR(CheckBlobs(caller, spec));
   KTSTR_RETURN_IF_ERROR(kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()).status());
   return runs_->Submit(caller, spec);
 }

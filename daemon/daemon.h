@@ -97,8 +97,6 @@ class Daemon {
  private:
   Daemon(const ServerOptions& options, base::FileLock lock)
       : options_(options), lock_(std::move(lock)) {}
-  absl::StatusOr<cache::BlobStore*> BlobsOf(const Caller& caller);
-  absl::Status CheckBlobs(const Caller& caller, const v1::RunSpec& spec);
   // Takes the turn to fetch, after a short wait at most. False: another one has it still.
   bool TakeFetchTurn();
   void EndFetchTurn();

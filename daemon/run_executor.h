@@ -9,9 +9,11 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/service.pb.h"
 
@@ -47,9 +49,19 @@ struct RunOutcome {
   v1::RunObservations observations;
 };
 
+// What a run owns from submit to its end. Released by the destructor; any thread.
+class RunClaim {
+ public:
+  virtual ~RunClaim() = default;
+};
+
 class RunExecutor {
  public:
   virtual ~RunExecutor() = default;
+  // Takes what the run needs to be there when it starts (its blobs); takes no descriptor. Called
+  // for a checked spec at submit, and again by a daemon that takes the run up. NotFound when
+  // something is missing, InvalidArgument when the spec does not fit to it.
+  virtual absl::StatusOr<std::unique_ptr<RunClaim>> Claim(uid_t uid, const v1::RunSpec& spec) = 0;
   // Carries the run out on the calling thread; several runs at once on several threads. What goes
   // wrong is in the record: a run always has one. Returns soon after `reporter.stop_fd()` becomes
   // readable.

@@ -128,6 +128,13 @@ absl::Status RunManager::TakeUp() {
       continue;
     }
     KTSTR_ASSIGN_OR_RETURN(ActiveRun run, MakeActive(stored.uid, job.spec));
+    absl::StatusOr<std::unique_ptr<RunClaim>> claim = executor_->Claim(stored.uid, job.spec);
+    if (claim.ok()) {
+      run.claim = *std::move(claim);
+    } else {
+      // It keeps its place; when it starts, its record says what is missing.
+      KTSTR_LOG(WARNING) << RunId(stored.number) << ": " << claim.status();
+    }
     run.events = stored.events;
     run.grace = options_.restart_grace;
     base::MutexLock lock(&mutex_);
@@ -146,6 +153,7 @@ std::string RunManager::QueueDetail() {
 
 absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::RunSpec& spec) {
   KTSTR_ASSIGN_OR_RETURN(ActiveRun run, MakeActive(caller.uid, spec));
+  KTSTR_ASSIGN_OR_RETURN(run.claim, executor_->Claim(caller.uid, spec));
   run.events = 1;
   std::string detail;
   {

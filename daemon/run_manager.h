@@ -69,7 +69,8 @@ class RunManager {
     bool done_ = false;
   };
 
-  // The spec has been checked. ResourceExhausted when the user's queue is full.
+  // The spec has been checked. ResourceExhausted when the user's queue is full; also what
+  // RunExecutor::Claim reports.
   absl::StatusOr<std::string> Submit(const Caller& caller, const v1::RunSpec& spec);
   // The manager outlives the Watch. NotFound also for a run of somebody else.
   absl::StatusOr<std::unique_ptr<Watch>> OpenWatch(const Caller& caller, const std::string& run_id,
@@ -99,6 +100,7 @@ class RunManager {
     absl::Duration unwatched_since =
         absl::InfiniteDuration();  // Monotonic; infinite: somebody waits.
     absl::Duration grace;
+    std::unique_ptr<RunClaim> claim;  // Null: it could not be taken again after a restart.
     std::optional<StopRequest> stop;
     base::UniqueFd stop_fd;
     absl::Status broken;  // Its events can no longer be stored.

@@ -92,6 +92,42 @@ TEST_F(RunManagerTest, RunsInOrderWithinItsSlots) {
   EXPECT_TRUE(WaitIdle());
 }
 
+TEST_F(RunManagerTest, ARunOwnsItsClaimUntilItHasEnded) {
+  Start();
+  executor_.refuse_claims = true;
+  EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(manager_->List(kAnna, 0)->empty());
+  executor_.refuse_claims = false;
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  EXPECT_EQ(executor_.claims, 3);
+  executor_.WaitForStarts(1);
+  EXPECT_EQ(executor_.claims, 3);
+  executor_.Release(1);
+  ReadAll(kAnna, "r-0001");
+  executor_.WaitForStarts(2);
+  EXPECT_EQ(executor_.claims, 2);
+  manager_.reset();  // r-0002 is interrupted, r-0003 waits for the next daemon.
+  EXPECT_EQ(executor_.claims, 0);
+  Start();
+  executor_.WaitForStarts(3);
+  EXPECT_EQ(executor_.claims, 1);
+  executor_.Release(1);
+  EXPECT_EQ(ReadAll(kAnna, "r-0003").back().finished().verdict(), v1::PASS);
+  EXPECT_TRUE(WaitIdle());
+  EXPECT_EQ(executor_.claims, 0);
+}
+
+TEST_F(RunManagerTest, ARunWhoseClaimIsGoneIsTakenUpAllTheSame) {
+  Start();
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.WaitForStarts(1);
+  manager_.reset();
+  executor_.refuse_claims = true;
+  Start();
+  executor_.Release(1);
+  EXPECT_EQ(ReadAll(kAnna, "r-0002").back().finished().verdict(), v1::PASS);
+}
+
 TEST_F(RunManagerTest, WatchResumesAtItsCursor) {
   Start();
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());

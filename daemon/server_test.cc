@@ -128,6 +128,68 @@ TEST_F(ServerTest, SchedulerGoesThroughBlobs) {
   EXPECT_EQ(record.scheduler().digest(), base::Sha256Hex("program"));
 }
 
+// What a client claims of a file's size decides nothing.
+TEST_F(ServerTest, SizesOfFilesComeFromTheStore) {
+  Start();
+  TestClient client = server_.Connect();
+  std::string hang, id;
+  ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());  // What is accepted does not start.
+  const std::string content(size_t{1} << 20, 'x');
+  ASSERT_TRUE(client.Put(base::Sha256Hex(content), content).ok());
+  v1::RunSpec spec = FakeSpec("pass");
+  AddScheduler(content, &spec);
+  spec.mutable_files(0)->set_size(1);
+  grpc::Status status = client.Submit(spec, &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("files[0].size: 1, but blob"));
+  EXPECT_THAT(status.error_message(), HasSubstr("has 1048576 bytes"));
+  // Exactly the limit, then one byte more.
+  spec.mutable_files(0)->set_size(content.size());
+  while (spec.files_size() < 1024) {
+    v1::FileRef* file = spec.add_files();
+    *file = spec.files(0);
+    file->set_guest_path("data/" + std::to_string(spec.files_size()));
+  }
+  status = client.Submit(spec, &id);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  const std::string longer = content + "x";
+  ASSERT_TRUE(client.Put(base::Sha256Hex(longer), longer).ok());
+  spec.mutable_files(1023)->set_sha256(base::Sha256Hex(longer));
+  spec.mutable_files(1023)->set_size(longer.size());
+  status = client.Submit(spec, &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("files: 1073741825 bytes together, at most"));
+}
+
+// A run that was accepted has its files when it starts, also when the daemon ended in between.
+TEST_F(ServerTest, QueuedRunsOwnTheirBlobs) {
+  server_.options().config.set_blob_budget_mb(1);
+  Start();
+  const std::string scheduler(700'000, 's');
+  const std::string other(700'000, 'o');
+  std::string hang, queued;
+  for (const bool restarted : {false, true}) {
+    SCOPED_TRACE(restarted);
+    if (restarted) {
+      server_.Stop();
+      Start();
+    }
+    TestClient client = server_.Connect();
+    if (!restarted) {
+      ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());
+      ASSERT_TRUE(client.Put(base::Sha256Hex(scheduler), scheduler).ok());
+      v1::RunSpec spec = FakeSpec("hang");
+      AddScheduler(scheduler, &spec);
+      ASSERT_TRUE(client.Submit(spec, &queued).ok());
+    }
+    const grpc::Status status = client.Put(base::Sha256Hex(other), other);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_THAT(status.error_message(), HasSubstr("blob_budget_mb"));
+  }
+  TestClient client = server_.Connect();
+  EXPECT_GT(client.VmPid(queued), 0);  // It found its files.
+}
+
 TEST_F(ServerTest, CancelStopsTheVm) {
   Start();
   TestClient client = server_.Connect();

@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "scenario/perturb.h"
 #include "scenario/plan.h"
 #include "scenario/validate.h"
@@ -21,17 +22,35 @@ namespace {
 constexpr size_t kMaxReproduceBytes = 64 << 10;
 constexpr size_t kMaxKernelBytes = 256;
 constexpr size_t kMaxPathBytes = 1024;
+constexpr size_t kMaxPathParts = 32;  // Each directory is an entry of the bundle.
+constexpr size_t kMaxNameBytes = 255;
 
 absl::Status Bad(const std::string& field, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(field, ": ", what));
 }
 
-bool IsSafeRelativePath(const std::string& path) {
-  if (path.empty() || path.size() > kMaxPathBytes || absl::StrContains(path, '\0')) return false;
-  for (const std::string& part : std::vector<std::string>(absl::StrSplit(path, '/'))) {
-    if (part.empty() || part == "." || part == ".." || part.size() > 255) return false;
+// Empty: good.
+std::string PathProblem(const std::string& path) {
+  if (path.size() > kMaxPathBytes) {
+    return absl::StrCat(path.size(), " bytes, at most ", kMaxPathBytes);
   }
-  return true;
+  const std::string shown = absl::StrCat("'", base::PrintableTail(path, 1), "'");
+  if (path.empty() || absl::StrContains(path, '\0')) {
+    return absl::StrCat(shown, " is not a plain relative path");
+  }
+  const std::vector<std::string> parts = absl::StrSplit(path, '/');
+  if (parts.size() > kMaxPathParts) {
+    return absl::StrCat(parts.size(), " components, at most ", kMaxPathParts);
+  }
+  for (const std::string& part : parts) {
+    if (part.empty() || part == "." || part == "..") {
+      return absl::StrCat(shown, " is not a plain relative path");
+    }
+    if (part.size() > kMaxNameBytes) {
+      return absl::StrCat("a component of ", part.size(), " bytes, at most ", kMaxNameBytes);
+    }
+  }
+  return "";
 }
 
 absl::Status CheckFiles(const v1::RunSpec& spec) {
@@ -39,13 +58,11 @@ absl::Status CheckFiles(const v1::RunSpec& spec) {
     return Bad("files", absl::StrCat(spec.files_size(), " files, at most ", kMaxFiles));
   }
   std::set<std::string> paths = {"plan.pb"};
-  uint64_t total = 0;
   for (int i = 0; i < spec.files_size(); ++i) {
     const v1::FileRef& file = spec.files(i);
     const std::string field = absl::StrCat("files[", i, "]");
-    if (!IsSafeRelativePath(file.guest_path())) {
-      return Bad(field + ".guest_path", absl::StrCat("'", file.guest_path().substr(0, 128),
-                                                     "' is not a plain relative path"));
+    if (const std::string problem = PathProblem(file.guest_path()); !problem.empty()) {
+      return Bad(field + ".guest_path", problem);
     }
     if (!paths.insert(file.guest_path()).second) {
       return Bad(field + ".guest_path", absl::StrCat("'", file.guest_path(), "' comes twice"));
@@ -56,10 +73,6 @@ absl::Status CheckFiles(const v1::RunSpec& spec) {
     if (file.size() > kMaxFileBytes) {
       return Bad(field + ".size", absl::StrCat(file.size(), " bytes, at most ", kMaxFileBytes));
     }
-    total += file.size();
-  }
-  if (total > kMaxBundleBytes) {
-    return Bad("files", absl::StrCat(total, " bytes together, at most ", kMaxBundleBytes));
   }
   // A file cannot also be the directory of another one.
   for (const std::string& path : paths) {
@@ -132,6 +145,21 @@ absl::Status CheckRunSpec(const v1::RunSpec& spec) {
     return Bad("run_source", "neither 'local' nor 'ci'");
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckFileSizes(const v1::RunSpec& spec, const std::map<std::string, uint64_t>& sizes) {
+  uint64_t total = 0;  // At most kMaxFiles times kMaxFileBytes: no overflow.
+  for (int i = 0; i < spec.files_size(); ++i) {
+    const v1::FileRef& file = spec.files(i);
+    const uint64_t size = sizes.at(file.sha256());
+    if (file.size() != size) {
+      return Bad(absl::StrCat("files[", i, "].size"),
+                 absl::StrCat(file.size(), ", but blob ", file.sha256(), " has ", size, " bytes"));
+    }
+    total += size;
+  }
+  if (total <= kMaxBundleBytes) return absl::OkStatus();
+  return Bad("files", absl::StrCat(total, " bytes together, at most ", kMaxBundleBytes));
 }
 
 uint32_t TimeoutMs(const v1::RunSpec& spec) {

@@ -28,6 +28,27 @@ TEST(SpecCheckTest, AcceptsGood) {
   EXPECT_EQ(TimeoutMs(GoodSpec()), 160'000u);
 }
 
+TEST(SpecCheckTest, RealSizesCount) {
+  v1::RunSpec spec = GoodSpec();
+  std::map<std::string, uint64_t> sizes = {{spec.files(0).sha256(), 10}};
+  EXPECT_EQ(CheckFileSizes(spec, sizes), absl::OkStatus());
+  sizes.begin()->second = 11;
+  EXPECT_THAT(std::string(CheckFileSizes(spec, sizes).message()),
+              testing::AllOf(testing::HasSubstr("files[0].size: 10, but blob aaaa"),
+                             testing::HasSubstr("has 11 bytes")));
+  // Twice the largest file is exactly what a bundle may have.
+  spec.mutable_files(0)->set_size(kMaxFileBytes);
+  *spec.add_files() = spec.files(0);
+  sizes.begin()->second = kMaxFileBytes;
+  EXPECT_EQ(CheckFileSizes(spec, sizes), absl::OkStatus());
+  const std::string one(64, 'b');
+  sizes[one] = 1;
+  spec.add_files()->set_sha256(one);
+  spec.mutable_files(2)->set_size(1);
+  EXPECT_THAT(std::string(CheckFileSizes(spec, sizes).message()),
+              testing::HasSubstr("files: 1073741825 bytes together, at most 1073741824"));
+}
+
 struct BadSpec {
   const char* field;
   std::function<void(v1::RunSpec*)> change;

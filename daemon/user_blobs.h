@@ -22,7 +22,8 @@ class UserBlobs {
  public:
   UserBlobs(std::string dir, uint64_t budget_bytes)
       : dir_(std::move(dir)), budget_bytes_(budget_bytes) {}
-  // Opened at first use; lives as long as this object.
+  // Opened at first use; lives as long as this object. FailedPrecondition, with the remedy, when
+  // the directory cannot be made (full, read-only).
   absl::StatusOr<cache::BlobStore*> Of(uid_t uid) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

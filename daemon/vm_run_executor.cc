@@ -17,6 +17,7 @@
 #include "daemon/run_progress.h"
 #include "daemon/run_store.h"
 #include "daemon/sidecar.h"
+#include "daemon/spec_check.h"
 #include "scenario/evaluate.h"
 #include "scenario/finding_kinds.h"
 #include "scenario/plan.h"
@@ -71,6 +72,20 @@ void FillSchedulerDigest(const v1::RunSpec& spec, v1::RunRecord* record) {
   }
 }
 
+absl::StatusOr<std::unique_ptr<cache::BlobHold>> HoldFiles(cache::BlobStore* blobs,
+                                                           const v1::RunSpec& spec) {
+  std::vector<std::string> names;
+  for (const v1::FileRef& file : spec.files()) names.push_back(file.sha256());
+  auto hold = blobs->Hold(names);
+  if (!absl::IsNotFound(hold.status())) return hold;
+  const std::vector<std::string> missing = blobs->FindMissing(names);
+  for (const v1::FileRef& file : spec.files()) {
+    if (std::find(missing.begin(), missing.end(), file.sha256()) == missing.end()) continue;
+    return base::Annotate(hold.status(), absl::StrCat("file ", file.guest_path()));
+  }
+  return hold.status();
+}
+
 }  // namespace
 
 absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& kvm_device) {
@@ -112,19 +127,27 @@ absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
                          scenario::MakeGuestPlan(job.spec.scenario(), job.spec.scheduler_path()));
   KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(job.uid));
+  // Also of a run that was taken up without its claim.
+  KTSTR_ASSIGN_OR_RETURN(const std::unique_ptr<cache::BlobHold> hold, HoldFiles(blobs, job.spec));
   vmm::BundleBuilder builder;
   builder.AddData("plan.pb", plan.SerializeAsString(), 0644);
   for (const v1::FileRef& file : job.spec.files()) {
-    absl::StatusOr<base::UniqueFd> blob = blobs->OpenBlob(file.sha256());
-    if (!blob.ok()) {
-      return base::Annotate(blob.status(), absl::StrCat(file.guest_path(),
-                                                        ": its content is gone "
-                                                        "from the blob store; run it again"));
-    }
-    KTSTR_RETURN_IF_ERROR(
-        builder.AddFd(file.guest_path(), blob->get(), file.executable() ? 0755 : 0644));
+    builder.AddFile(file.guest_path(), hold->sizes().at(file.sha256()),
+                    file.executable() ? 0755 : 0644,
+                    [blobs, &file] { return blobs->OpenBlob(file.sha256()); });
   }
-  return builder.Finish();
+  return builder.Finish(kMaxArchiveBytes);
+}
+
+absl::StatusOr<std::unique_ptr<RunClaim>> VmRunExecutor::Claim(uid_t uid, const v1::RunSpec& spec) {
+  struct Held : RunClaim {
+    explicit Held(std::unique_ptr<cache::BlobHold> blobs) : blobs(std::move(blobs)) {}
+    const std::unique_ptr<cache::BlobHold> blobs;
+  };
+  KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(uid));
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<cache::BlobHold> hold, HoldFiles(blobs, spec));
+  KTSTR_RETURN_IF_ERROR(CheckFileSizes(spec, hold->sizes()));
+  return std::make_unique<Held>(std::move(hold));
 }
 
 absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter, Course* course) {

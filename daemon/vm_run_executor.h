@@ -7,6 +7,7 @@
 #ifndef KTSTR_DAEMON_VM_RUN_EXECUTOR_H_
 #define KTSTR_DAEMON_VM_RUN_EXECUTOR_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ class VmRunExecutor : public RunExecutor {
         blobs_(blobs),
         machines_(std::move(machine_options), boot, snapshots, prepared) {}
 
+  absl::StatusOr<std::unique_ptr<RunClaim>> Claim(uid_t uid, const v1::RunSpec& spec) override;
   RunOutcome Execute(const RunJob& job, RunReporter& reporter) override;
   RunOutcome Abandoned(const RunJob& job, const StopRequest& why) override;
 

@@ -21,6 +21,7 @@ namespace {
 
 constexpr uint64_t kMaxFile = 0xffffffffULL;  // Eight hex digits.
 constexpr char kName[] = "bundle";
+constexpr char kTrailer[] = "TRAILER!!!";
 
 bool ValidPath(const std::string& path) {
   if (path.empty() || path.size() > 1000 || path.find('\0') != std::string::npos) return false;
@@ -40,6 +41,21 @@ std::string Header(const std::string& path, uint32_t inode, uint32_t mode, uint6
   header += path;
   header.push_back('\0');
   return header + Padding(header.size());
+}
+
+uint64_t EntryBytes(const std::string& path, uint64_t size) {
+  return Header(path, 0, 0, size).size() + size + Padding(size).size();
+}
+
+absl::Status CheckFile(int fd, uint64_t size, const std::string& path) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, absl::StrCat("bundle: ", path));
+  if (!S_ISREG(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat("bundle: ", path, " is not a regular file"));
+  }
+  if (static_cast<uint64_t>(info.st_size) == size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("bundle: ", path, " has ", info.st_size, " bytes, not ", size));
 }
 
 absl::Status CopyFile(int from, uint64_t size, const std::string& path, int to) {
@@ -93,19 +109,12 @@ void BundleBuilder::AddDirectory(std::string path, int mode) {
   Add(std::move(path), std::move(entry));
 }
 
-absl::Status BundleBuilder::AddFd(std::string path, int fd, int mode) {
-  struct stat info;
-  if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, absl::StrCat("bundle: ", path));
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat("bundle: ", path, " is not a regular file"));
-  }
+void BundleBuilder::AddFile(std::string path, uint64_t size, int mode, Opener open) {
   Entry entry;
   entry.mode = S_IFREG | static_cast<uint32_t>(mode);
-  entry.size = static_cast<uint64_t>(info.st_size);
-  entry.fd.Reset(fcntl(fd, F_DUPFD_CLOEXEC, 3));
-  if (!entry.fd.valid()) return base::ErrnoStatus(errno, absl::StrCat("bundle: ", path));
+  entry.size = size;
+  entry.open = std::move(open);
   Add(std::move(path), std::move(entry));
-  return error_;
 }
 
 absl::Status BundleBuilder::AddParents() {
@@ -125,23 +134,36 @@ absl::Status BundleBuilder::AddParents() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<base::UniqueFd> BundleBuilder::Finish() {
+uint64_t BundleBuilder::ArchiveBytes() const {
+  uint64_t bytes = EntryBytes(kTrailer, 0);
+  for (const auto& [path, entry] : entries_) bytes += EntryBytes(path, entry.size);
+  return bytes;
+}
+
+absl::StatusOr<base::UniqueFd> BundleBuilder::Finish(uint64_t max_bytes) {
   KTSTR_RETURN_IF_ERROR(error_);
   KTSTR_RETURN_IF_ERROR(AddParents());
+  if (const uint64_t bytes = ArchiveBytes(); bytes > max_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("bundle: ", bytes, " bytes of ", entries_.size(),
+                                                   " files and directories, at ", "most ",
+                                                   max_bytes));
+  }
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd memfd, base::MakeMemfd("ktstr-bundle", 0));
   uint32_t inode = 0;
   // A directory sorts before what is below it.
   for (const auto& [path, entry] : entries_) {
     KTSTR_RETURN_IF_ERROR(
         base::WriteAll(memfd.get(), Header(path, ++inode, entry.mode, entry.size), kName));
-    if (entry.fd.valid()) {
-      KTSTR_RETURN_IF_ERROR(CopyFile(entry.fd.get(), entry.size, path, memfd.get()));
+    if (entry.open) {
+      KTSTR_ASSIGN_OR_RETURN(const base::UniqueFd file, entry.open());
+      KTSTR_RETURN_IF_ERROR(CheckFile(file.get(), entry.size, path));
+      KTSTR_RETURN_IF_ERROR(CopyFile(file.get(), entry.size, path, memfd.get()));
     } else {
       KTSTR_RETURN_IF_ERROR(base::WriteAll(memfd.get(), entry.data, kName));
     }
     KTSTR_RETURN_IF_ERROR(base::WriteAll(memfd.get(), Padding(entry.size), kName));
   }
-  KTSTR_RETURN_IF_ERROR(base::WriteAll(memfd.get(), Header("TRAILER!!!", 0, 0, 0), kName));
+  KTSTR_RETURN_IF_ERROR(base::WriteAll(memfd.get(), Header(kTrailer, 0, 0, 0), kName));
   return memfd;
 }
 

@@ -11,6 +11,7 @@
 #define KTSTR_VMM_BUNDLE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -26,23 +27,26 @@ class BundleBuilder {
   // permissions (0755). A bad path, or one that comes twice, is reported by Finish().
   void AddData(std::string path, std::string data, int mode);
   void AddDirectory(std::string path, int mode);
-  // The whole file, read by Finish() through a duplicate of `fd`. InvalidArgument when it is no
-  // regular file, or 4 GiB or more.
-  absl::Status AddFd(std::string path, int fd, int mode);
+  // A whole regular file of `size` bytes. Finish() opens it when its turn comes and closes it
+  // again, so that a bundle of many files needs one descriptor.
+  using Opener = std::function<absl::StatusOr<base::UniqueFd>()>;
+  void AddFile(std::string path, uint64_t size, int mode, Opener open);
 
-  // The archive. Once.
-  absl::StatusOr<base::UniqueFd> Finish();
+  // The archive. Once. InvalidArgument when it would have more than `max_bytes`, before anything is
+  // allocated; also when a file is not regular, has another size, or has 4 GiB or more.
+  absl::StatusOr<base::UniqueFd> Finish(uint64_t max_bytes);
 
  private:
   struct Entry {
     uint32_t mode = 0;  // With the file type.
-    std::string data;   // When `fd` is not valid.
-    base::UniqueFd fd;
+    std::string data;   // When `open` is not set.
+    Opener open;
     uint64_t size = 0;
   };
 
   void Add(std::string path, Entry entry);
   absl::Status AddParents();
+  uint64_t ArchiveBytes() const;
 
   std::map<std::string, Entry> entries_;
   absl::Status error_;  // First one.

@@ -20,6 +20,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
+constexpr uint64_t kLimit = 1 << 20;
+
 std::string Content(int fd) {
   struct stat info;
   EXPECT_EQ(fstat(fd, &info), 0);
@@ -39,9 +41,9 @@ TEST(Bundle, IsAFunctionOfItsContent) {
     base::UniqueFd file = *base::MakeMemfd("file", 0);
     ASSERT_TRUE(base::WriteAll(file.get(), "program", "file").ok());
     if (i == 0) builder.AddData("plan.pb", "12345", 0644);
-    ASSERT_TRUE(builder.AddFd("bin/prog", file.get(), 0755).ok());
+    builder.AddFile("bin/prog", 7, 0755, [&file] { return base::Reopen(file.get(), "file"); });
     if (i == 1) builder.AddData("plan.pb", "12345", 0644);
-    auto memfd = builder.Finish();
+    auto memfd = builder.Finish(kLimit);
     ASSERT_TRUE(memfd.ok()) << memfd.status();
     archives[i] = Content(memfd->get());
   }
@@ -63,26 +65,59 @@ TEST(Bundle, BadPathsAreRefused) {
   for (const char* path : {"", "/abs", "a/../b", "..", "a//b", "a/", ".", "./a"}) {
     BundleBuilder builder;
     builder.AddData(path, "x", 0644);
-    EXPECT_TRUE(absl::IsInvalidArgument(builder.Finish().status())) << path;
+    EXPECT_TRUE(absl::IsInvalidArgument(builder.Finish(kLimit).status())) << path;
   }
   BundleBuilder twice;
   twice.AddData("a", "x", 0644);
   twice.AddData("a", "y", 0644);
-  EXPECT_THAT(std::string(twice.Finish().status().message()), HasSubstr("a comes twice"));
+  EXPECT_THAT(std::string(twice.Finish(kLimit).status().message()), HasSubstr("a comes twice"));
   BundleBuilder below;
   below.AddData("a", "x", 0644);
   below.AddData("a/b", "y", 0644);
-  EXPECT_THAT(std::string(below.Finish().status().message()), HasSubstr("a is a file"));
+  EXPECT_THAT(std::string(below.Finish(kLimit).status().message()), HasSubstr("a is a file"));
 }
 
-TEST(Bundle, OnlyRegularFiles) {
-  int ends[2];
-  ASSERT_EQ(pipe(ends), 0);
-  BundleBuilder builder;
-  EXPECT_THAT(std::string(builder.AddFd("x", ends[0], 0644).message()),
+TEST(Bundle, OnlyRegularFilesOfTheirSize) {
+  BundleBuilder device;
+  device.AddFile("x", 0, 0644, [] { return base::Open("/dev/null", O_RDONLY); });
+  EXPECT_THAT(std::string(device.Finish(kLimit).status().message()),
               HasSubstr("x is not a regular file"));
-  close(ends[0]);
-  close(ends[1]);
+  base::UniqueFd file = *base::MakeMemfd("file", 5);
+  BundleBuilder other;
+  other.AddFile("x", 4, 0644, [&file] { return base::Reopen(file.get(), "file"); });
+  EXPECT_THAT(std::string(other.Finish(kLimit).status().message()),
+              HasSubstr("x has 5 bytes, not 4"));
+  BundleBuilder gone;
+  gone.AddFile("x", 4, 0644,
+               [] { return absl::StatusOr<base::UniqueFd>(absl::NotFoundError("gone")); });
+  EXPECT_TRUE(absl::IsNotFound(gone.Finish(kLimit).status()));
+}
+
+// What is too large is refused before a file is opened or memory taken.
+TEST(Bundle, LimitIsExact) {
+  auto make = [](uint64_t limit) {
+    BundleBuilder builder;
+    builder.AddData("a/b", "12345", 0644);
+    return builder.Finish(limit);
+  };
+  const auto whole = make(kLimit);
+  ASSERT_TRUE(whole.ok());
+  const uint64_t bytes = Content(whole->get()).size();
+  EXPECT_TRUE(make(bytes).ok());
+  const absl::Status status = make(bytes - 1).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("bytes of 2 files and directories, at most"));
+  BundleBuilder bomb;
+  bool opened = false;
+  for (int i = 0; i < 1024; ++i) {
+    bomb.AddFile(std::to_string(i), uint64_t{512} << 20, 0644, [&opened] {
+      opened = true;
+      return absl::StatusOr<base::UniqueFd>(absl::InternalError("opened"));
+    });
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(bomb.Finish(uint64_t{1} << 30).status()));
+  EXPECT_FALSE(opened);
 }
 
 TEST(BootImage, HoldsAgentAndConfig) {

@@ -94,7 +94,7 @@ class VmTest : public ::testing::Test {
     work->set_workers(2);
     BundleBuilder bundle;
     bundle.AddData("plan.pb", plan.SerializeAsString(), 0644);
-    return *bundle.Finish();
+    return *bundle.Finish(1 << 20);
   }
   // The hostile program reads its fault from the start of the bundle.
   base::UniqueFd Fault(const std::string& name) {

@@ -7,6 +7,8 @@
 
 #include <poll.h>
 
+#include <atomic>
+#include <memory>
 #include <vector>
 
 #include "base/mutex.h"
@@ -18,6 +20,19 @@ namespace ktstr::daemon {
 
 class FakeExecutor : public RunExecutor {
  public:
+  // `claims` counts those that are held.
+  absl::StatusOr<std::unique_ptr<RunClaim>> Claim(uid_t uid, const v1::RunSpec& spec) override {
+    if (refuse_claims) return absl::NotFoundError("blob is gone");
+    struct Counted : RunClaim {
+      explicit Counted(std::atomic<int>* count) : count(count) { ++*count; }
+      ~Counted() override { --*count; }
+      std::atomic<int>* const count;
+    };
+    return std::make_unique<Counted>(&claims);
+  }
+  std::atomic<int> claims = 0;
+  std::atomic<bool> refuse_claims = false;
+
   // Blocks until Release() or a stop. The record is a PASS, or an ERROR with the stop's reason.
   RunOutcome Execute(const RunJob& job, RunReporter& reporter) override {
     {

@@ -89,8 +89,14 @@ grpc::Status TestClient::Put(const std::string& sha256, const std::string& conte
   v1::PutBlobRequest piece;
   piece.set_sha256(sha256);
   piece.set_size(content.size());
-  piece.set_data(content);
-  writer->Write(piece);
+  constexpr size_t kPiece = size_t{1} << 20;
+  size_t sent = 0;
+  do {
+    piece.set_data(content.substr(sent, kPiece));
+    sent += piece.data().size();
+    if (!writer->Write(piece)) break;
+    piece.Clear();
+  } while (sent < content.size());
   writer->WritesDone();
   return writer->Finish();
 }
