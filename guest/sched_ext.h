@@ -5,7 +5,9 @@
 #ifndef KTSTR_GUEST_SCHED_EXT_H_
 #define KTSTR_GUEST_SCHED_EXT_H_
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace ktstr::guest {
 
@@ -18,6 +20,13 @@ struct SchedExtState {
 
 // `root`: "/sys/kernel/sched_ext".
 SchedExtState ReadSchedExtState(const std::string& root);
+
+// Whether the loaded scheduler has all normal tasks; nullopt when the kernel does not report it.
+std::optional<bool> ReadSwitchAll(const std::string& root);
+
+// Whether a task is in the sched_ext class, by the text of its /proc/PID/sched; nullopt when the
+// kernel does not report it.
+std::optional<bool> InExtClass(std::string_view proc_sched);
 
 }  // namespace ktstr::guest
 

@@ -115,6 +115,8 @@ void Supervisor::WatchState() {
   v1::Observation observation;
   observation.mutable_scheduler_state()->set_state(state_.state);
   observation.mutable_scheduler_state()->set_ops(state_.ops);
+  if (const std::optional<bool> all = ReadSwitchAll(paths_.sched_ext); all.has_value())
+    observation.mutable_scheduler_state()->set_switch_all(*all);
   reporter_->Report(std::move(observation));
 }
 

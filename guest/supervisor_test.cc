@@ -121,6 +121,20 @@ TEST_F(SupervisorTest, RunsIsEnabledAndStops) {
   auto states = reporter_.Of(v1::Observation::kSchedulerState);
   ASSERT_EQ(states.size(), 2u);
   EXPECT_EQ(states[1].scheduler_state().ops(), "scx_test");
+  EXPECT_FALSE(states[1].scheduler_state().has_switch_all());  // The file is not there.
+}
+
+TEST_F(SupervisorTest, ReportsWhetherAllTasksWereSwitched) {
+  Start("trap 'exit 0' INT; while :; do sleep 0.02; done");
+  ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(paths_.sched_ext, "switch_all"), "0\n").ok());
+  SetState("enabled", "scx_test");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
+  auto states = reporter_.Of(v1::Observation::kSchedulerState);
+  ASSERT_FALSE(states.empty());
+  EXPECT_TRUE(states.back().scheduler_state().has_switch_all());
+  EXPECT_FALSE(states.back().scheduler_state().switch_all());
+  supervisor_->Stop();
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
 }
 
 TEST_F(SupervisorTest, ExitBeforeAttach) {

@@ -12,7 +12,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 
+#include "guest/sched_ext.h"
 #include "guest/time.h"
 
 namespace ktstr::guest {
@@ -57,6 +59,20 @@ uint64_t RunDelayNs() {
   char* rest = nullptr;
   strtoull(text, &rest, 10);
   return strtoull(rest, nullptr, 10);
+}
+
+ExtClass CurrentClass() {
+  const int fd = open("/proc/self/sched", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return ExtClass::kUnknown;
+  char text[8192];  // Some 2 KiB are in use.
+  size_t size = 0;
+  ssize_t got = 0;
+  while (size < sizeof(text) && (got = read(fd, text + size, sizeof(text) - size)) > 0)
+    size += static_cast<size_t>(got);
+  close(fd);
+  const std::optional<bool> in_ext = InExtClass({text, size});
+  if (!in_ext.has_value()) return ExtClass::kUnknown;
+  return *in_ext ? ExtClass::kYes : ExtClass::kNo;
 }
 
 void WaitForGo(std::atomic<uint32_t>* go) {
@@ -156,6 +172,7 @@ void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot) {
   sigaction(SIGUSR1, &action, nullptr);
   const uint64_t delay_before = RunDelayNs();
   WaitForGo(&slot->go);
+  slot->ext_class = CurrentClass();
   // Waiting for its start is its own sleep: no pause, and no part of the wall time.
   if (const uint64_t now = MonotonicNs(); now < slot->start_ns) Sleep(slot->start_ns - now);
   const uint64_t cpu_before = ProcessCpuNs();
@@ -164,6 +181,7 @@ void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot) {
   const uint64_t delay = RunDelayNs() - delay_before;
   slot->off_cpu_ns = std::min(delay, WallNs(*slot));
   slot->cpu_time_ns = ProcessCpuNs() - cpu_before;
+  slot->ext_class = std::max(slot->ext_class, CurrentClass());
   slot->reported.store(1, std::memory_order_release);
   _exit(0);
 }

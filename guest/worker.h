@@ -25,6 +25,9 @@ struct WorkerSpec {
   uint64_t sleep_ns = 0;
 };
 
+// Whether the worker was a task of the sched_ext class when it began or ended its work.
+enum class ExtClass : uint32_t { kUnknown, kNo, kYes };
+
 // In memory that agent and worker share; zero at first.
 struct alignas(64) WorkerSlot {
   // Written by the agent.
@@ -42,6 +45,7 @@ struct alignas(64) WorkerSlot {
   uint64_t max_gap_ns;
   uint64_t max_gap_end_ns;  // CLOCK_MONOTONIC
   uint32_t max_gap_cpu;
+  ExtClass ext_class;
   uint64_t cpus_used[kMaxCpus / 64];
 };
 

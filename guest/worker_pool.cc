@@ -179,6 +179,7 @@ void WorkerPool::ReportOne(uint32_t index, uint64_t scenario_start_ns) {
   report->set_cpu_time_ns(slot.cpu_time_ns);
   report->set_wall_time_ns(WallNs(slot));
   report->set_off_cpu_ns(slot.off_cpu_ns);
+  if (slot.ext_class != ExtClass::kUnknown) report->set_ext_class(slot.ext_class == ExtClass::kYes);
   report->set_sleep_ns(slot.sleep_ns);
   report->set_migrations(slot.migrations);
   for (uint32_t cpu = 0; cpu < kMaxCpus; ++cpu) {

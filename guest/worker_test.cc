@@ -5,13 +5,16 @@
 #include <signal.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "guest/fake_cgroups.h"
 #include "guest/fake_reporter.h"
+#include "guest/sched_ext.h"
 #include "guest/time.h"
 #include "guest/worker_pool.h"
 
@@ -62,6 +65,21 @@ TEST(LookTrackerTest, CpusBeyondTheLimitAreLeftOut) {
   WorkerSlot slot{};
   LookTracker(&slot).Look(1, kMaxCpus, 0);
   for (uint64_t word : slot.cpus_used) EXPECT_EQ(word, 0u);
+}
+
+// As kernel/sched/debug.c prints it.
+TEST(ExtClassTest, IsReadFromProcSched) {
+  const std::string head = "kt-spin_wait (71, #threads: 1)\n-------\nse.exec_start : 12.5\n";
+  EXPECT_EQ(
+      InExtClass(head + "ext.enabled                                  :                    1\n"
+                        "nr_switches : 3\n"),
+      true);
+  EXPECT_EQ(
+      InExtClass(head + "ext.enabled                                  :                    0\n"),
+      false);
+  EXPECT_EQ(InExtClass(head), std::nullopt);
+  EXPECT_EQ(InExtClass(""), std::nullopt);
+  EXPECT_EQ(InExtClass(head + "ext.enabled :"), std::nullopt);
 }
 
 class WorkerPoolTest : public testing::Test {
@@ -131,6 +149,9 @@ TEST_F(WorkerPoolTest, WorkersReportWhatTheyDid) {
     EXPECT_GT(report.max_gap_ns(), 0u);
     EXPECT_FALSE(report.cpus_used().empty());
     EXPECT_EQ(report.sleep_ns() > 0, i == 2);
+    // The host of this test may run a sched_ext scheduler itself.
+    auto host = base::ReadFile("/proc/self/sched", 8192);
+    EXPECT_EQ(report.has_ext_class(), host.ok() && InExtClass(*host).has_value());
   }
 }
 

@@ -105,7 +105,10 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
     const bool explained =
         std::any_of(candidates.begin(), candidates.end(),
                     [](const Candidate& candidate) { return candidate.is_cause; });
-    if (!explained) AddMissing(scenario, facts, &candidates);
+    if (!explained) {
+      AddMissing(scenario, facts, &candidates);
+      AddNotTested(scenario, facts, &candidates);
+    }
   } else {
     candidates.push_back(MakeCause(FindingKind::kHarness,
                                    "the end of the virtual machine was not observed",

@@ -17,6 +17,7 @@ namespace ktstr::scenario {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 using v1::Observation;
@@ -103,6 +104,88 @@ TEST(Evaluate, GoodRunPasses) {
   const v1::Judgement judgement = Judge(GoodRun());
   EXPECT_EQ(judgement.verdict(), v1::PASS);
   EXPECT_THAT(Lines(judgement), IsEmpty());
+}
+
+std::vector<std::string> WithReports(const std::string& more) {
+  std::vector<std::string> run = GoodRun();
+  for (int i = 0; i < 4; ++i) run = With(run, Report(i), Report(i, more));
+  return run;
+}
+
+TEST(NotTested, NoWorkerInTheSubjectsClassIsNoPass) {
+  const v1::Judgement judgement = Judge(WithReports("ext_class: false"));
+  EXPECT_EQ(judgement.verdict(), v1::INCONCLUSIVE);
+  EXPECT_THAT(Lines(judgement),
+              ElementsAre("NOT_TESTED scheduler: scheduler scx_mine scheduled none of the 4 "
+                          "workers: they stayed with the kernel's own scheduler"));
+}
+
+TEST(NotTested, SwitchPartialIsNamed) {
+  const std::string partial = "scheduler_state { state: 'enabled' ops: 'mine' switch_all: false }";
+  for (const std::string more : {"ext_class: false", ""}) {
+    const v1::Judgement judgement = Judge(With(WithReports(more), kEnabled, partial));
+    EXPECT_EQ(judgement.verdict(), v1::INCONCLUSIVE) << more;
+    ASSERT_EQ(judgement.findings_size(), 1) << more;
+    EXPECT_THAT(judgement.findings(0).message(), HasSubstr("SCX_OPS_SWITCH_PARTIAL"));
+  }
+  // Its user space gave some tasks policy SCHED_EXT.
+  EXPECT_EQ(Judge(With(WithReports("ext_class: true"), kEnabled, partial)).verdict(), v1::PASS);
+}
+
+TEST(NotTested, OneWorkerOfTheSubjectIsEnough) {
+  std::vector<std::string> run = WithReports("ext_class: false");
+  run = With(run, Report(2, "ext_class: false"), Report(2, "ext_class: true"));
+  EXPECT_EQ(Judge(run).verdict(), v1::PASS);
+}
+
+// A kernel that reports neither, and records of before: nothing to hold against the run.
+TEST(NotTested, UnknownClassIsNotHeldAgainstTheRun) {
+  EXPECT_EQ(Judge(GoodRun()).verdict(), v1::PASS);
+  EXPECT_EQ(Judge(With(GoodRun(), kEnabled,
+                       "scheduler_state { state: 'enabled' ops: 'mine' switch_all: true }"))
+                .verdict(),
+            v1::PASS);
+}
+
+// Workers that never ran did not look at their class: that is the subject's fault, not a lack of
+// a test.
+TEST(NotTested, StarvedWorkersStayAFailure) {
+  std::vector<std::string> run = GoodRun();
+  for (int i = 0; i < 4; ++i) {
+    run = With(
+        run, Report(i),
+        absl::StrCat("worker_report { index: ", i, " wall_time_ns: 2000000000 ext_class: false }"));
+  }
+  const v1::Judgement judgement = Judge(run);
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  for (const v1::Finding& finding : judgement.findings()) EXPECT_EQ(finding.kind(), "STARVED");
+}
+
+// What workers met under the kernel's own scheduler is not the subject's fault.
+TEST(NotTested, FindingsOfWorkersFollowFromIt) {
+  std::vector<std::string> run = WithReports("ext_class: false");
+  run = With(run, Report(1, "ext_class: false"),
+             Report(1, "ext_class: false max_gap_ns: 4000000000 max_gap_at_ns: 4100000000"));
+  const v1::Judgement judgement = Judge(run);
+  EXPECT_EQ(judgement.verdict(), v1::INCONCLUSIVE);
+  ASSERT_EQ(judgement.findings_size(), 2);
+  EXPECT_TRUE(judgement.findings(1).consequence());
+}
+
+TEST(NotTested, UnderTheKernelsOwnSchedulerTheClassIsNotAsked) {
+  v1::Scenario scenario = MakeScenario();
+  scenario.clear_scheduler();
+  std::vector<std::string> run = WithReports("ext_class: false");
+  run = With(With(run, kEnabled, "stage { stage: READY }"), kStopped, "stage { stage: READY }");
+  EXPECT_EQ(Judge(run, scenario).verdict(), v1::PASS);
+}
+
+TEST(NotTested, NoWorkerAtAllIsNoPass) {
+  v1::Scenario scenario = MakeScenario("name: 'x' step {}");
+  EXPECT_THAT(Lines(Judge({kBegin0, kEnd0, kDone}, scenario)),
+              ElementsAre("NOT_TESTED scenario: the scenario has no worker: nothing was "
+                          "scheduled"));
+  EXPECT_EQ(Judge({kBegin0, kEnd0, kDone}, scenario).verdict(), v1::INCONCLUSIVE);
 }
 
 TEST(Evaluate, NothingSeenIsNoPass) {

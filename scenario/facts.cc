@@ -31,7 +31,7 @@ class Collector {
         if (observation.stage().stage() == v1::SCHEDULER_ENABLED) facts_.enabled = true;
         break;
       case v1::Observation::kSchedulerState:
-        if (observation.scheduler_state().state() == "enabled") facts_.enabled = true;
+        AddState(observation.scheduler_state());
         break;
       case v1::Observation::kSchedulerOutput:
         output_.Skip(observation.scheduler_output().dropped_bytes());
@@ -79,6 +79,12 @@ class Collector {
     if (!facts_.impossible.empty()) return;
     facts_.impossible = std::move(what);
     facts_.impossible_order = order_;
+  }
+
+  void AddState(const v1::SchedulerState& state) {
+    if (state.state() != "enabled") return;
+    facts_.enabled = true;
+    if (state.has_switch_all()) facts_.switch_all = state.switch_all();
   }
 
   void AddExit(const v1::SchedulerExit& exit) {

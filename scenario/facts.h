@@ -41,6 +41,7 @@ struct Facts {
   bool enabled = false;                         // The kernel said so at least once.
   bool in_step = false;                         // A step was running at `death`.
   std::string scheduler_output;                 // Its beginning and its end (base/head_tail.h).
+  std::optional<bool> switch_all;  // Of the enabled scheduler, as the kernel reports it.
   std::vector<Seen<v1::GuestError>> guest_errors;
   Seen<v1::VmEnd> vm_end;  // The first.
   Seen<v1::GuestInfo> guest_info;
@@ -72,6 +73,9 @@ struct Candidate {
 // A finding that explains what comes after it, at "guest".
 Candidate MakeCause(FindingKind kind, std::string message, size_t order);
 
+// Whether the scheduler under test scheduled anything at all.
+void AddNotTested(const v1::Scenario& scenario, const Facts& facts,
+                  std::vector<Candidate>* candidates);
 // What the workers did: the checks of scenario/checks.h, and workers that died.
 void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
                        std::vector<Candidate>* candidates);

@@ -40,6 +40,8 @@ constexpr FindingKindInfo kKinds[] = {
      "the daemon or the virtual machine's process ended during the run"},
     {Kind::kNondeterminism, "NONDETERMINISM", v1::ERROR, true, false,
      "runs of one seed differ (`run --repeat`)"},
+    {Kind::kNotTested, "NOT_TESTED", v1::INCONCLUSIVE, false, false,
+     "the scheduler under test scheduled no worker, or the scenario has none"},
 };
 // clang-format on
 
@@ -48,7 +50,7 @@ constexpr bool InOrder() {
   for (const FindingKindInfo& info : kKinds) {
     if (info.kind != static_cast<Kind>(at++)) return false;
   }
-  return at == static_cast<size_t>(Kind::kNondeterminism) + 1;
+  return at == static_cast<size_t>(Kind::kNotTested) + 1;
 }
 static_assert(InOrder(), "the table has one row for each FindingKind, in its order");
 

@@ -34,6 +34,7 @@ enum class FindingKind {
   kCancelled,
   kInterrupted,
   kNondeterminism,
+  kNotTested,
 };
 
 struct FindingKindInfo {
