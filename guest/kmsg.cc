@@ -66,6 +66,9 @@ void DisableWatcher::Line(std::string_view text) {
     in_paragraph_ = true;
     const size_t from = disabled + kDisabled.size();
     reason_ = base::SanitizeUtf8(text.substr(from, text.rfind(')') - from));
+  } else if (about_scheduler) {
+    in_paragraph_ = false;  // Another event, as its start after a restart.
+    return;
   } else if (in_paragraph_) {
     const bool continues = !text.empty() && (text[0] == ' ' || text.substr(0, 11) == "sched_ext: ");
     if (!continues) return;  // Other lines of the kernel may come in between.

@@ -94,6 +94,16 @@ TEST(DisableWatcherTest, FloodIsBounded) {
   EXPECT_LE(watcher.detail().size(), 4096u);
 }
 
+TEST(DisableWatcherTest, ASchedulerThatStartsAgainEndsTheParagraph) {
+  DisableWatcher watcher;
+  const std::string end =
+      "sched_ext: BPF scheduler \"x\" disabled (unregistered from the main kernel)";
+  watcher.Line(end);
+  watcher.Line("sched_ext: BPF scheduler \"x\" enabled");
+  watcher.Line("sched_ext: x: no part");
+  EXPECT_EQ(watcher.detail(), end);
+}
+
 TEST(DisableWatcherTest, OtherLinesAreNoPart) {
   DisableWatcher watcher;
   watcher.Line("fake: sched_ext: BPF scheduler \"x\" disabled (runtime error)");

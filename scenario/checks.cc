@@ -22,9 +22,12 @@ constexpr Check kChecks[] = {
     {Checks::kMaxGapMsFieldNumber, "max_gap_ms", FindingKind::kStuck, false, "ms", 3000, 2000, 1,
      kMaxDurationMs, "a worker did not run for longer, its own sleep not counted"},
     {Checks::kMaxSpreadPctFieldNumber, "max_spread_pct", FindingKind::kUnfair, false, "%", 35, 15,
-     0, 100, "the off-CPU shares of a cgroup's workers differ by more percentage points"},
+     0, 100, "the off-CPU shares of the workers of one `work` differ by more percentage points"},
     {Checks::kIsolationFieldNumber, "isolation", FindingKind::kIsolation, true, "", 0, 0, 0, 1,
      "a worker ran outside its cgroup's cpuset"},
+    {Checks::kMaxWeightErrorPctFieldNumber, "max_weight_error_pct", FindingKind::kWeight, false,
+     "%", std::nullopt, std::nullopt, 0, 100,
+     "a share of CPU time differs from the share by weight by more percentage points"},
 };
 // clang-format on
 

@@ -60,6 +60,15 @@ void MarkConsequences(std::vector<Candidate>* candidates) {
   }
 }
 
+// A run that ended early for another reason was not too short.
+void DropTooShort(std::vector<Candidate>* candidates) {
+  const auto is_one = [](const Candidate& candidate) {
+    return candidate.finding.consequence() && IsKind(candidate.finding, FindingKind::kTooShort);
+  };
+  candidates->erase(std::remove_if(candidates->begin(), candidates->end(), is_one),
+                    candidates->end());
+}
+
 // Puts a finding that voids the others first; they stay as what follows from it.
 void ApplyVoiding(std::vector<Candidate>* candidates) {
   const auto it = std::find_if(candidates->begin(), candidates->end(),
@@ -115,10 +124,12 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
                                    observations.size()));
   }
   AddWorkerFindings(scenario, facts, &candidates);
+  AddShareFindings(scenario, facts, &candidates);
 
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.order < b.order; });
   MarkConsequences(&candidates);
+  DropTooShort(&candidates);
   ApplyVoiding(&candidates);
 
   v1::Judgement judgement;

@@ -228,9 +228,10 @@ TEST(Evaluate, MissingReportsStepsAndExitAreNamed) {
 }
 
 TEST(Evaluate, KernelSchedulerNeedsNoAttach) {
-  const v1::Scenario scenario = MakeScenario("name: 'x' step {}");
-  EXPECT_EQ(Judge({kBegin0, kEnd0, kDone}, scenario).verdict(), v1::PASS);
-  EXPECT_EQ(Judge({kBegin0, kDone}, scenario).verdict(), v1::ERROR);
+  const v1::Scenario scenario =
+      MakeScenario("name: 'x' step { cgroup { name: 'a' work { spin_wait {} workers: 1 } } }");
+  EXPECT_EQ(Judge({kBegin0, kEnd0, Report(0), kDone}, scenario).verdict(), v1::PASS);
+  EXPECT_EQ(Judge({kBegin0, Report(0), kDone}, scenario).verdict(), v1::ERROR);
 }
 
 TEST(Starved, WorkerWithoutWork) {
@@ -247,11 +248,44 @@ TEST(Starved, WorkerWithoutWork) {
 }
 
 TEST(Starved, OneFindingPerCgroup) {
-  auto run = With(GoodRun(), Report(0), "worker_report { index: 0 wall_time_ns: 5000000 }");
-  run = With(run, Report(1), "worker_report { index: 1 wall_time_ns: 5000000 }");
+  auto run = With(GoodRun(), Report(0), "worker_report { index: 0 wall_time_ns: 500000000 }");
+  run = With(run, Report(1), "worker_report { index: 1 wall_time_ns: 500000000 }");
+  EXPECT_THAT(Lines(Judge(run)),
+              ElementsAre("STARVED cgroup left: worker 0 (spin_wait) did no work in 500ms; 2 of 2 "
+                          "workers"));
+}
+
+// The turn of a worker comes late when many share a CPU.
+TEST(Starved, TooLittleTimeIsNoFailure) {
+  auto run = With(GoodRun(), Report(1), "worker_report { index: 1 wall_time_ns: 279000000 }");
+  const v1::Judgement judgement = Judge(run);
+  EXPECT_EQ(judgement.verdict(), v1::INCONCLUSIVE);
+  // 4 CPUs: half a worker on each of the two idle ones, one and a half on those of `right`.
   EXPECT_THAT(
-      Lines(Judge(run)),
-      ElementsAre("STARVED cgroup left: worker 0 (spin_wait) did no work in 5ms; 2 of 2 workers"));
+      Lines(judgement),
+      ElementsAre("TOO_SHORT cgroup left: not_starved cannot be judged: the workers ran for "
+                  "279ms, and it takes 280ms; worker 1 (spin_wait) did no work in 279ms"));
+  v1::Scenario crowd = MakeScenario();
+  crowd.mutable_step(0)->mutable_cgroup(0)->mutable_work(0)->set_workers(1000);
+  std::vector<std::string> crowded = {kEnabled, kEnd0, kEnd1};
+  for (int i = 0; i < 1002; ++i) crowded.push_back(Report(i));
+  crowded = With(crowded, Report(1), "worker_report { index: 1 wall_time_ns: 5000000000 }");
+  crowded.push_back(kStopped);
+  crowded.push_back(kDone);
+  EXPECT_EQ(Judge(crowded, crowd).verdict(), v1::INCONCLUSIVE);
+  crowded = With(crowded, "worker_report { index: 1 wall_time_ns: 5000000000 }",
+                 "worker_report { index: 1 wall_time_ns: 6000000000 }");
+  EXPECT_EQ(Judge(crowded, crowd).verdict(), v1::FAIL);
+}
+
+// A run that another cause ended early was not too short.
+TEST(SchedulerDied, TooLittleTimeAfterItIsNoFindingOfItsOwn) {
+  const auto lines =
+      Lines(Judge({kEnabled, kBegin0,
+                   Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2"),
+                   "worker_report { index: 0 wall_time_ns: 5000000 }", Report(1), kDone}));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], StartsWith("SCHEDULER_DIED"));
 }
 
 TEST(Stuck, PauseAboveTheThreshold) {
@@ -403,7 +437,8 @@ TEST(Unfair, RoundingDoesNotHideTheReason) {
   const v1::Scenario scenario =
       MakeScenario("name: 'x' step { cgroup { name: 'a' work { spin_wait {} workers: 2 } } }");
   const std::string off =
-      "worker_report { index: 1 work_units: 5 wall_time_ns: 1000 off_cpu_ns: 352 cpus_used: 1 }";
+      "worker_report { index: 1 work_units: 5 wall_time_ns: 1000000000 off_cpu_ns: 352000000 "
+      "cpus_used: 1 }";
   EXPECT_THAT(
       Lines(Judge({kEnd0, Off(0, 0, "0"), off, kDone}, scenario)),
       ElementsAre("UNFAIR cgroup a: unfair cgroup: spread=35.2% (0.0-35.2%) 2 workers on 2 cpus "
@@ -517,15 +552,86 @@ TEST(SchedulerDied, TheKernelsBacktraceStaysOutOfTheMessage) {
   const v1::Judgement judgement = Judge(
       {kEnabled, kBegin0,
        Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 scenario_time_ns: "
-            "1000000000 detail: 'sched_ext: BPF scheduler x disabled (runnable task stall)\\n"
+            "1000000000 detail: 'sched_ext: BPF scheduler \"x\" disabled (runnable task stall)\\n"
             "sched_ext: x: watchdog failed to check in for 1.004s\\n   scx_tick+0xa4/0xb0'"),
        Report(0), Report(1), kDone});
   EXPECT_THAT(
       Lines(judgement),
       ElementsAre("SCHEDULER_DIED scheduler: scheduler was ejected by the kernel during the "
                   "workload, in step 1 of 2 (1.0s into test): sched_ext: BPF scheduler "
-                  "x disabled (runnable task stall); watchdog failed to check in for "
+                  "\"x\" disabled (runnable task stall); watchdog failed to check in for "
                   "1.004s"));
+}
+
+// A scheduler that started again after the kernel ended it: what the kernel logs then is another
+// event, as are lines about other schedulers.
+TEST(SchedulerDied, LaterLinesOfTheKernelAreNoPartOfTheReason) {
+  const v1::Judgement judgement = Judge(
+      {kEnabled, kBegin0,
+       Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 scenario_time_ns: "
+            "1000000000 detail: 'sched_ext: BPF scheduler \"x\" disabled (unregistered from the "
+            "main kernel)\\nsched_ext: BPF scheduler \"x\" enabled\\nsched_ext: y: late'"),
+       Report(0), Report(1), kDone});
+  EXPECT_THAT(
+      Lines(judgement),
+      ElementsAre("SCHEDULER_DIED scheduler: scheduler was ejected by the kernel during the "
+                  "workload, in step 1 of 2 (1.0s into test): sched_ext: BPF scheduler "
+                  "\"x\" disabled (unregistered from the main kernel)"));
+}
+
+TEST(SchedulerDied, TheHarnesssOwnHotplugIsNamed) {
+  v1::Scenario scenario = MakeScenario();
+  scenario.mutable_perturb()->set_hotplug(true);
+  const v1::Judgement judgement = Judge(
+      {kEnabled, kBegin0,
+       Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 scenario_time_ns: "
+            "1000000000 detail: 'sched_ext: BPF scheduler \"x\" disabled (unregistered from the "
+            "main kernel)'"),
+       "perturbation { kind: HOTPLUG cpu: 2 begin_ns: 100000000 length_ns: 20000000 }",
+       "perturbation { kind: HOTPLUG cpu: 3 begin_ns: 990000000 length_ns: 20000000 }",
+       "perturbation { kind: HOTPLUG cpu: 1 begin_ns: 1500000000 length_ns: 20000000 }", Report(0),
+       Report(1), kDone},
+      scenario);
+  ASSERT_EQ(judgement.findings_size(), 1);
+  EXPECT_THAT(judgement.findings(0).message(),
+              HasSubstr("disabled (unregistered from the main kernel); the harness took CPU 3 "
+                        "offline at +990ms (perturb.hotplug): the scheduler has no ops.cpu_online "
+                        "and ops.cpu_offline"));
+}
+
+// The line that names the cause, not the last one.
+TEST(SchedulerDied, QuotesTheCauseNotTheLastLine) {
+  const struct {
+    const char* output;
+    const char* quoted;
+  } cases[] = {
+      {"libbpf: struct_ops ops: member dump_cid not found in kernel, skipping it as it is zero\\n"
+       "libbpf: extern (func ksym) \"gone\": not found in kernel or module BTFs\\n"
+       "libbpf: failed to load object \"x\"\\nscx_x: cannot load: -22",
+       "; its output: libbpf: extern (func ksym) \"gone\": not found in kernel or module BTFs"},
+      {"libbpf: extern (func ksym) \"bad\": func_proto [12] incompatible with vmlinux [345]\\n"
+       "libbpf: failed to load BPF skeleton \"x\": -EINVAL\\n",
+       "; its output: libbpf: extern (func ksym) \"bad\": func_proto [12] incompatible with "
+       "vmlinux "
+       "[345]"},
+      {"error: unexpected argument \"--nope\" found\\n\\nUsage: scx_x [OPTIONS]\\n\\nFor more "
+       "information, try --help.",
+       "; its output: error: unexpected argument \"--nope\" found"},
+      {"scx_x: unrecognized option \"--nope\"\\nUsage: scx_x [-v]\\n  -v  more",
+       "; its output: scx_x: unrecognized option \"--nope\""},
+      {"loading\\nno such CPU: 99\\nusage: scx_x CPU\\n  CPU  a number",
+       "; its output: no such CPU: 99"},
+      {"Error: cannot open map\\n\\nCaused by:\\n    No such file",
+       "; its output: Error: cannot open map"},
+      {"loading\\nbye", "; its last output: bye"},
+  };
+  for (const auto& c : cases) {
+    const v1::Judgement judgement =
+        Judge({absl::StrCat("scheduler_output { data: '", c.output, "' }"),
+               Exit("cause: PROCESS_EXITED exit_code: 1"), kDone});
+    ASSERT_EQ(judgement.findings_size(), 1) << c.output;
+    EXPECT_THAT(judgement.findings(0).message(), testing::EndsWith(c.quoted)) << c.output;
+  }
 }
 
 TEST(SchedulerDied, ReasonOutOfTheSchedulersOwnOutput) {
@@ -629,7 +735,8 @@ TEST(VerifierRejected, NamesProgramAndReason) {
       ElementsAre("VERIFIER_REJECTED scheduler: the kernel's verifier rejected program "
                   "'mine_enqueue': R1 invalid mem access 'scalar'",
                   "> SCHEDULER_DIED scheduler: scheduler process died unexpectedly while "
-                  "attaching: exited with 1; its last output: libbpf: failed to load object"));
+                  "attaching: exited with 1; its output: libbpf: prog 'mine_enqueue': BPF program "
+                  "load failed: Permission denied"));
 }
 
 TEST(VerifierRejected, CutLogAndHangingScheduler) {

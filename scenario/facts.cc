@@ -19,6 +19,8 @@ class Collector {
  public:
   explicit Collector(const v1::Scenario& scenario)
       : steps_(scenario.step_size()), perturbed_(scenario.has_perturb()) {
+    if (auto topology = Topology::FromProto(scenario.topology()); topology.ok())
+      facts_.topology = *std::move(topology);
     facts_.workers = DeclaredWorkers(scenario);
     facts_.reports.resize(facts_.workers.size());
     facts_.losses.resize(facts_.workers.size());

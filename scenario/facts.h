@@ -18,6 +18,7 @@
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/scenario.pb.h"
 #include "scenario/finding_kinds.h"
+#include "scenario/topology.h"
 #include "scenario/work_types.h"
 
 namespace ktstr::scenario {
@@ -33,6 +34,7 @@ struct Seen {
 };
 
 struct Facts {
+  std::optional<Topology> topology;  // Of a valid scenario.
   std::vector<DeclaredWorker> workers;
   std::vector<Seen<v1::WorkerReport>> reports;  // By worker; null: none.
   std::vector<Seen<v1::WorkerLost>> losses;     // By worker; null: none.
@@ -76,6 +78,9 @@ Candidate MakeCause(FindingKind kind, std::string message, size_t order);
 // Whether the scheduler under test scheduled anything at all.
 void AddNotTested(const v1::Scenario& scenario, const Facts& facts,
                   std::vector<Candidate>* candidates);
+// Shares: max_spread_pct and max_weight_error_pct.
+void AddShareFindings(const v1::Scenario& scenario, const Facts& facts,
+                      std::vector<Candidate>* candidates);
 // What the workers did: the checks of scenario/checks.h, and workers that died.
 void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
                        std::vector<Candidate>* candidates);

@@ -16,7 +16,9 @@ constexpr FindingKindInfo kKinds[] = {
     {Kind::kStarved, "STARVED", v1::FAIL, false, false, "a worker did no work"},
     {Kind::kStuck, "STUCK", v1::FAIL, false, false, "a worker did not run for too long"},
     {Kind::kUnfair, "UNFAIR", v1::FAIL, false, false,
-     "workers with equal rights waited for a CPU for unlike times"},
+     "workers of one `work` waited for a CPU for unlike times"},
+    {Kind::kWeight, "WEIGHT", v1::FAIL, false, false,
+     "shares of CPU time do not follow cpu.weight and nice"},
     {Kind::kIsolation, "ISOLATION", v1::FAIL, false, false,
      "a worker ran on a CPU outside its cpuset"},
     {Kind::kWorkerDied, "WORKER_DIED", v1::FAIL, false, false,
@@ -42,6 +44,8 @@ constexpr FindingKindInfo kKinds[] = {
      "runs of one seed differ (`run --repeat`)"},
     {Kind::kNotTested, "NOT_TESTED", v1::INCONCLUSIVE, false, false,
      "the scheduler under test scheduled no worker, or the scenario has none"},
+    {Kind::kTooShort, "TOO_SHORT", v1::INCONCLUSIVE, false, false,
+     "the workers ran for too short a time to judge a check"},
 };
 // clang-format on
 
@@ -50,7 +54,7 @@ constexpr bool InOrder() {
   for (const FindingKindInfo& info : kKinds) {
     if (info.kind != static_cast<Kind>(at++)) return false;
   }
-  return at == static_cast<size_t>(Kind::kNotTested) + 1;
+  return at == static_cast<size_t>(Kind::kTooShort) + 1;
 }
 static_assert(InOrder(), "the table has one row for each FindingKind, in its order");
 

@@ -21,6 +21,7 @@ enum class FindingKind {
   kStarved,
   kStuck,
   kUnfair,
+  kWeight,
   kIsolation,
   kWorkerDied,
   kSchedulerDied,
@@ -35,6 +36,7 @@ enum class FindingKind {
   kInterrupted,
   kNondeterminism,
   kNotTested,
+  kTooShort,
 };
 
 struct FindingKindInfo {

@@ -137,6 +137,10 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
         ns =
             static_cast<uint64_t>(std::llround(hold.fraction() * static_cast<double>(duration_ns)));
         last_given = i;
+        if (ns < kNsPerMs) {
+          holds.problems.emplace_back(i, absl::StrCat("hold fraction ", hold.fraction(), " of ",
+                                                      duration_ms, "ms is less than 1ms"));
+        }
       }
     } else if (hold.length_case() == v1::Hold::kMs) {
       if (hold.ms() == 0) {

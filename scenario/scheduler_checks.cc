@@ -3,7 +3,6 @@
 // How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own
 // reason.
 
-#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,7 +10,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/file.h"
@@ -58,19 +56,46 @@ std::string LastLine(const std::string& output, absl::string_view prefix) {
 }
 
 // The kernel's words: what the agent read in the kernel log, else what the scheduler printed of its
-// exit record. Lines that begin with a space are the kernel's backtrace; it stays in the log.
+// exit record. The kernel writes
+//   sched_ext: BPF scheduler "NAME" disabled (REASON)
+//   sched_ext: NAME: MESSAGE
+//      BACKTRACE
+// and the second line only for some reasons: what else follows is about something else, as a line
+// about a scheduler that started again.
 std::string KernelReason(const Facts& facts) {
-  std::vector<absl::string_view> lines;
-  for (absl::string_view line : absl::StrSplit(facts.death->detail(), '\n')) {
-    if (line.empty() || line[0] == ' ') continue;
-    // "sched_ext: NAME: " of the lines after the first says nothing new.
-    if (!lines.empty() && absl::ConsumePrefix(&line, "sched_ext: ")) {
-      line = line.substr(std::min(line.size(), line.find(": ") + 2));
-    }
-    lines.push_back(line);
+  const std::vector<absl::string_view> lines = absl::StrSplit(facts.death->detail(), '\n');
+  std::string reason(lines[0]);
+  absl::string_view rest = lines[0];
+  if (absl::ConsumePrefix(&rest, "sched_ext: BPF scheduler \"") && lines.size() > 1) {
+    absl::string_view message = lines[1];
+    const std::string prefix = absl::StrCat("sched_ext: ", rest.substr(0, rest.find('"')), ": ");
+    if (absl::ConsumePrefix(&message, prefix)) absl::StrAppend(&reason, "; ", message);
   }
-  const std::string detail = OneLine(absl::StrJoin(lines, "; "));
+  const std::string detail = OneLine(reason);
   return detail.empty() ? LastLine(facts.scheduler_output, "EXIT:") : detail;
+}
+
+// The kernel ends a scheduler without ops.cpu_online and ops.cpu_offline at a hotplug. Whose
+// hotplug it was, "" when it was none of ours.
+std::string Hotplug(const Facts& facts, absl::string_view reason) {
+  // As kernel/sched/ext.c writes SCX_EXIT_UNREG_KERN, and the message of handle_hotplug().
+  if (!absl::StrContains(reason, "unregistered from the main kernel") &&
+      !absl::StrContains(reason, "exiting scheduler")) {
+    return "";
+  }
+  const uint64_t died_ns = facts.death->scenario_time_ns();
+  const v1::Perturbation* last = nullptr;
+  for (const v1::Perturbation* one : facts.disturbances) {
+    if (one->kind() == v1::Perturbation::HOTPLUG && one->begin_ns() <= died_ns &&
+        (last == nullptr || one->begin_ns() > last->begin_ns())) {
+      last = one;
+    }
+  }
+  if (last == nullptr) return "";
+  return absl::StrCat("; the harness took CPU ", last->cpu(), " offline at +",
+                      last->begin_ns() / 1'000'000,
+                      "ms (perturb.hotplug): the scheduler has no ops.cpu_online and "
+                      "ops.cpu_offline");
 }
 
 struct Rejection {
@@ -112,9 +137,37 @@ std::string ProcessStatus(const SchedulerExit& exit) {
   return status.ToString();
 }
 
+// A line of libbpf that names a cause. Not one: what it prints after any failure, and what it only
+// mentions.
+bool IsLibbpfCause(absl::string_view line) {
+  return absl::StartsWith(line, "libbpf: ") && !absl::StartsWith(line, "libbpf: failed to load ") &&
+         !absl::StrContains(line, "skipping") && !absl::StrContains(line, "BPF skeleton");
+}
+
+bool IsErrorLine(absl::string_view line) {
+  return absl::StartsWithIgnoreCase(line, "error:") ||
+         absl::StrContains(line, ": unrecognized option") ||
+         absl::StrContains(line, ": invalid option") ||
+         absl::StrContains(line, ": option requires an argument");
+}
+
+// The line of the scheduler's output that says most about why it ended: the first of libbpf about a
+// cause, else the first that calls itself an error, else the last before a usage text, else the
+// last.
 std::string QuoteOutput(const Facts& facts) {
-  const std::string last = LastLine(facts.scheduler_output, "");
-  return last.empty() ? "" : absl::StrCat("; its last output: ", last);
+  absl::string_view libbpf, error, before_usage, last;
+  for (absl::string_view line : absl::StrSplit(facts.scheduler_output, '\n')) {
+    line = absl::StripAsciiWhitespace(line);
+    if (line.empty()) continue;
+    if (libbpf.empty() && IsLibbpfCause(line)) libbpf = line;
+    if (error.empty() && IsErrorLine(line)) error = line;
+    if (before_usage.empty() && absl::StartsWithIgnoreCase(line, "usage:")) before_usage = last;
+    last = line;
+  }
+  for (const absl::string_view line : {libbpf, error, before_usage}) {
+    if (!line.empty()) return absl::StrCat("; its output: ", OneLine(base::ToStd(line)));
+  }
+  return last.empty() ? "" : absl::StrCat("; its last output: ", OneLine(base::ToStd(last)));
 }
 
 Candidate MakeCandidate(FindingKind kind, const Facts& facts) {
@@ -157,11 +210,12 @@ void AddDeath(const Facts& facts, std::vector<Candidate>* out) {
   const SchedulerExit& exit = *facts.death.fact;
   Candidate candidate = MakeCandidate(FindingKind::kSchedulerDied, facts);
   candidate.may_follow = true;  // From VERIFIER_REJECTED.
-  const std::string reason = KernelReason(facts);
+  const std::string kernel = KernelReason(facts);
+  const std::string reason = kernel.empty() ? "" : absl::StrCat(kernel, Hotplug(facts, kernel));
   if (exit.cause() == SchedulerExit::EJECTED) {
     candidate.finding.set_message(absl::StrCat("scheduler was ejected by the kernel ", When(facts),
                                                reason.empty() ? "" : ": ", reason));
-    candidate.finding.set_observed(reason);
+    candidate.finding.set_observed(kernel);
   } else {
     const std::string status = ProcessStatus(exit);
     candidate.finding.set_message(

@@ -17,6 +17,7 @@
 #include "base/string_view.h"
 #include "base/utf8.h"
 #include "scenario/checks.h"
+#include "scenario/competition.h"
 #include "scenario/cpuset.h"
 #include "scenario/perturb.h"
 #include "scenario/plan.h"
@@ -272,6 +273,20 @@ class Validator {
       if (value >= check.low && value <= check.high) continue;  // Not so for NaN.
       Add(absl::StrCat("checks.", ToAbsl(check.field)), ToAbsl(check.field), " ",
           ValueText(check, value), " is out of range; allowed: ", RangeText(check));
+    }
+    CheckWeightError();
+  }
+
+  // Last: who competes is known only of a scenario that is right otherwise.
+  void CheckWeightError() {
+    if (!IsOn(scenario_.checks(), v1::Checks::kMaxWeightErrorPctFieldNumber)) return;
+    const std::string field = "checks.max_weight_error_pct";
+    if (scenario_.perturb().has_pct()) {
+      Add(field, "max_weight_error_pct excludes perturb.pct, which changes nice values at random");
+    } else if (problems_.empty()) {
+      const Competition competition = CompetitionOf(scenario_, *topology_);
+      if (!competition.why_none.empty())
+        Add(field, "max_weight_error_pct has nothing to judge: ", competition.why_none);
     }
   }
 

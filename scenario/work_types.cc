@@ -89,13 +89,18 @@ std::string WorkerCountProblem(const WorkType& type, uint32_t workers) {
 
 std::vector<DeclaredWorker> DeclaredWorkers(const v1::Scenario& scenario) {
   std::vector<DeclaredWorker> workers;
-  for (const v1::Step& step : scenario.step()) {
-    for (const v1::Cgroup& cgroup : step.cgroup()) {
+  int works = 0;
+  for (int step = 0; step < scenario.step_size(); ++step) {
+    for (const v1::Cgroup& cgroup : scenario.step(step).cgroup()) {
       for (const v1::Work& work : cgroup.work()) {
         const WorkType* type = WorkTypeOf(work);
-        for (uint32_t i = 0; i < work.workers() && workers.size() < kMaxWorkers; ++i) {
-          workers.push_back({cgroup.name(), type == nullptr ? std::string_view() : type->name});
-        }
+        const DeclaredWorker worker = {.cgroup = cgroup.name(),
+                                       .work_type = type == nullptr ? "" : type->name,
+                                       .nice = work.nice(),
+                                       .step = step,
+                                       .work = works++};
+        for (uint32_t i = 0; i < work.workers() && workers.size() < kMaxWorkers; ++i)
+          workers.push_back(worker);
       }
     }
   }

@@ -48,6 +48,9 @@ std::string WorkerCountProblem(const WorkType& type, uint32_t workers);
 struct DeclaredWorker {
   std::string cgroup;
   std::string_view work_type;  // Field name.
+  int nice = 0;
+  int step = 0;  // That starts it.
+  int work = 0;  // Its `work`, counted over the whole scenario.
 };
 // In order of declaration: a worker's place is its index in reports. Cut off at kMaxWorkers.
 std::vector<DeclaredWorker> DeclaredWorkers(const v1::Scenario& scenario);

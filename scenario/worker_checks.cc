@@ -4,10 +4,10 @@
 // others.
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,8 +17,10 @@
 #include "base/subprocess.h"
 #include "scenario/checks.h"
 #include "scenario/cpuset.h"
+#include "scenario/enough_time.h"
 #include "scenario/facts.h"
 #include "scenario/plan.h"
+#include "scenario/time_union.h"
 #include "scenario/topology.h"
 
 namespace ktstr::scenario {
@@ -42,9 +44,20 @@ class WorkerChecks {
   WorkerChecks(const v1::Scenario& scenario, const Facts& facts)
       : scenario_(scenario), facts_(facts) {
     for (const DeclaredWorker& worker : facts.workers) ++size_[worker.cgroup];
-    if (!IsOn(scenario.checks(), v1::Checks::kIsolationFieldNumber)) return;
-    if (auto topology = Topology::FromProto(scenario.topology()); topology.ok()) {
-      allowed_ = AllowedCpus(scenario, *topology);
+    for (const v1::Perturbation* one : facts.disturbances) {
+      // A length that cannot be must not overflow.
+      const uint64_t from = one->begin_ns();
+      const uint64_t to = from + std::min(one->length_ns(), ~from);
+      (one->kind() == v1::Perturbation::HOTPLUG ? hotplug_ : disturbed_[one->cpu()]).Add(from, to);
+    }
+    hotplug_.Seal();
+    for (auto& [cpu, taken] : disturbed_) taken.Seal(&hotplug_);
+    if (!facts.topology.has_value()) return;
+    allowed_ = AllowedCpus(scenario, *facts.topology);
+    per_cpu_.resize(facts.topology->num_cpus());
+    for (const auto& [cgroup, workers] : size_) {
+      const std::vector<int> cpus = CpusOf(cgroup);
+      for (const int cpu : cpus) per_cpu_[cpu] += static_cast<double>(workers) / cpus.size();
     }
   }
 
@@ -54,10 +67,27 @@ class WorkerChecks {
       if (facts_.reports[i]) CheckReport(i, facts_.reports[i]);
     }
     for (const auto& [key, hit] : worst_) Emit(key.first, key.second, hit, out);
-    CheckFairness(out);
+    for (auto& [cgroup, candidate] : too_short_) out->push_back(std::move(candidate));
+    CheckTimeForGap(out);
   }
 
  private:
+  // CPUs that the cgroup may use.
+  std::vector<int> CpusOf(const std::string& cgroup) const {
+    const auto it = allowed_.find(cgroup);
+    if (it != allowed_.end()) return it->second;
+    std::vector<int> all(per_cpu_.size());
+    for (size_t cpu = 0; cpu < all.size(); ++cpu) all[cpu] = static_cast<int>(cpu);
+    return all;
+  }
+
+  // Workers for each CPU, where it is worst for this cgroup.
+  double Crowd(const std::string& cgroup) const {
+    double crowd = 1;
+    for (const int cpu : CpusOf(cgroup)) crowd = std::max(crowd, per_cpu_[cpu]);
+    return crowd;
+  }
+
   using Key = std::pair<FindingKind, std::string>;  // Kind, cgroup.
 
   void Add(FindingKind kind, size_t worker, Hit hit) {
@@ -119,18 +149,42 @@ class WorkerChecks {
   void CheckReport(size_t worker, const Seen<v1::WorkerReport>& report) {
     const bool starved = report->work_units() == 0;
     const bool check_starved = IsOn(scenario_.checks(), v1::Checks::kNotStarvedFieldNumber);
+    last_order_ = std::max(last_order_, report.order);
+    longest_ns_ = std::max(longest_ns_, report->wall_time_ns());
     if (starved && check_starved) {
-      Hit hit;
-      hit.order = report.order;
-      hit.message =
-          absl::StrCat(Name(worker), " did no work in ", report->wall_time_ns() / kNsPerMs, "ms");
-      hit.observed = "0";
-      hit.threshold = "1";
-      Add(FindingKind::kStarved, worker, std::move(hit));
+      AddStarved(worker, report);
     } else {
       CheckGap(worker, report);
     }
     if (IsOn(scenario_.checks(), v1::Checks::kIsolationFieldNumber)) CheckIsolation(worker, report);
+  }
+
+  void AddStarved(size_t worker, const Seen<v1::WorkerReport>& report) {
+    const std::string& cgroup = facts_.workers[worker].cgroup;
+    const std::string seen =
+        absl::StrCat(Name(worker), " did no work in ", report->wall_time_ns() / kNsPerMs, "ms");
+    if (const uint64_t needed_ns = TimeForTurn(Crowd(cgroup)); report->wall_time_ns() < needed_ns) {
+      const Check& check = CheckOf(v1::Checks::kNotStarvedFieldNumber);
+      too_short_.emplace(
+          cgroup, MakeTooShort(check, absl::StrCat("cgroup ", cgroup), report->wall_time_ns(),
+                               needed_ns, seen, report.order));
+      return;
+    }
+    Hit hit;
+    hit.order = report.order;
+    hit.message = seen;
+    hit.observed = "0";
+    hit.threshold = "1";
+    Add(FindingKind::kStarved, worker, std::move(hit));
+  }
+
+  // A pause cannot be longer than a worker's life.
+  void CheckTimeForGap(std::vector<Candidate>* out) const {
+    constexpr int kNumber = v1::Checks::kMaxGapMsFieldNumber;
+    const uint64_t needed_ns = (MaxGapMs(scenario_) + uint64_t{1}) * kNsPerMs;
+    if (!IsSet(scenario_.checks(), kNumber) || longest_ns_ == 0 || longest_ns_ >= needed_ns) return;
+    out->push_back(
+        MakeTooShort(CheckOf(kNumber), "scenario", longest_ns_, needed_ns, "", last_order_));
   }
 
   // What disturbances took of a pause: they are ours, not the scheduler's. The CPU is the one where
@@ -138,24 +192,8 @@ class WorkerChecks {
   uint64_t DisturbedNs(const v1::WorkerReport& report) const {
     const uint64_t end = report.max_gap_at_ns();
     const uint64_t begin = end - std::min(end, report.max_gap_ns());
-    std::vector<std::pair<uint64_t, uint64_t>> taken;
-    for (const v1::Perturbation* one : facts_.disturbances) {
-      if (one->kind() != v1::Perturbation::HOTPLUG && one->cpu() != report.max_gap_cpu()) continue;
-      const uint64_t from = std::max(begin, one->begin_ns());
-      // A length that cannot be is cut off here, before it could overflow.
-      const uint64_t length = std::min(one->length_ns(), end - std::min(end, one->begin_ns()));
-      const uint64_t to = one->begin_ns() + length;
-      if (from < to) taken.emplace_back(from, to);
-    }
-    std::sort(taken.begin(), taken.end());
-    uint64_t sum = 0;
-    uint64_t counted = 0;  // Up to here; what overlaps is counted once.
-    for (const auto& [from, to] : taken) {
-      if (to <= counted) continue;
-      sum += to - std::max(from, counted);
-      counted = to;
-    }
-    return sum;
+    const auto cpu = disturbed_.find(report.max_gap_cpu());
+    return hotplug_.In(begin, end) + (cpu == disturbed_.end() ? 0 : cpu->second.In(begin, end));
   }
 
   void CheckGap(size_t worker, const Seen<v1::WorkerReport>& report) {
@@ -203,51 +241,16 @@ class WorkerChecks {
     Add(FindingKind::kIsolation, worker, std::move(hit));
   }
 
-  struct Spread {
-    double low = 100, high = 0;
-    int workers = 0;
-    size_t order = 0;
-    std::set<uint32_t> cpus;
-  };
-
-  void CheckFairness(std::vector<Candidate>* out) const {
-    // Unlike priorities are meant to give unlike shares.
-    if (scenario_.perturb().has_pct() && !scenario_.checks().has_max_spread_pct()) return;
-    std::map<std::string, Spread> spreads;
-    for (size_t i = 0; i < facts_.workers.size(); ++i) {
-      const Seen<v1::WorkerReport>& report = facts_.reports[i];
-      if (!report || report->wall_time_ns() == 0) continue;
-      const double share = std::min(100.0, 100.0 * static_cast<double>(report->off_cpu_ns()) /
-                                               static_cast<double>(report->wall_time_ns()));
-      Spread& spread = spreads[facts_.workers[i].cgroup];
-      spread.low = std::min(spread.low, share);
-      spread.high = std::max(spread.high, share);
-      spread.order = std::max(spread.order, report.order);
-      spread.cpus.insert(report->cpus_used().begin(), report->cpus_used().end());
-      ++spread.workers;
-    }
-    const double threshold = *ValueOf(scenario_.checks(), v1::Checks::kMaxSpreadPctFieldNumber);
-    for (const auto& [cgroup, spread] : spreads) {
-      const double percent = spread.high - spread.low;
-      if (spread.workers < 2 || percent <= threshold) continue;
-      Candidate candidate(FindingKind::kUnfair, absl::StrCat("cgroup ", cgroup), spread.order);
-      // A whole number that hides why the threshold was passed gets a decimal.
-      const int digits = std::round(percent) > threshold ? 0 : 1;
-      candidate.finding.set_message(absl::StrFormat(
-          "unfair cgroup: spread=%.*f%% (%.*f-%.*f%%) %d workers on %d cpus (threshold %g%%)",
-          digits, percent, digits, spread.low, digits, spread.high, spread.workers,
-          spread.cpus.size(), threshold));
-      candidate.finding.set_observed(absl::StrFormat("%.*f%%", digits, percent));
-      candidate.finding.set_threshold(absl::StrFormat("%g%%", threshold));
-      candidate.may_follow = true;
-      out->push_back(std::move(candidate));
-    }
-  }
-
   const v1::Scenario& scenario_;
   const Facts& facts_;
   std::map<std::string, int> size_;
+  TimeUnion<> hotplug_;
+  std::unordered_map<uint32_t, TimeUnion<>> disturbed_;  // By CPU, without hotplug.
   std::map<std::string, std::vector<int>> allowed_;
+  std::vector<double> per_cpu_;  // Workers, spread evenly over the CPUs of their cgroup.
+  uint64_t longest_ns_ = 0;      // The longest life of a worker.
+  size_t last_order_ = 0;        // Of the reports.
+  std::map<std::string, Candidate> too_short_;  // One for each cgroup.
   std::map<Key, Hit> worst_;
   std::map<Key, int> count_;
 };

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How long workers must run before a check means something. A correct scheduler may place workers
+// badly at first; the check judges what is left when it had time to even that out. Internal to the
+// evaluation; docs/scenarios.md explains the numbers to users.
+
+#ifndef KTSTR_SCENARIO_ENOUGH_TIME_H_
+#define KTSTR_SCENARIO_ENOUGH_TIME_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "scenario/checks.h"
+#include "scenario/facts.h"
+
+namespace ktstr::scenario {
+
+// Nanoseconds in which a share can be judged against a threshold in percentage points: 250 ms are
+// less than that percentage of them. Thresholds below 1 count as 1.
+uint64_t TimeForShare(double threshold_pct);
+
+// Nanoseconds after which a worker has had its turn: 250 ms, and a default slice of sched_ext (20
+// ms) for each worker on its CPU.
+uint64_t TimeForTurn(double workers_per_cpu);
+
+// TOO_SHORT: `check` could not be judged over `had_ns`; `seen` is what was measured, or "".
+Candidate MakeTooShort(const Check& check, std::string where, uint64_t had_ns, uint64_t needed_ns,
+                       const std::string& seen, size_t order);
+
+}  // namespace ktstr::scenario
+
+#endif  // KTSTR_SCENARIO_ENOUGH_TIME_H_
