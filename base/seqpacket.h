@@ -17,7 +17,7 @@
 namespace ktstr::base {
 
 inline constexpr size_t kMaxPacket = 128 << 10;
-inline constexpr size_t kMaxPacketFds = 16;
+inline constexpr size_t kMaxPacketFds = 32;
 
 struct Packet {
   std::string data;

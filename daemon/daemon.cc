@@ -18,6 +18,7 @@
 #include "base/string_view.h"
 #include "cache/apt_fetch.h"
 #include "cache/cache_error.h"
+#include "daemon/engine_choice.h"
 #include "daemon/spec_check.h"
 
 namespace ktstr::daemon {
@@ -108,7 +109,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
       uint64_t{config.snapshot_memory_mb()} << 20});
   daemon->prepared_ = std::make_unique<PreparedVms>(config.prepared_vms());
   daemon->executor_ = std::make_unique<VmRunExecutor>(
-      runs_root, MachineRunner::Options{options.vm_program, config.qemu_path()},
+      runs_root, MachineRunner::Options{options.vm_program, EnginePaths(config)},
       daemon->kernels_.get(), daemon->blobs_.get(), daemon->boot_.get(), daemon->snapshots_.get(),
       daemon->prepared_.get());
   RunManagerOptions run_options;
@@ -183,8 +184,7 @@ absl::StatusOr<std::unique_ptr<cache::BlobWriter>> Daemon::BeginBlob(const Calle
 
 absl::StatusOr<std::string> Daemon::SubmitRun(const Caller& caller, const v1::RunSpec& spec) {
   KTSTR_RETURN_IF_ERROR(CheckRunSpec(spec));
-  KTSTR_RETURN_IF_ERROR(ChooseEngine(spec.engine(), "/dev/kvm").status());
-  KTSTR_RETURN_IF_ERROR(FindQemu(options_.config.qemu_path()).status());
+  KTSTR_RETURN_IF_ERROR(CheckEngine(spec.engine(), options_.config));
   KTSTR_RETURN_IF_ERROR(kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()).status());
   return runs_->Submit(caller, spec);
 }

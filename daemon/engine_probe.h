@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the emulator says of itself, asked once per program: its start takes as long as the restore
-// of a guest. Any thread.
+// What an engine reports of itself, asked once per program: that takes as long as the restore of a
+// guest. Any thread.
 
 #ifndef KTSTR_DAEMON_ENGINE_PROBE_H_
 #define KTSTR_DAEMON_ENGINE_PROBE_H_
@@ -11,22 +11,19 @@
 
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
+#include "vmm/engine.h"
 
 namespace ktstr::daemon {
 
-struct EngineIdentity {
-  std::string version_line;  // First line of `-version`.
-  std::string program;       // Path, inode, size and time: another program is another text.
-};
-
 class EngineProbe {
  public:
-  // `fd`: the program, open. FailedPrecondition and so on when it is no emulator that can be used.
-  absl::StatusOr<EngineIdentity> Get(const std::string& path, int fd) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Errors as of Engine::Identity(); they are not kept.
+  absl::StatusOr<vmm::EngineIdentity> Get(const vmm::Engine& engine, const vmm::EngineFile& file)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   base::Mutex mutex_;
-  std::map<std::string, std::string> versions_ ABSL_GUARDED_BY(mutex_);  // By program.
+  std::map<std::string, vmm::EngineIdentity> known_ ABSL_GUARDED_BY(mutex_);  // By file identity.
 };
 
 }  // namespace ktstr::daemon

@@ -2,23 +2,22 @@
 #include "daemon/machine_runner.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
-#include <cerrno>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/file_size.h"
 #include "base/status_macros.h"
-#include "base/subprocess.h"
 #include "daemon/run_store.h"
 #include "daemon/spec_check.h"
 #include "scenario/plan.h"
 #include "scenario/topology.h"
+#include "vmm/descriptors.h"
+#include "vmm/engine.h"
 #include "vmm/launch_plan.h"
-#include "vmm/qemu/argv.h"
 #include "vmm/snapshot.h"
 
 namespace ktstr::daemon {
@@ -26,26 +25,12 @@ namespace {
 
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
-absl::StatusOr<uint64_t> SizeOf(const base::UniqueFd& fd, std::string_view what) {
-  struct stat info;
-  if (fstat(fd.get(), &info) != 0) return base::ErrnoStatus(errno, what);
-  return static_cast<uint64_t>(info.st_size);
-}
-
 // Digest of the kernel's image by the cache's own books.
 std::string ImageDigest(const v1::KernelMetadata& metadata) {
   for (const v1::KernelFile& file : metadata.files()) {
     if (file.name() == "vmlinux") return file.sha256();
   }
   return {};
-}
-
-v1::Observation Stopped(const StopRequest& why) {
-  v1::Observation observation;
-  observation.mutable_vm_end()->set_cause(why.interrupted ? v1::VmEnd::INTERRUPTED
-                                                          : v1::VmEnd::CANCELLED);
-  observation.mutable_vm_end()->set_detail(why.reason);
-  return observation;
 }
 
 void Note(RunReporter& reporter, std::string text) {
@@ -67,55 +52,40 @@ std::string HowItStarts(v1::VmStart::Mode mode) {
 
 }  // namespace
 
-absl::StatusOr<std::string> FindQemu(const std::string& configured) {
-  absl::StatusOr<std::string> found = base::FindProgram(configured);
-  if (found.ok()) return found;
-  return absl::FailedPreconditionError(absl::StrCat(
-      found.status().message(), ": QEMU is needed to run virtual machines. Install it: ",
-      "sudo apt install qemu-system-x86"));
-}
-
 struct MachineRunner::Machine {
+  const vmm::Engine* engine = nullptr;
+  vmm::EngineFile engine_file;
   v1::VmStart start;
   base::UniqueFd kernel;
   BootImage boot;
-  base::UniqueFd program;
   std::string kernel_digest;
   std::string identity;  // Of its snapshot; empty: it can have none.
   std::string label;
+  std::string note;  // For the user; empty: none.
 
   // Descriptors of VmStart; `snapshot`: null but for RESTORE.
-  std::vector<int> Fds(const vmm::Snapshot* snapshot) const {
-    std::vector<int> fds = {kernel.get(), boot.file.get(), program.get()};
-    if (snapshot == nullptr) return fds;
-    fds.push_back(snapshot->state.get());
-    for (const base::UniqueFd& ram : snapshot->ram) fds.push_back(ram.get());
+  std::vector<vmm::NamedFd> Fds(const vmm::Snapshot* snapshot) const {
+    std::vector<vmm::NamedFd> fds;
+    if (snapshot != nullptr) fds = vmm::SnapshotFds(*snapshot);
+    fds.push_back({vmm::kKernelName, kernel.get()});
+    fds.push_back({vmm::kBootImageName, boot.file.get()});
+    fds.push_back({vmm::kEngineName, engine_file.fd.get()});
     return fds;
   }
 };
 
-absl::Status MachineRunner::PlanWarmStart(uint64_t bundle_bytes, Machine* machine) {
-  v1::VmStart& start = machine->start;
-  absl::StatusOr<EngineIdentity> engine = probe_.Get(start.engine_path(), machine->program.get());
-  if (!engine.ok() || machine->kernel_digest.empty()) return absl::OkStatus();
-  KTSTR_ASSIGN_OR_RETURN(const vmm::qemu::Version version,
-                         vmm::qemu::ParseVersion(engine->version_line));
-  KTSTR_ASSIGN_OR_RETURN(scenario::Topology topology,
-                         scenario::Topology::FromProto(start.topology()));
-  vmm::LaunchRequest request{topology};
-  request.memory_mb = start.memory_mb();
-  KTSTR_ASSIGN_OR_RETURN(request.kernel_bytes, SizeOf(machine->kernel, "kernel"));
-  KTSTR_ASSIGN_OR_RETURN(request.boot_image_bytes, SizeOf(machine->boot.file, "boot image"));
-  request.bundle_bytes = vmm::BundleCapacity(bundle_bytes);
-  request.dmesg = start.dmesg();
-  absl::StatusOr<vmm::LaunchPlan> plan = vmm::MakeLaunchPlan(request);
-  if (!plan.ok()) return absl::OkStatus();  // Too large with room to spare; cold it may fit.
-  start.set_engine_version(engine->version_line);
-  start.set_bundle_capacity(request.bundle_bytes);
-  machine->identity = vmm::qemu::SnapshotIdentity(*plan, version, engine->program,
-                                                  machine->kernel_digest, machine->boot.digest);
-  absl::StrAppend(&machine->label, " ", topology.Label(), " ", plan->memory_bytes() >> 20, " MiB");
-  return absl::OkStatus();
+absl::StatusOr<bool> MachineRunner::PlanWarmStart(vmm::LaunchRequest request, Machine* machine) {
+  absl::StatusOr<vmm::EngineIdentity> engine = probe_.Get(*machine->engine, machine->engine_file);
+  if (!engine.ok() || machine->kernel_digest.empty()) return false;
+  request.bundle_bytes = vmm::BundleCapacity(request.bundle_bytes);
+  absl::StatusOr<v1::LaunchPlan> plan = vmm::MakeLaunchPlan(request, *machine->engine);
+  if (!plan.ok()) return false;  // Too large with room to spare; cold it may fit.
+  KTSTR_ASSIGN_OR_RETURN(machine->identity,
+                         vmm::SnapshotIdentity(*machine->engine, *plan, *engine,
+                                               machine->kernel_digest, machine->boot.digest));
+  machine->start.set_engine_version(engine->version);
+  *machine->start.mutable_plan() = *std::move(plan);
+  return true;
 }
 
 absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::MakeMachine(
@@ -124,14 +94,9 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
   const v1::RunSpec& spec = job.spec;
   auto made = std::make_shared<Machine>();
   Machine& machine = *made;
-  v1::VmStart& start = machine.start;
-  start.set_engine(engine);
-  KTSTR_ASSIGN_OR_RETURN(const scenario::Topology topology,
-                         scenario::Topology::FromProto(spec.scenario().topology()));
-  *start.mutable_topology() = topology.ToProto();
-  start.set_memory_mb(scenario::MemoryMb(spec.scenario(), topology));
-  start.set_dmesg(spec.dmesg());
-  KTSTR_ASSIGN_OR_RETURN(*start.mutable_engine_path(), FindQemu(options_.qemu_path));
+  KTSTR_ASSIGN_OR_RETURN(machine.engine, vmm::FindEngine(engine));
+  KTSTR_ASSIGN_OR_RETURN(machine.engine_file,
+                         machine.engine->Open(options_.engine_paths.at(engine)));
   std::string config;
   const std::string config_path = base::JoinPath(kernel.dir, "config");
   if (base::Exists(config_path)) {
@@ -141,12 +106,34 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
                          boot_->Get(kernel.metadata.key(), kernel.metadata.release(), config));
   KTSTR_ASSIGN_OR_RETURN(machine.kernel,
                          base::Open(base::JoinPath(kernel.dir, "vmlinux"), O_RDONLY));
-  KTSTR_ASSIGN_OR_RETURN(machine.program, base::Open(start.engine_path(), O_RDONLY));
   machine.kernel_digest = ImageDigest(kernel.metadata);
-  machine.label = kernel.metadata.release();
-  KTSTR_ASSIGN_OR_RETURN(const uint64_t bundle_bytes, SizeOf(bundle, "bundle"));
-  start.set_bundle_capacity(bundle_bytes);
-  if (!spec.no_warm()) KTSTR_RETURN_IF_ERROR(PlanWarmStart(bundle_bytes, &machine));
+
+  v1::VmStart& start = machine.start;
+  start.set_engine(engine);
+  start.set_engine_path(machine.engine_file.path);
+  start.set_send_console(spec.dmesg());
+  KTSTR_ASSIGN_OR_RETURN(scenario::Topology topology,
+                         scenario::Topology::FromProto(spec.scenario().topology()));
+  vmm::LaunchRequest request{topology};
+  request.memory_mb = scenario::MemoryMb(spec.scenario(), topology);
+  KTSTR_ASSIGN_OR_RETURN(request.kernel_bytes, base::SizeOf(machine.kernel.get(), "kernel"));
+  KTSTR_ASSIGN_OR_RETURN(request.boot_image_bytes,
+                         base::SizeOf(machine.boot.file.get(), "boot image"));
+  KTSTR_ASSIGN_OR_RETURN(request.bundle_bytes, base::SizeOf(bundle.get(), "bundle"));
+  request.dmesg = spec.dmesg();
+  bool warm = false;
+  if (!spec.no_warm()) {
+    KTSTR_ASSIGN_OR_RETURN(warm, PlanWarmStart(request, &machine));
+  }
+  if (!warm) {
+    KTSTR_ASSIGN_OR_RETURN(*start.mutable_plan(), vmm::MakeLaunchPlan(request, *machine.engine));
+  }
+  const uint64_t mib = vmm::MemoryBytes(start.plan()) >> 20;
+  machine.label = absl::StrCat(kernel.metadata.release(), " ", topology.Label(), " ", mib, " MiB");
+  if (mib > request.memory_mb) {
+    machine.note = absl::StrCat("guest memory raised from ", request.memory_mb, " to ", mib,
+                                " MiB: kernel, boot image and bundle need it");
+  }
   return made;
 }
 
@@ -171,6 +158,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   launch.run.set_timeout_ms(TimeoutMs(job.spec));
   launch.run.set_take_digest(true);
   launch.bundle = bundle.get();
+  if (!machine->note.empty()) Note(reporter, machine->note);
   bool wanted = false;  // The next one.
   const VmListener all = {.observation =
                               [&](const v1::Observation& seen) {
@@ -193,8 +181,9 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   outcome.before_engine = base::RealClock()->Monotonic() - begin;
   while (true) {
     reporter.Phase(v1::RunPhase::STARTING,
-                   absl::StrCat("engine tcg, ", HowItStarts(mode), ", virtual time, seed ",
-                                scenario::SeedOf(job.spec.scenario()), " (", engine_why, ")"));
+                   absl::StrCat("engine ", vmm::EngineLabel(engine), ", ", HowItStarts(mode),
+                                ", virtual time, seed ", scenario::SeedOf(job.spec.scenario()),
+                                " (", engine_why, ")"));
     launch.start.set_mode(mode);
     launch.fds = machine->Fds(mode == v1::VmStart::RESTORE ? snapshot.get() : nullptr);
     outcome.start = mode == v1::VmStart::BOOT ? v1::Timings::BOOT : v1::Timings::RESTORE;
@@ -211,7 +200,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
     }
     if (!result.no_snapshot.has_value()) return outcome;
     if (const std::optional<StopRequest> stop = reporter.stop(); stop.has_value()) {
-      outcome.observations.push_back(Stopped(*stop));
+      outcome.observations.push_back(StopObservation(*stop));
       return outcome;
     }
     if (was_ahead)

@@ -11,6 +11,7 @@
 #define KTSTR_DAEMON_MACHINE_RUNNER_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@
 #include "daemon/run_executor.h"
 #include "daemon/snapshots.h"
 #include "daemon/vm_child.h"
+#include "vmm/launch_plan.h"
 
 namespace ktstr::daemon {
 
@@ -32,7 +34,8 @@ class MachineRunner {
  public:
   struct Options {
     std::string vm_program;  // ktstr-vm
-    std::string qemu_path;   // As configured.
+    // What each engine runs from, as configured.
+    std::map<v1::Engine, std::string> engine_paths;
   };
   MachineRunner(Options options, BootImages* boot, Snapshots* snapshots, PreparedVms* prepared)
       : options_(std::move(options)), boot_(boot), snapshots_(snapshots), prepared_(prepared) {}
@@ -54,9 +57,9 @@ class MachineRunner {
                                                              const cache::ResolvedKernel& kernel,
                                                              v1::Engine engine,
                                                              const base::UniqueFd& bundle);
-  // Fills in what a warm start needs. An engine that does not say what it is starts cold, and says
-  // then why it does not start.
-  absl::Status PlanWarmStart(uint64_t bundle_bytes, Machine* machine);
+  // The plan of a machine that has, or will have, a snapshot. False when it can have none: an
+  // engine that does not report what it is starts cold, and its start reports why it fails.
+  absl::StatusOr<bool> PlanWarmStart(vmm::LaunchRequest request, Machine* machine);
   PreparedVms::Starter Restorer(std::shared_ptr<const Machine> machine,
                                 Snapshots::Handle snapshot) const;
 
@@ -66,9 +69,6 @@ class MachineRunner {
   PreparedVms* const prepared_;
   EngineProbe probe_;
 };
-
-// Absolute path of QEMU. FailedPrecondition with the install line when there is none.
-absl::StatusOr<std::string> FindQemu(const std::string& configured);
 
 }  // namespace ktstr::daemon
 

@@ -48,7 +48,8 @@ class VmCourse {
   void HandleStop();
   void HandlePacket();
   void HandleEvent(base::Packet packet);
-  void HandleSnapshot(std::vector<base::UniqueFd> fds);
+  absl::StatusOr<vmm::Snapshot> ReadSnapshot(const v1::VmEvent& event,
+                                             std::vector<base::UniqueFd> fds);
   void Lost();
   void End(v1::Observation end) { end_ = std::move(end); }
   // A run that was told to stop ends for that reason, whatever the process says of it then.
@@ -77,7 +78,7 @@ absl::Status VmCourse::Start() {
   }
   v1::VmRequest run;
   *run.mutable_run() = launch_.run;
-  return base::SendPacket(socket(), run.SerializeAsString(), {launch_.bundle});
+  return vmm::SendMessage(socket(), std::move(run), {{vmm::kBundleName, launch_.bundle}});
 }
 
 void VmCourse::HandleStop() {
@@ -85,7 +86,7 @@ void VmCourse::HandleStop() {
   v1::VmRequest request;
   request.mutable_stop()->set_reason(stop_->reason);
   // When it is gone already, the end of the stream says so.
-  if (absl::Status sent = base::SendPacket(socket(), request.SerializeAsString()); !sent.ok()) {
+  if (absl::Status sent = vmm::SendMessage(socket(), std::move(request)); !sent.ok()) {
     KTSTR_LOG(INFO) << launch_.run.run_id() << ": VmStop: " << sent;
   }
   deadline_ = std::min(deadline_, Now() + (stop_->interrupted ? launch_.interrupt_patience
@@ -127,11 +128,19 @@ void VmCourse::HandleEvent(base::Packet packet) {
     return;
   }
   if (event.has_console()) {
-    if (launch_.start.dmesg() && listener_.console) listener_.console(event.console().text());
+    if (launch_.start.send_console() && listener_.console)
+      listener_.console(event.console().text());
     return;
   }
   if (event.has_snapshot()) {
-    HandleSnapshot(std::move(packet.fds));
+    absl::StatusOr<vmm::Snapshot> snapshot = ReadSnapshot(event, std::move(packet.fds));
+    if (snapshot.ok()) {
+      listener_.snapshot(*std::move(snapshot));
+    } else {
+      End(MakeEnd(
+          v1::VmEnd::ENGINE_FAILED,
+          absl::StrCat("the VM process sent what is no snapshot: ", snapshot.status().message())));
+    }
     return;
   }
   if (event.has_no_snapshot()) {
@@ -148,18 +157,14 @@ void VmCourse::HandleEvent(base::Packet packet) {
   listener_.observation(observations_.back());
 }
 
-// Whether its sizes are right is checked by whoever restores it.
-void VmCourse::HandleSnapshot(std::vector<base::UniqueFd> fds) {
-  const bool sealed = std::all_of(
-      fds.begin(), fds.end(), [](const base::UniqueFd& fd) { return base::IsSealed(fd.get()); });
-  if (!listener_.snapshot || fds.size() < 2 || !sealed) {
-    End(MakeEnd(v1::VmEnd::ENGINE_FAILED, "the VM process sent what is no snapshot"));
-    return;
-  }
-  vmm::Snapshot snapshot;
-  snapshot.state = std::move(fds.front());
-  for (size_t i = 1; i < fds.size(); ++i) snapshot.ram.push_back(std::move(fds[i]));
-  listener_.snapshot(std::move(snapshot));
+absl::StatusOr<vmm::Snapshot> VmCourse::ReadSnapshot(const v1::VmEvent& event,
+                                                     std::vector<base::UniqueFd> fds) {
+  if (!listener_.snapshot) return absl::FailedPreconditionError("nobody asked for one");
+  KTSTR_ASSIGN_OR_RETURN(vmm::Descriptors named, vmm::Descriptors::Of(event, std::move(fds)));
+  KTSTR_ASSIGN_OR_RETURN(vmm::Snapshot snapshot, vmm::TakeSnapshotFds(&named));
+  KTSTR_RETURN_IF_ERROR(named.ExpectNoMore());
+  KTSTR_RETURN_IF_ERROR(vmm::CheckSnapshot(snapshot, launch_.start.plan()));
+  return snapshot;
 }
 
 void VmCourse::HandlePacket() {
@@ -199,8 +204,7 @@ void VmCourse::Loop() {
 void VmCourse::ApplyStopReason() {
   v1::VmEnd* end = end_->mutable_vm_end();
   if (!stop_.has_value() || end->cause() == v1::VmEnd::DONE) return;
-  end->set_cause(stop_->interrupted ? v1::VmEnd::INTERRUPTED : v1::VmEnd::CANCELLED);
-  end->set_detail(stop_->reason);
+  MarkStopped(*stop_, end);
 }
 
 VmResult VmCourse::Run() {
@@ -225,8 +229,19 @@ VmResult VmCourse::Run() {
 
 }  // namespace
 
+void MarkStopped(const StopRequest& why, v1::VmEnd* end) {
+  end->set_cause(why.interrupted ? v1::VmEnd::INTERRUPTED : v1::VmEnd::CANCELLED);
+  end->set_detail(why.reason);
+}
+
+v1::Observation StopObservation(const StopRequest& why) {
+  v1::Observation observation;
+  MarkStopped(why, observation.mutable_vm_end());
+  return observation;
+}
+
 absl::StatusOr<VmProcess> StartVm(const std::string& program, const v1::VmStart& start,
-                                  const std::vector<int>& fds) {
+                                  const std::vector<vmm::NamedFd>& fds) {
   KTSTR_ASSIGN_OR_RETURN(auto pair, base::MakeSeqpacketPair());
   base::SpawnOptions spawn;
   spawn.argv = {program};
@@ -238,7 +253,7 @@ absl::StatusOr<VmProcess> StartVm(const std::string& program, const v1::VmStart&
   VmProcess process{std::move(child), std::move(pair.first)};
   v1::VmRequest request;
   *request.mutable_start() = start;
-  KTSTR_RETURN_IF_ERROR(base::SendPacket(process.socket.get(), request.SerializeAsString(), fds));
+  KTSTR_RETURN_IF_ERROR(vmm::SendMessage(process.socket.get(), std::move(request), fds));
   return process;
 }
 

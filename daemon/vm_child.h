@@ -18,14 +18,19 @@
 #include "base/subprocess.h"
 #include "daemon/run_executor.h"
 #include "ktstr/v1/vm.pb.h"
+#include "vmm/descriptors.h"
 #include "vmm/snapshot.h"
 
 namespace ktstr::daemon {
 
+// How a run ended that was stopped for this reason.
+void MarkStopped(const StopRequest& why, v1::VmEnd* end);
+v1::Observation StopObservation(const StopRequest& why);
+
 struct VmLaunch {
   std::string program;  // ktstr-vm
   v1::VmStart start;
-  std::vector<int> fds;  // In the order that VmStart names.
+  std::vector<vmm::NamedFd> fds;  // Of VmStart.
   v1::VmRun run;
   int bundle = -1;
   // Of one run: more is a flood.
@@ -45,12 +50,12 @@ struct VmProcess {
 
 // The thread that calls it must live as long as the process.
 absl::StatusOr<VmProcess> StartVm(const std::string& program, const v1::VmStart& start,
-                                  const std::vector<int>& fds);
+                                  const std::vector<vmm::NamedFd>& fds);
 
 struct VmListener {
   std::function<void(const v1::Observation&)> observation;
   std::function<void(const v1::VmProgress&)> progress;
-  std::function<void(const std::string&)> console;  // Only with VmStart.dmesg.
+  std::function<void(const std::string&)> console;  // Only with VmStart.send_console.
   // A sealed snapshot of the machine. Unset: none is expected.
   std::function<void(vmm::Snapshot)> snapshot;
 };

@@ -14,6 +14,7 @@
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "daemon/caller.h"
+#include "daemon/engine_choice.h"
 #include "daemon/run_progress.h"
 #include "daemon/run_store.h"
 #include "daemon/sidecar.h"
@@ -23,7 +24,7 @@
 #include "scenario/plan.h"
 #include "scenario/record.h"
 #include "vmm/bundle.h"
-#include "vmm/kvm_probe.h"
+#include "vmm/engine.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -42,14 +43,6 @@ v1::Judgement HarnessError(const absl::Status& status) {
   finding->set_message(base::SanitizeUtf8(
       status.message().empty() ? status.ToString() : std::string(status.message())));
   return judgement;
-}
-
-v1::Observation StopObservation(const StopRequest& why) {
-  v1::Observation observation;
-  observation.mutable_vm_end()->set_cause(why.interrupted ? v1::VmEnd::INTERRUPTED
-                                                          : v1::VmEnd::CANCELLED);
-  observation.mutable_vm_end()->set_detail(why.reason);
-  return observation;
 }
 
 // What the daemon knows of a run before any machine runs.
@@ -87,20 +80,6 @@ absl::StatusOr<std::unique_ptr<cache::BlobHold>> HoldFiles(cache::BlobStore* blo
 }
 
 }  // namespace
-
-absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& kvm_device) {
-  if (asked == v1::TCG) return EngineChoice{v1::TCG, "as asked for"};
-  const absl::Status kvm = vmm::CheckKvm(kvm_device);
-  if (asked == v1::AUTO) {
-    // The first sentence says what is missing; what to do about it is for those who ask for kvm.
-    const std::string why(kvm.message().substr(0, kvm.message().find(". ")));
-    return EngineChoice{
-        v1::TCG, kvm.ok() ? "this version has no kvm engine" : absl::StrCat("no KVM: ", why)};
-  }
-  if (!kvm.ok()) return absl::FailedPreconditionError(kvm.message());
-  return absl::FailedPreconditionError(
-      "the kvm engine is not in this version; use --engine tcg (or auto)");
-}
 
 // What is known so far of one run.
 struct VmRunExecutor::Course {
@@ -152,7 +131,7 @@ absl::StatusOr<std::unique_ptr<RunClaim>> VmRunExecutor::Claim(uid_t uid, const 
 
 absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter, Course* course) {
   const absl::Duration begin = base::RealClock()->Monotonic();
-  KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(job.spec.engine(), "/dev/kvm"));
+  KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(job.spec.engine(), kKvmDevice));
   course->engine = engine.engine;
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd bundle, MakeBundle(job));
   course->before_engine = base::RealClock()->Monotonic() - begin;
@@ -203,7 +182,7 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   record = StartRecord(job, start);
   scenario::FillRecord(job.spec.scenario(), course.observations, judgement, &record);
   FillSchedulerDigest(job.spec, &record);
-  record.mutable_variant()->set_engine(course.engine == v1::KVM ? "kvm" : "tcg");
+  record.mutable_variant()->set_engine(vmm::EngineLabel(course.engine));
   v1::Timings* timings = record.mutable_timings();
   timings->set_queue_ms(Ms(start - absl::FromUnixMillis(job.submitted_ms)));
   timings->set_kernel_ms(Ms(course.kernel_time));
@@ -235,7 +214,7 @@ RunOutcome VmRunExecutor::Abandoned(const RunJob& job, const StopRequest& why) {
   scenario::FillRecord(job.spec.scenario(), seen, scenario::Evaluate(job.spec.scenario(), seen),
                        &outcome.record);
   FillSchedulerDigest(job.spec, &outcome.record);
-  outcome.record.mutable_variant()->set_engine("tcg");
+  outcome.record.mutable_variant()->set_engine(vmm::EngineLabel(v1::TCG));
   v1::Timings* timings = outcome.record.mutable_timings();
   timings->set_queue_ms(Ms(now - absl::FromUnixMillis(job.submitted_ms)));
   timings->set_total_ms(timings->queue_ms());

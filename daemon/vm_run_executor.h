@@ -22,13 +22,6 @@
 
 namespace ktstr::daemon {
 
-// The engine that a spec gets. FailedPrecondition, with the remedy, when it cannot be had here.
-struct EngineChoice {
-  v1::Engine engine = v1::TCG;
-  std::string why;
-};
-absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& kvm_device);
-
 class VmRunExecutor : public RunExecutor {
  public:
   VmRunExecutor(std::string runs_root, MachineRunner::Options machine_options,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/console.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/file.h"
+#include "base/file_size.h"
 #include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
@@ -63,11 +63,7 @@ absl::StatusOr<Console> Console::Create() {
   return Console(std::move(memfd));
 }
 
-uint64_t Console::size() const {
-  struct stat info;
-  if (fstat(memfd_.get(), &info) != 0) return 0;
-  return static_cast<uint64_t>(info.st_size);
-}
+uint64_t Console::size() const { return base::SizeOf(memfd_.get(), "the console").value_or(0); }
 
 absl::StatusOr<std::string> Console::Text() const {
   const uint64_t bytes = size();

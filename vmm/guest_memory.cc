@@ -2,7 +2,6 @@
 #include "vmm/guest_memory.h"
 
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/file.h"
+#include "base/file_size.h"
 #include "base/status_macros.h"
 
 namespace ktstr::vmm {
@@ -110,9 +110,8 @@ absl::StatusOr<std::unique_ptr<SharedMemory>> SharedMemory::CopyOf(
     const std::vector<base::UniqueFd>& files) {
   std::vector<uint64_t> sizes;
   for (const base::UniqueFd& file : files) {
-    struct stat info;
-    if (fstat(file.get(), &info) != 0) return base::ErrnoStatus(errno, "snapshot: its RAM");
-    sizes.push_back(static_cast<uint64_t>(info.st_size));
+    KTSTR_ASSIGN_OR_RETURN(const uint64_t size, base::SizeOf(file.get(), "the snapshot's RAM"));
+    sizes.push_back(size);
   }
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<SharedMemory> memory, Create(sizes));
   uint8_t* at = memory->base_;
@@ -144,9 +143,7 @@ absl::StatusOr<std::vector<GuestMemory::Extent>> SharedMemory::Extents() {
   std::vector<Extent> extents;
   uint64_t offset = 0;
   for (const base::UniqueFd& file : files_) {
-    struct stat info;
-    if (fstat(file.get(), &info) != 0) return base::ErrnoStatus(errno, "guest memory");
-    const auto size = static_cast<uint64_t>(info.st_size);
+    KTSTR_ASSIGN_OR_RETURN(const uint64_t size, base::SizeOf(file.get(), "guest memory"));
     KTSTR_RETURN_IF_ERROR(AppendDataExtents(file.get(), size, offset, &extents));
     offset += size;
   }

@@ -2,11 +2,13 @@
 #include "vmm/launch_plan.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "vmm/engine.h"
+#include "vmm/memory_map.h"
 #include "vmm/window.h"
 
 namespace ktstr::vmm {
@@ -14,7 +16,7 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kMaxMemoryMb = 16384;
-constexpr uint64_t kGuestBundleLimit = 1024 * kMiB;  // Keeps the window below 2 GiB.
+constexpr uint64_t kGuestBundleLimit = 1024 * kMiB;  // Keeps the window in low RAM.
 
 // RAM that the kernel itself takes beside its image (page structures, per-CPU data, caches) and the
 // agent with some workers: an estimate, on the safe side (a 4-CPU guest runs in 256 MiB).
@@ -22,7 +24,6 @@ constexpr uint64_t kBaseNeed = 128 * kMiB;
 constexpr uint64_t kNeedPerCpu = 4 * kMiB;
 // The engine keeps ACPI tables at the top of low RAM, 128 KiB, and puts the initramfs below them.
 constexpr uint64_t kTopReserve = 2 * kMiB;
-constexpr uint64_t kLowRamEnd = uint64_t{2} << 30;
 
 uint64_t AlignUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
@@ -35,7 +36,7 @@ std::vector<uint64_t> SplitMemory(uint64_t total, int nodes) {
 
 // Why each is there:
 //   quiet loglevel=4        The serial port is slow, also in virtual time; errors still come.
-//   loglevel=7              Instead, for those who ask for the kernel's log (dmesg).
+//   loglevel=7              Instead, for users who ask for the kernel's log (dmesg).
 //   cryptomgr.notests       Self-tests of ciphers: 0.5 s of a cold boot.
 //   tsc=reliable no_timer_check  No calibration against other clocks; they all are virtual time.
 //   nokaslr                 Addresses are equal over runs: the memory digest needs it.
@@ -56,13 +57,14 @@ constexpr char kFixedOptions[] =
 
 }  // namespace
 
-uint64_t LaunchPlan::memory_bytes() const {
-  return std::accumulate(node_memory.begin(), node_memory.end(), uint64_t{0});
+uint64_t MemoryBytes(const v1::LaunchPlan& plan) {
+  return std::accumulate(plan.node_memory().begin(), plan.node_memory().end(), uint64_t{0});
 }
 
-absl::StatusOr<LaunchPlan> MakeLaunchPlan(const LaunchRequest& request) {
-  LaunchPlan plan{request.topology};
-  const int cpus = plan.topology.num_cpus();
+absl::StatusOr<v1::LaunchPlan> MakeLaunchPlan(const LaunchRequest& request, const Engine& engine) {
+  v1::LaunchPlan plan;
+  const scenario::Topology& topology = request.topology;
+  *plan.mutable_topology() = topology.ToProto();
   if (request.bundle_bytes > kGuestBundleLimit) {
     return absl::InvalidArgumentError(
         absl::StrCat("bundle: ", request.bundle_bytes, " bytes, more than ", kGuestBundleLimit));
@@ -71,10 +73,10 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const LaunchRequest& request) {
     return absl::InvalidArgumentError(
         absl::StrCat("memory_mb: ", request.memory_mb, " is more than ", kMaxMemoryMb));
   }
-  plan.window_size = WindowSize(request.bundle_bytes);
+  plan.set_window_size(WindowSize(request.bundle_bytes));
   // Initramfs and bundle are there twice while they are unpacked.
-  const uint64_t need = kBaseNeed + kNeedPerCpu * static_cast<uint64_t>(cpus) +
-                        request.kernel_bytes + 2 * request.boot_image_bytes + plan.window_size +
+  const uint64_t need = kBaseNeed + kNeedPerCpu * static_cast<uint64_t>(topology.num_cpus()) +
+                        request.kernel_bytes + 2 * request.boot_image_bytes + plan.window_size() +
                         request.bundle_bytes;
   const uint64_t memory = AlignUp(std::max(request.memory_mb * kMiB, need), 2 * kMiB);
   if (memory > kMaxMemoryMb * kMiB) {
@@ -82,21 +84,51 @@ absl::StatusOr<LaunchPlan> MakeLaunchPlan(const LaunchRequest& request) {
                                                    need / kMiB, " MiB of guest memory, more than ",
                                                    kMaxMemoryMb));
   }
-  plan.node_memory = SplitMemory(memory, plan.topology.numa_nodes());
+  for (const uint64_t size : SplitMemory(memory, topology.numa_nodes())) plan.add_node_memory(size);
 
-  const uint64_t low_end = std::min(memory, kLowRamEnd);
-  const uint64_t above = plan.window_size + request.boot_image_bytes + kTopReserve;
+  const uint64_t low_end = LowRamEnd(memory);
+  const uint64_t above = plan.window_size() + request.boot_image_bytes + kTopReserve;
   if (above > low_end) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("boot image: ", request.boot_image_bytes, " bytes do not fit below 2 GiB"));
+    return absl::InvalidArgumentError(absl::StrCat("boot image: ", request.boot_image_bytes,
+                                                   " bytes do not fit into low RAM, ",
+                                                   low_end / kMiB, " MiB"));
   }
-  plan.window_address = (low_end - above) / window::kAlignment * window::kAlignment;
-  plan.command_line = absl::StrFormat(
+  plan.set_window_address((low_end - above) / window::kAlignment * window::kAlignment);
+  plan.set_command_line(absl::StrFormat(
       "console=ttyS0 %s %s memmap=%dK$%#x %s%#x,%#x", request.dmesg ? kDmesgOptions : kQuietOptions,
-      kFixedOptions, plan.window_size / 1024, plan.window_address, window::kCommandLineKey,
-      plan.window_address, plan.window_size);
-  plan.icount_shift = std::max(0, 5 - static_cast<int>(std::lround(std::log2(cpus))));
+      kFixedOptions, plan.window_size() / 1024, plan.window_address(), window::kCommandLineKey,
+      plan.window_address(), plan.window_size()));
+  engine.CompletePlan(&plan);
   return plan;
+}
+
+absl::Status CheckLaunchPlan(const v1::LaunchPlan& plan) {
+  const auto bad = [](const auto&... what) {
+    return absl::InvalidArgumentError(absl::StrCat("launch plan: ", what...));
+  };
+  absl::StatusOr<scenario::Topology> topology = scenario::Topology::FromProto(plan.topology());
+  if (!topology.ok()) return bad(topology.status().message());
+  if (plan.node_memory_size() != topology->numa_nodes()) {
+    return bad("node_memory has ", plan.node_memory_size(), " entries for ", topology->numa_nodes(),
+               " NUMA nodes");
+  }
+  for (const uint64_t size : plan.node_memory()) {
+    if (size == 0 || size % (2 * kMiB) != 0 || size > kMaxMemoryMb * kMiB) {
+      return bad("node_memory ", size, " is not a multiple of 2 MiB up to ", kMaxMemoryMb, " MiB");
+    }
+  }
+  const uint64_t memory = MemoryBytes(plan);
+  if (memory > kMaxMemoryMb * kMiB) {
+    return bad("node_memory: ", memory / kMiB, " MiB together, more than ", kMaxMemoryMb);
+  }
+  const uint64_t low_end = LowRamEnd(memory);
+  const auto aligned = [](uint64_t value) { return value % window::kAlignment == 0; };
+  if (!aligned(plan.window_address()) || !aligned(plan.window_size()) ||
+      plan.window_size() > low_end || plan.window_address() > low_end - plan.window_size()) {
+    return bad(absl::StrFormat("the window, %#x bytes at %#x, is not in low RAM, which ends at %#x",
+                               plan.window_size(), plan.window_address(), low_end));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace ktstr::vmm

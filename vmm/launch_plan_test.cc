@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// launch_plan.h and qemu/argv.h: a launch is a value.
+// launch_plan.h, engine.h, memory_map.h and snapshot.h: a launch is a value.
 #include "vmm/launch_plan.h"
 
+#include <optional>
 #include <string>
+#include <string_view>
 
-#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vmm/qemu/argv.h"
+#include "vmm/engine.h"
+#include "vmm/memory_map.h"
 #include "vmm/snapshot.h"
 #include "vmm/window_abi.h"
 
@@ -33,125 +35,168 @@ LaunchRequest Request(int nodes, int llcs, int cores, int threads, uint32_t memo
   return request;
 }
 
+const Engine& Tcg() { return **FindEngine(v1::TCG); }
+absl::StatusOr<v1::LaunchPlan> Plan(const LaunchRequest& request) {
+  return MakeLaunchPlan(request, Tcg());
+}
+std::string Error(const LaunchRequest& request) {
+  return std::string(Plan(request).status().message());
+}
+
 constexpr char kOptions[] =
     "console=ttyS0 quiet loglevel=4 cryptomgr.notests tsc=reliable no_timer_check nokaslr "
     "mitigations=off random.trust_cpu=on oops=panic panic=-1 init_on_alloc=0 lsm=capability "
     "audit=0 "
     "ipv6.disable=1 rcupdate.rcu_expedited=1 initcall_blacklist=load_system_certificate_list ";
 
+// The whole value.
 TEST(LaunchPlan, OfFourCpus) {
-  auto plan = MakeLaunchPlan(Request(1, 2, 2, 1, 512));
+  auto plan = Plan(Request(1, 2, 2, 1, 512));
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_THAT(plan->node_memory, ElementsAre(512 * kMiB));
-  EXPECT_EQ(plan->window_size, 4 * kMiB);
-  EXPECT_EQ(plan->window_address, 502 * kMiB);  // 512 - 4 - 3 - 2, down to 2 MiB.
-  EXPECT_EQ(plan->icount_shift, 3);
-  EXPECT_EQ(plan->command_line,
-            std::string(kOptions) + "memmap=4096K$0x1f600000 ktstr.window=0x1f600000,0x400000");
+  v1::LaunchPlan expected;
+  v1::Topology* topology = expected.mutable_topology();
+  topology->set_numa_nodes(1);
+  topology->set_llcs(2);
+  topology->set_cores_per_llc(2);
+  topology->set_threads_per_core(1);
+  expected.add_node_memory(512 * kMiB);
+  expected.set_window_size(4 * kMiB);
+  expected.set_window_address(502 * kMiB);  // 512 - 4 - 3 - 2, down to 2 MiB.
+  expected.set_command_line(std::string(kOptions) +
+                            "memmap=4096K$0x1f600000 ktstr.window=0x1f600000,0x400000");
+  expected.mutable_tcg()->set_icount_shift(3);
+  EXPECT_EQ(plan->DebugString(), expected.DebugString());
 }
 
-TEST(LaunchPlan, DmesgIsALouderKernel) {
+TEST(LaunchPlan, DmesgIsAVerboseKernel) {
   LaunchRequest request = Request(1, 2, 2, 1, 512);
   request.dmesg = true;
-  const std::string line = MakeLaunchPlan(request)->command_line;
+  const std::string line = Plan(request)->command_line();
   EXPECT_THAT(line, ::testing::StartsWith("console=ttyS0 loglevel=7 cryptomgr.notests "));
   EXPECT_THAT(line, ::testing::Not(::testing::HasSubstr("quiet")));
 }
 
-TEST(LaunchPlan, WindowStaysBelowTwoGiB) {
-  auto plan = MakeLaunchPlan(Request(1, 1, 1, 1, 16384));
+TEST(LaunchPlan, WindowStaysInLowRam) {
+  auto plan = Plan(Request(1, 1, 1, 1, 16384));
   ASSERT_TRUE(plan.ok());
-  EXPECT_LE(plan->window_address + plan->window_size, 2048 * kMiB);
-  EXPECT_EQ(plan->window_address % window::kAlignment, 0u);
+  EXPECT_LE(plan->window_address() + plan->window_size(), 2048 * kMiB);
+  EXPECT_EQ(plan->window_address() % window::kAlignment, 0u);
 }
 
 TEST(LaunchPlan, MemoryIsRaisedToTheNeedOfTheImages) {
   LaunchRequest request = Request(1, 1, 1, 1, 256);
   request.bundle_bytes = 300 * kMiB;
-  auto plan = MakeLaunchPlan(request);
+  auto plan = Plan(request);
   ASSERT_TRUE(plan.ok());
-  EXPECT_GT(plan->memory_bytes(), 700 * kMiB);
-  EXPECT_EQ(plan->window_size, 302 * kMiB);
+  EXPECT_GT(MemoryBytes(*plan), 700 * kMiB);
+  EXPECT_EQ(plan->window_size(), 302 * kMiB);
 }
 
 TEST(LaunchPlan, MemoryIsSplitOverNodes) {
-  auto plan = MakeLaunchPlan(Request(3, 3, 2, 1, 1024));
+  auto plan = Plan(Request(3, 3, 2, 1, 1024));
   ASSERT_TRUE(plan.ok());
-  EXPECT_THAT(plan->node_memory, ElementsAre(340 * kMiB, 340 * kMiB, 344 * kMiB));
+  EXPECT_THAT(plan->node_memory(), ElementsAre(340 * kMiB, 340 * kMiB, 344 * kMiB));
 }
 
 TEST(LaunchPlan, ShiftKeepsVcpuSpeed) {
   const std::pair<int, int> cases[] = {{1, 5}, {2, 4}, {4, 3}, {8, 2}, {16, 1}, {32, 0}, {64, 0}};
   for (auto [cpus, shift] : cases) {
-    EXPECT_EQ(MakeLaunchPlan(Request(1, 1, cpus, 1, 8192))->icount_shift, shift) << cpus;
+    EXPECT_EQ(Plan(Request(1, 1, cpus, 1, 8192))->tcg().icount_shift(), shift) << cpus;
   }
 }
 
 TEST(LaunchPlan, LimitsAreErrors) {
   LaunchRequest request = Request(1, 1, 1, 1, 16385);
-  EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()),
-              HasSubstr("memory_mb: 16385"));
+  EXPECT_THAT(Error(request), HasSubstr("memory_mb: 16385"));
   request = Request(1, 1, 1, 1, 512);
   request.bundle_bytes = 1025 * kMiB;
-  EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()), HasSubstr("bundle: "));
+  EXPECT_THAT(Error(request), HasSubstr("bundle: "));
   request = Request(1, 1, 1, 1, 512);
   request.boot_image_bytes = 3000 * kMiB;
-  EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()), HasSubstr("boot image: "));
+  EXPECT_THAT(Error(request), HasSubstr("boot image: "));
   request.kernel_bytes = 20000 * kMiB;
-  EXPECT_THAT(std::string(MakeLaunchPlan(request).status().message()), HasSubstr("need "));
+  EXPECT_THAT(Error(request), HasSubstr("need "));
 }
 
-std::string Arguments(const LaunchPlan& plan, int major, qemu::Start start = qemu::Start::kBoot) {
-  qemu::Version version;
-  version.major = major;
-  return absl::StrJoin(qemu::MakeArguments(plan, version, start), " ");
+// What is made passes the check, and each field that cannot be is named.
+TEST(LaunchPlan, IsCheckedWhenItComes) {
+  for (const uint32_t mib : {256u, 2048u, 2560u, 3072u, 16384u}) {
+    EXPECT_TRUE(CheckLaunchPlan(*Plan(Request(2, 4, 2, 1, mib))).ok()) << mib;
+  }
+  const auto error_after = [](void (*change)(v1::LaunchPlan*)) {
+    v1::LaunchPlan plan = *Plan(Request(2, 4, 2, 1, 3072));
+    change(&plan);
+    return std::string(CheckLaunchPlan(plan).message());
+  };
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->mutable_topology()->set_llcs(0); }),
+              HasSubstr("llcs"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->add_node_memory(2 * kMiB); }),
+              HasSubstr("node_memory has 3 entries for 2 NUMA nodes"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->set_node_memory(0, 4096); }),
+              HasSubstr("node_memory 4096"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->set_node_memory(1, 0); }),
+              HasSubstr("node_memory 0"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->set_node_memory(1, ~uint64_t{0}); }),
+              HasSubstr("node_memory 18446744073709551615"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->set_node_memory(1, 16384 * kMiB); }),
+              HasSubstr("17920 MiB together"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->set_window_address(2048 * kMiB); }),
+              HasSubstr("at 0x80000000, is not in low RAM, which ends at 0x80000000"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->set_window_address(4097); }),
+              HasSubstr("at 0x1001, is not in low RAM"));
+  EXPECT_THAT(error_after([](v1::LaunchPlan* plan) { plan->set_window_size(~uint64_t{0} << 21); }),
+              HasSubstr("is not in low RAM"));
 }
 
-TEST(QemuArguments, OfOneNode) {
-  LaunchPlan plan = *MakeLaunchPlan(Request(1, 2, 2, 1, 512));
-  plan.command_line = "CMDLINE";
-  EXPECT_EQ(
-      Arguments(plan, 7),
-      "-nodefaults -no-user-config -name ktstr,debug-threads=on -display none -accel "
-      "tcg,thread=single "
-      "-icount shift=3,sleep=off -rtc base=2026-01-01,clock=vm "
-      "-cpu max,vendor=GenuineIntel,-rdrand,-rdseed -machine q35,memory-backend=ram0 "
-      "-smp 4,sockets=1,dies=2,cores=2,threads=1 -m 512M "
-      "-object memory-backend-file,id=ram0,size=536870912,mem-path=/proc/self/fd/10,share=on "
-      "-kernel /proc/self/fd/4 -initrd /proc/self/fd/5 -append CMDLINE -device pvpanic "
-      "-action panic=pause -no-reboot -no-shutdown -chardev file,id=console,path=/proc/self/fd/6 "
-      "-serial chardev:console -chardev socket,id=qmp,fd=3 -mon chardev=qmp,mode=control -S");
+TEST(MemoryMap, LowAndHighRam) {
+  const uint64_t size = 3072 * kMiB;
+  EXPECT_EQ(AddressOfRam(0), 0u);
+  EXPECT_EQ(AddressOfRam(2048 * kMiB - 1), 0x7fffffffu);
+  EXPECT_EQ(AddressOfRam(2048 * kMiB), 0x100000000u);
+  EXPECT_EQ(RamAtAddress(0x7fffffff, size), 2048 * kMiB - 1);
+  EXPECT_EQ(RamAtAddress(0x80000000, size), std::nullopt);
+  EXPECT_EQ(RamAtAddress(0xffffffff, size), std::nullopt);
+  EXPECT_EQ(RamAtAddress(0x100000000, size), 2048 * kMiB);
+  EXPECT_EQ(RamAtAddress(0x13fffffff, size), size - 1);
+  EXPECT_EQ(RamAtAddress(0x140000000, size), std::nullopt);
+  EXPECT_EQ(RamAtAddress(512 * kMiB, 512 * kMiB), std::nullopt);
+  EXPECT_EQ(RamAtAddress(0x100000000, 2048 * kMiB), std::nullopt);
+  EXPECT_EQ(RamAtAddress(~uint64_t{0}, size), std::nullopt);
 }
 
-TEST(QemuArguments, OfTwoNodes) {
-  const LaunchPlan plan = *MakeLaunchPlan(Request(2, 4, 2, 2, 512));
-  const std::string arguments = Arguments(plan, 7);
-  EXPECT_THAT(arguments,
-              HasSubstr("-machine q35 -smp 16,sockets=2,dies=2,cores=2,threads=2 -m 512M"));
-  EXPECT_THAT(arguments,
-              HasSubstr("-numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 "
-                        "-numa cpu,node-id=1,socket-id=1 "));
-  EXPECT_THAT(arguments, HasSubstr("id=ram1,size=268435456,mem-path=/proc/self/fd/11,share=on"));
+TEST(Engines, AreFoundByKind) {
+  EXPECT_TRUE(FindEngine(v1::TCG).ok());
+  EXPECT_EQ(EngineLabel(v1::TCG), "tcg");
+  const absl::Status kvm = FindEngine(v1::KVM).status();
+  EXPECT_TRUE(absl::IsUnimplemented(kvm));
+  EXPECT_THAT(std::string(kvm.message()), HasSubstr("the kvm engine is not in this version"));
+  EXPECT_FALSE(FindEngine(v1::AUTO).ok());
 }
 
-TEST(QemuArguments, OfARestore) {
-  const LaunchPlan plan = *MakeLaunchPlan(Request(1, 1, 2, 1, 512));
-  std::string expected = Arguments(plan, 7) + " -incoming defer";
-  EXPECT_EQ(Arguments(plan, 7, qemu::Start::kRestoreCopy), expected);
-  expected.replace(expected.find("share=on"), 8, "share=off");
-  EXPECT_EQ(Arguments(plan, 7, qemu::Start::kRestore), expected);
+TEST(Engines, RefuseAPlanOfAnother) {
+  v1::LaunchPlan plan = *Plan(Request(1, 1, 1, 1, 256));
+  plan.clear_tcg();
+  const EngineFile file;
+  const std::string version = "QEMU 7.2.0";
+  const Launch launch{plan, file, version, -1, -1};
+  EXPECT_TRUE(absl::IsInvalidArgument(Tcg().Restore(launch, Snapshot()).status()));
+  plan.mutable_tcg()->set_icount_shift(11);
+  EXPECT_TRUE(absl::IsInvalidArgument(Tcg().Restore(launch, Snapshot()).status()));
 }
 
 TEST(SnapshotIdentity, HoldsEveryFact) {
-  LaunchPlan plan = *MakeLaunchPlan(Request(1, 1, 2, 1, 512));
-  qemu::Version version;
-  version.text = "QEMU 7.2.22";
-  const std::string one = qemu::SnapshotIdentity(plan, version, "/usr/bin/q 1 2", "k", "b");
-  EXPECT_THAT(one,
-              HasSubstr("engine QEMU 7.2.22\nprogram /usr/bin/q 1 2\nkernel k\nboot image b\n"));
-  EXPECT_NE(qemu::SnapshotIdentity(plan, version, "/usr/bin/q 1 2", "k2", "b"), one);
-  plan.command_line += " x";
-  EXPECT_NE(qemu::SnapshotIdentity(plan, version, "/usr/bin/q 1 2", "k", "b"), one);
+  v1::LaunchPlan plan = *Plan(Request(1, 1, 2, 1, 512));
+  const EngineIdentity identity{"QEMU 7.2.22 (Debian)", "/usr/bin/q 1 2"};
+  const auto of = [&](std::string_view kernel, std::string_view boot) {
+    return *SnapshotIdentity(Tcg(), plan, identity, kernel, boot);
+  };
+  const std::string one = of("k", "b");
+  EXPECT_THAT(one, HasSubstr("engine QEMU 7.2.22 (Debian)\nprogram /usr/bin/q 1 2\nkernel k\n"
+                             "boot image b\nmemory 536870912\narguments -nodefaults "));
+  EXPECT_NE(of("k2", "b"), one);
+  EXPECT_NE(of("k", "b2"), one);
+  plan.set_command_line(plan.command_line() + " x");
+  EXPECT_NE(of("k", "b"), one);
 }
 
 TEST(BundleCapacity, HasFewSteps) {
@@ -159,28 +204,6 @@ TEST(BundleCapacity, HasFewSteps) {
   EXPECT_EQ(BundleCapacity(6 * kMiB), 6 * kMiB);
   EXPECT_EQ(BundleCapacity(6 * kMiB + 1), 14 * kMiB);
   EXPECT_EQ(BundleCapacity(512 * kMiB), 1022 * kMiB);
-}
-
-TEST(QemuArguments, NewVersionsNeedTheCpuidLevel) {
-  const LaunchPlan plan = *MakeLaunchPlan(Request(1, 1, 1, 1, 256));
-  EXPECT_THAT(Arguments(plan, 10), HasSubstr("-rdseed,level=0x1b "));
-}
-
-TEST(QemuVersion, IsParsed) {
-  auto version = qemu::ParseVersion(
-      "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright\n");
-  ASSERT_TRUE(version.ok());
-  EXPECT_EQ(version->major, 7);
-  EXPECT_EQ(version->minor, 2);
-  EXPECT_EQ(version->text, "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)");
-}
-
-TEST(QemuVersion, OthersAreRefused) {
-  EXPECT_THAT(std::string(qemu::ParseVersion("bash 5.2").status().message()),
-              HasSubstr("bash 5.2"));
-  EXPECT_FALSE(qemu::ParseVersion("").ok());
-  EXPECT_THAT(std::string(qemu::ParseVersion("QEMU emulator version 6.2.0\n").status().message()),
-              HasSubstr("too old"));
 }
 
 }  // namespace

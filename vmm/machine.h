@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One virtual machine, whatever runs it: the interface between ktstr-vm and an engine. An engine is
-// a folder with a class that implements this and a factory that boots a LaunchPlan: qemu/ is the
-// one there is. Everything above this interface is the same for all engines.
+// One virtual machine, whatever runs it: the interface between ktstr-vm and a machine that an
+// engine (engine.h) has started. Everything above this interface is the same for all engines.
 //
-// Life cycle: Boot() makes the machine and lets the guest run; Restore() makes one that stands
-// still where its snapshot was taken. At a doorbell and at a panic the guest stands still
-// (kStopped) until Resume(). The destructor kills what is left.
+// Life cycle: Engine::Boot() makes the machine and lets the guest run; Engine::Restore() makes one
+// that stands still where its snapshot was taken. At a doorbell and at a panic the guest stands
+// still (kStopped) until Resume(). The destructor kills what is left.
 //
 // One thread, which multiplexes: it polls PollFds() beside its own descriptors, and calls
 // NextEvent() until there is none.

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/file.h"
+#include "base/file_size.h"
 #include "base/status_macros.h"
 
 namespace ktstr::vmm {
@@ -129,9 +129,7 @@ absl::StatusOr<std::unique_ptr<PrivateMemory>> PrivateMemory::Create(
   std::vector<Segment> segments;
   uint64_t offset = 0;
   for (const base::UniqueFd& file : files) {
-    struct stat info;
-    if (fstat(file.get(), &info) != 0) return Errno(errno, "file of the snapshot");
-    const auto size = static_cast<uint64_t>(info.st_size);
+    KTSTR_ASSIGN_OR_RETURN(const uint64_t size, base::SizeOf(file.get(), "the snapshot's RAM"));
     KTSTR_ASSIGN_OR_RETURN(const MappedFile shown, ShownInMaps(file.get()));
     KTSTR_ASSIGN_OR_RETURN(const uint64_t address, FindMapping(maps, shown, size));
     segments.push_back({file.get(), offset, size, address});

@@ -2,7 +2,6 @@
 #include "vmm/process.h"
 
 #include <poll.h>
-#include <sys/stat.h>
 
 #include <cerrno>
 #include <memory>
@@ -12,14 +11,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/seqpacket.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "ktstr/v1/vm.pb.h"
 #include "scenario/topology.h"
+#include "vmm/descriptors.h"
+#include "vmm/engine.h"
 #include "vmm/launch_plan.h"
-#include "vmm/qemu/machine.h"
 #include "vmm/session.h"
 
 namespace ktstr::vmm {
@@ -30,14 +31,29 @@ constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 // is how fresh progress is, and how soon a flood is noticed.
 constexpr int kRingPeriodMs = 20;
 
-// Order of VmStart's descriptors; those of a snapshot follow.
-enum StartFd { kKernel, kBootImage, kProgram, kStartFds };
-
 // A message that came, with its descriptors.
 struct Received {
   v1::VmRequest request;
   std::vector<base::UniqueFd> fds;
 };
+
+// What to do with a machine.
+struct RunOrder {
+  v1::VmRun run;
+  base::UniqueFd bundle;
+};
+
+absl::StatusOr<RunOrder> TakeRun(Received received) {
+  if (!received.request.has_run()) {
+    return absl::InvalidArgumentError("ktstr-vm: the second message is neither VmRun nor VmStop");
+  }
+  KTSTR_ASSIGN_OR_RETURN(Descriptors fds,
+                         Descriptors::Of(received.request, std::move(received.fds)));
+  RunOrder order{received.request.run(), {}};
+  KTSTR_ASSIGN_OR_RETURN(order.bundle, fds.Take(kBundleName));
+  KTSTR_RETURN_IF_ERROR(fds.ExpectNoMore());
+  return order;
+}
 
 class Process {
  public:
@@ -48,40 +64,40 @@ class Process {
 
  private:
   // What VmStart asked for, ready to be started as often as needed.
-  struct Launch {
-    v1::VmStart start;
-    std::vector<base::UniqueFd> files;  // StartFd
-    LaunchPlan plan;
-    qemu::Version version;
+  struct Start {
+    v1::VmStart request;
+    const Engine* engine = nullptr;
+    EngineFile engine_file;
+    std::string version;
+    base::UniqueFd kernel;
+    base::UniqueFd boot_image;
     Snapshot snapshot;  // RESTORE
-    qemu::BootFiles BootFiles() const {
-      return {files[kKernel].get(), files[kBootImage].get(), files[kProgram].get(),
-              start.engine_path()};
-    }
+    const v1::LaunchPlan& plan() const { return request.plan(); }
+    Launch launch() const { return {plan(), engine_file, version, kernel.get(), boot_image.get()}; }
   };
 
   absl::StatusOr<Received> Receive(absl::Duration timeout);
-  absl::StatusOr<Launch> MakeLaunch(Received received);
-  absl::Status ColdRun(const Launch& launch);
-  absl::Status SnapshotRun(const Launch& launch);
-  absl::Status RestoredRun(const Launch& launch);
+  absl::StatusOr<Start> MakeStart(Received received);
+  absl::Status ColdRun(const Start& start);
+  absl::Status SnapshotRun(const Start& start);
+  absl::Status RestoredRun(const Start& start);
   // A booted machine, let go. `bundle`: -1 when it is to stop at ready.
-  absl::StatusOr<std::unique_ptr<Machine>> Boot(const Launch& launch, int bundle,
+  absl::StatusOr<std::unique_ptr<Machine>> Boot(const Start& start, int bundle,
                                                 std::optional<Window>* window);
-  absl::StatusOr<Snapshot> BootToReady(const Launch& launch, const v1::VmRun& run,
+  absl::StatusOr<Snapshot> BootToReady(const Start& start, const v1::VmRun& run,
                                        absl::Duration started, bool* ended);
   // VmRun with the bundle; nullopt when there will be none, and the daemon knows. `prepared`: a
   // machine that waits, or null.
-  absl::StatusOr<std::optional<Received>> AwaitRun(Machine* prepared);
+  absl::StatusOr<std::optional<RunOrder>> AwaitRun(Machine* prepared);
   // Lets a restored machine go, and follows it to its end.
-  absl::Status Begin(const Launch& launch, Machine* machine, const Received& run,
+  absl::Status Begin(const Start& start, Machine* machine, const RunOrder& run,
                      absl::Duration started);
-  Session::Options SessionOptions(const Launch& launch, const v1::VmRun& run);
+  Session::Options SessionOptions(const Start& start, const v1::VmRun& run);
   absl::StatusOr<Session::State> Follow(Machine* machine, Session* session);
   absl::Status HandleControl(Session* session);
   absl::Status SendObservation(v1::Observation observation);
   absl::Status SendEnd(v1::VmEnd end);
-  absl::Status SendEvent(const v1::VmEvent& event, const std::vector<int>& fds = {});
+  absl::Status SendEvent(v1::VmEvent event, const std::vector<NamedFd>& fds = {});
   // The run fails before a guest did anything.
   absl::Status SendFailure(const absl::Status& status);
   absl::Status SendNoSnapshot(const absl::Status& status);
@@ -100,14 +116,14 @@ std::string Text(const absl::Status& status) {
   return base::SanitizeUtf8(std::string(status.message()));
 }
 
-absl::Status Process::SendEvent(const v1::VmEvent& event, const std::vector<int>& fds) {
-  return base::SendPacket(control_.get(), event.SerializeAsString(), fds);
+absl::Status Process::SendEvent(v1::VmEvent event, const std::vector<NamedFd>& fds) {
+  return SendMessage(control_.get(), std::move(event), fds);
 }
 
 absl::Status Process::SendObservation(v1::Observation observation) {
   v1::VmEvent event;
   *event.mutable_observation() = std::move(observation);
-  return SendEvent(event);
+  return SendEvent(std::move(event));
 }
 
 absl::Status Process::SendEnd(v1::VmEnd end) {
@@ -127,21 +143,15 @@ absl::Status Process::SendFailure(const absl::Status& status) {
 absl::Status Process::SendNoSnapshot(const absl::Status& status) {
   v1::VmEvent event;
   event.mutable_no_snapshot()->set_reason(Text(status));
-  return SendEvent(event);
+  return SendEvent(std::move(event));
 }
 
 // A lost line is no loss: the next observation finds out that the daemon is gone.
 void Process::SendProgress(std::string text) {
   v1::VmEvent event;
   event.mutable_progress()->set_text(std::move(text));
-  absl::Status sent = SendEvent(event);
+  absl::Status sent = SendEvent(std::move(event));
   if (!sent.ok()) KTSTR_LOG(WARNING) << "progress: " << sent;
-}
-
-absl::StatusOr<uint64_t> SizeOf(const base::UniqueFd& fd, std::string_view what) {
-  struct stat info;
-  if (fstat(fd.get(), &info) != 0) return base::ErrnoStatus(errno, what);
-  return static_cast<uint64_t>(info.st_size);
 }
 
 absl::StatusOr<Received> Process::Receive(absl::Duration timeout) {
@@ -154,98 +164,80 @@ absl::StatusOr<Received> Process::Receive(absl::Duration timeout) {
 
 absl::Status Process::Run() {
   KTSTR_ASSIGN_OR_RETURN(Received received, Receive(kStartTimeout));
-  absl::StatusOr<Launch> launch = MakeLaunch(std::move(received));
-  if (!launch.ok()) return SendFailure(launch.status());
-  switch (launch->start.mode()) {
+  absl::StatusOr<Start> start = MakeStart(std::move(received));
+  if (!start.ok()) return SendFailure(start.status());
+  switch (start->request.mode()) {
     case v1::VmStart::SNAPSHOT:
-      return SnapshotRun(*launch);
+      return SnapshotRun(*start);
     case v1::VmStart::RESTORE:
-      return RestoredRun(*launch);
+      return RestoredRun(*start);
     default:
-      return ColdRun(*launch);
+      return ColdRun(*start);
   }
 }
 
-absl::StatusOr<Process::Launch> Process::MakeLaunch(Received received) {
+absl::StatusOr<Process::Start> Process::MakeStart(Received received) {
   if (!received.request.has_start()) {
     return absl::InvalidArgumentError("ktstr-vm: the first message is no VmStart");
   }
-  const v1::VmStart& start = received.request.start();
-  if (start.engine() != v1::TCG) {
-    return absl::UnimplementedError(
-        absl::StrCat("engine ", v1::Engine_Name(start.engine()),
-                     ": this version runs software emulation only; use --engine tcg"));
+  Start start;
+  start.request = received.request.start();
+  KTSTR_ASSIGN_OR_RETURN(start.engine, FindEngine(start.request.engine()));
+  KTSTR_RETURN_IF_ERROR(CheckLaunchPlan(start.plan()));
+  KTSTR_ASSIGN_OR_RETURN(Descriptors fds,
+                         Descriptors::Of(received.request, std::move(received.fds)));
+  KTSTR_ASSIGN_OR_RETURN(start.kernel, fds.Take(kKernelName));
+  KTSTR_ASSIGN_OR_RETURN(start.boot_image, fds.Take(kBootImageName));
+  start.engine_file.path = start.request.engine_path();
+  KTSTR_ASSIGN_OR_RETURN(start.engine_file.fd, fds.Take(kEngineName));
+  if (start.request.mode() == v1::VmStart::RESTORE) {
+    KTSTR_ASSIGN_OR_RETURN(start.snapshot, TakeSnapshotFds(&fds));
   }
-  std::vector<base::UniqueFd>& fds = received.fds;
-  KTSTR_ASSIGN_OR_RETURN(scenario::Topology topology,
-                         scenario::Topology::FromProto(start.topology()));
-  const size_t snapshot_fds =
-      start.mode() == v1::VmStart::RESTORE ? 1 + static_cast<size_t>(topology.numa_nodes()) : 0;
-  if (fds.size() != kStartFds + snapshot_fds) {
-    return absl::InvalidArgumentError(absl::StrCat("ktstr-vm: VmStart came with ", fds.size(),
-                                                   " descriptors instead of ",
-                                                   kStartFds + snapshot_fds));
+  KTSTR_RETURN_IF_ERROR(fds.ExpectNoMore());
+  start.version = start.request.engine_version();
+  if (start.version.empty()) {
+    KTSTR_ASSIGN_OR_RETURN(EngineIdentity identity, start.engine->Identity(start.engine_file));
+    start.version = std::move(identity.version);
   }
-  LaunchRequest request{topology};
-  request.memory_mb = start.memory_mb();
-  KTSTR_ASSIGN_OR_RETURN(request.kernel_bytes, SizeOf(fds[kKernel], "kernel"));
-  KTSTR_ASSIGN_OR_RETURN(request.boot_image_bytes, SizeOf(fds[kBootImage], "boot image"));
-  request.bundle_bytes = start.bundle_capacity();
-  request.dmesg = start.dmesg();
-  KTSTR_ASSIGN_OR_RETURN(LaunchPlan plan, MakeLaunchPlan(request));
-  if (const uint64_t mib = plan.memory_bytes() >> 20; mib > start.memory_mb()) {
-    SendProgress(absl::StrCat("guest memory raised from ", start.memory_mb(), " to ", mib,
-                              " MiB: kernel, boot image and bundle need it"));
-  }
-  Launch launch{start, std::move(fds), std::move(plan), {}, {}};
-  if (snapshot_fds != 0) {
-    launch.snapshot.state = std::move(launch.files[kStartFds]);
-    for (size_t i = kStartFds + 1; i < launch.files.size(); ++i) {
-      launch.snapshot.ram.push_back(std::move(launch.files[i]));
-    }
-  }
-  launch.files.resize(kStartFds);
-  KTSTR_ASSIGN_OR_RETURN(launch.version, start.engine_version().empty()
-                                             ? qemu::QueryVersion(launch.BootFiles())
-                                             : qemu::ParseVersion(start.engine_version()));
-  engine_version_ = launch.version.text;
-  return launch;
+  engine_version_ = start.version;
+  return start;
 }
 
-absl::StatusOr<std::unique_ptr<Machine>> Process::Boot(const Launch& launch, int bundle,
+absl::StatusOr<std::unique_ptr<Machine>> Process::Boot(const Start& start, int bundle,
                                                        std::optional<Window>* window) {
-  const LaunchPlan& plan = launch.plan;
-  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<SharedMemory> memory,
-                         SharedMemory::Create(plan.node_memory));
+  const v1::LaunchPlan& plan = start.plan();
+  KTSTR_ASSIGN_OR_RETURN(const scenario::Topology topology,
+                         scenario::Topology::FromProto(plan.topology()));
+  KTSTR_ASSIGN_OR_RETURN(
+      std::unique_ptr<SharedMemory> memory,
+      SharedMemory::Create({plan.node_memory().begin(), plan.node_memory().end()}));
   KTSTR_ASSIGN_OR_RETURN(*window,
-                         Window::Create(memory.get(), plan.window_address, plan.window_size,
+                         Window::Create(memory.get(), plan.window_address(), plan.window_size(),
                                         bundle < 0 ? window::kFlagStopAtReady : 0));
   if (bundle >= 0) KTSTR_RETURN_IF_ERROR((*window)->WriteBundle(bundle));
-  SendProgress(absl::StrCat("booting ", plan.topology.Label(), " (", plan.topology.num_cpus(),
-                            " CPUs, ", plan.memory_bytes() >> 20, " MiB) with ",
-                            launch.version.text));
-  return qemu::Boot(plan, launch.BootFiles(), launch.version, std::move(memory));
+  SendProgress(absl::StrCat("booting ", topology.Label(), " (", topology.num_cpus(), " CPUs, ",
+                            MemoryBytes(plan) >> 20, " MiB) with ", start.version));
+  return start.engine->Boot(start.launch(), std::move(memory));
 }
 
-absl::Status Process::ColdRun(const Launch& launch) {
-  KTSTR_ASSIGN_OR_RETURN(std::optional<Received> run, AwaitRun(nullptr));
+absl::Status Process::ColdRun(const Start& start) {
+  KTSTR_ASSIGN_OR_RETURN(std::optional<RunOrder> run, AwaitRun(nullptr));
   if (!run.has_value()) return absl::OkStatus();
   const absl::Duration started = Now();
   std::optional<Window> window;
-  absl::StatusOr<std::unique_ptr<Machine>> machine = Boot(launch, run->fds[0].get(), &window);
+  absl::StatusOr<std::unique_ptr<Machine>> machine = Boot(start, run->bundle.get(), &window);
   if (!machine.ok()) return SendFailure(machine.status());
-  Session session(machine->get(), *std::move(window), started,
-                  SessionOptions(launch, run->request.run()));
+  Session session(machine->get(), *std::move(window), started, SessionOptions(start, run->run));
   KTSTR_RETURN_IF_ERROR(Follow(machine->get(), &session).status());
   return SendEnd(session.end());
 }
 
 // `*ended`: the guest did not come to ready, and the run has ended with that.
-absl::StatusOr<Snapshot> Process::BootToReady(const Launch& launch, const v1::VmRun& run,
+absl::StatusOr<Snapshot> Process::BootToReady(const Start& start, const v1::VmRun& run,
                                               absl::Duration started, bool* ended) {
   std::optional<Window> window;
-  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Machine> machine, Boot(launch, -1, &window));
-  Session::Options options = SessionOptions(launch, run);
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Machine> machine, Boot(start, -1, &window));
+  Session::Options options = SessionOptions(start, run);
   options.until_ready = true;
   std::vector<v1::Observation> boot;
   options.observe = [&boot](v1::Observation o) {
@@ -264,43 +256,41 @@ absl::StatusOr<Snapshot> Process::BootToReady(const Launch& launch, const v1::Vm
   return machine->TakeSnapshot();
 }
 
-absl::Status Process::SnapshotRun(const Launch& launch) {
-  KTSTR_ASSIGN_OR_RETURN(std::optional<Received> run, AwaitRun(nullptr));
+absl::Status Process::SnapshotRun(const Start& start) {
+  KTSTR_ASSIGN_OR_RETURN(std::optional<RunOrder> run, AwaitRun(nullptr));
   if (!run.has_value()) return absl::OkStatus();
   const absl::Duration started = Now();
   bool ended = false;
-  absl::StatusOr<Snapshot> snapshot = BootToReady(launch, run->request.run(), started, &ended);
+  absl::StatusOr<Snapshot> snapshot = BootToReady(start, run->run, started, &ended);
   if (ended) return absl::IsAborted(snapshot.status()) ? absl::OkStatus() : snapshot.status();
   if (!snapshot.ok()) return SendNoSnapshot(snapshot.status());
-  std::vector<int> fds = {snapshot->state.get()};
-  for (const base::UniqueFd& ram : snapshot->ram) fds.push_back(ram.get());
   v1::VmEvent event;
   event.mutable_snapshot();
-  KTSTR_RETURN_IF_ERROR(SendEvent(event, fds));
+  KTSTR_RETURN_IF_ERROR(SendEvent(std::move(event), SnapshotFds(*snapshot)));
   absl::StatusOr<std::unique_ptr<Machine>> machine =
-      qemu::Restore(launch.plan, launch.BootFiles(), launch.version, *snapshot);
+      start.engine->Restore(start.launch(), *snapshot);
   if (!machine.ok()) return SendNoSnapshot(machine.status());
-  return Begin(launch, machine->get(), *run, started);
+  return Begin(start, machine->get(), *run, started);
 }
 
-absl::Status Process::RestoredRun(const Launch& launch) {
+absl::Status Process::RestoredRun(const Start& start) {
   absl::Duration started = Now();
   absl::StatusOr<std::unique_ptr<Machine>> machine =
-      qemu::Restore(launch.plan, launch.BootFiles(), launch.version, launch.snapshot);
+      start.engine->Restore(start.launch(), start.snapshot);
   if (!machine.ok()) return SendNoSnapshot(machine.status());
   v1::VmEvent event;
   event.mutable_prepared();
-  KTSTR_RETURN_IF_ERROR(SendEvent(event));
+  KTSTR_RETURN_IF_ERROR(SendEvent(std::move(event)));
   pollfd waiting = {control_.get(), POLLIN, 0};
   const bool asked_for = poll(&waiting, 1, 0) == 1;
-  KTSTR_ASSIGN_OR_RETURN(std::optional<Received> run, AwaitRun(machine->get()));
+  KTSTR_ASSIGN_OR_RETURN(std::optional<RunOrder> run, AwaitRun(machine->get()));
   if (!run.has_value()) return absl::OkStatus();
   // A machine that was prepared ahead starts when it is asked for.
   if (!asked_for) started = Now();
-  return Begin(launch, machine->get(), *run, started);
+  return Begin(start, machine->get(), *run, started);
 }
 
-absl::StatusOr<std::optional<Received>> Process::AwaitRun(Machine* prepared) {
+absl::StatusOr<std::optional<RunOrder>> Process::AwaitRun(Machine* prepared) {
   std::vector<pollfd> waits = {{control_.get(), POLLIN, 0}};
   if (prepared != nullptr) {
     for (int fd : prepared->PollFds()) waits.push_back({fd, POLLIN, 0});
@@ -314,47 +304,46 @@ absl::StatusOr<std::optional<Received>> Process::AwaitRun(Machine* prepared) {
     if (event.ok() && !event->has_value()) continue;
     KTSTR_RETURN_IF_ERROR(SendNoSnapshot(absl::UnavailableError(
         absl::StrCat("the engine ended while it waited for a run: ", prepared->EngineOutput()))));
-    return std::optional<Received>();
+    return std::optional<RunOrder>();
   }
   KTSTR_ASSIGN_OR_RETURN(Received received, Receive(absl::ZeroDuration()));
-  if (received.request.has_run() && received.fds.size() == 1) {
-    return std::optional<Received>(std::move(received));
-  }
   v1::VmEnd end;
-  end.set_engine_version(engine_version_);
   if (received.request.has_stop()) {
     end.set_cause(v1::VmEnd::CANCELLED);
     end.set_detail(received.request.stop().reason());
   } else {
+    absl::StatusOr<RunOrder> order = TakeRun(std::move(received));
+    if (order.ok()) return std::optional<RunOrder>(*std::move(order));
     end.set_cause(v1::VmEnd::ENGINE_FAILED);
-    end.set_detail("ktstr-vm: the second message is no VmRun with one descriptor");
+    end.set_detail(Text(order.status()));
   }
+  end.set_engine_version(engine_version_);
   KTSTR_RETURN_IF_ERROR(SendEnd(std::move(end)));
-  return std::optional<Received>();
+  return std::optional<RunOrder>();
 }
 
-absl::Status Process::Begin(const Launch& launch, Machine* machine, const Received& run,
+absl::Status Process::Begin(const Start& start, Machine* machine, const RunOrder& run,
                             absl::Duration started) {
   NoteEngine(*machine);
   Window window =
-      Window::Attach(&machine->Memory(), launch.plan.window_address, launch.plan.window_size);
-  Session session(machine, std::move(window), started, SessionOptions(launch, run.request.run()));
-  KTSTR_RETURN_IF_ERROR(session.Begin(run.fds[0].get()));
+      Window::Attach(&machine->Memory(), start.plan().window_address(), start.plan().window_size());
+  Session session(machine, std::move(window), started, SessionOptions(start, run.run));
+  KTSTR_RETURN_IF_ERROR(session.Begin(run.bundle.get()));
   KTSTR_RETURN_IF_ERROR(Follow(machine, &session).status());
   return SendEnd(session.end());
 }
 
-Session::Options Process::SessionOptions(const Launch& launch, const v1::VmRun& run) {
+Session::Options Process::SessionOptions(const Start& start, const v1::VmRun& run) {
   Session::Options options;
   options.timeout = absl::Milliseconds(run.timeout_ms());
   options.take_digest = run.take_digest();
   options.observe = [this](v1::Observation o) { return SendObservation(std::move(o)); };
   options.progress = [this](std::string text) { SendProgress(std::move(text)); };
-  if (launch.start.dmesg()) {
+  if (start.request.send_console()) {
     options.console = [this](std::string text) {
       v1::VmEvent event;
       event.mutable_console()->set_text(std::move(text));
-      return SendEvent(event);
+      return SendEvent(std::move(event));
     };
   }
   return options;

@@ -4,8 +4,8 @@
 // image, topology, memory and engine, and of nothing of any user. Many guests are restored from one
 // at the same time: it never changes.
 //
-// The engine's device state is opaque, and good for the very same engine with the very same launch
-// only (qemu::SnapshotIdentity).
+// The engine's device state is opaque, and valid for the very same engine with the very same launch
+// only (SnapshotIdentity, in engine.h).
 
 #ifndef KTSTR_VMM_SNAPSHOT_H_
 #define KTSTR_VMM_SNAPSHOT_H_
@@ -16,7 +16,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/fd.h"
-#include "vmm/launch_plan.h"
+#include "ktstr/v1/vm.pb.h"
+#include "vmm/descriptors.h"
 
 namespace ktstr::vmm {
 
@@ -27,7 +28,11 @@ struct Snapshot {
 };
 
 // InvalidArgument when a file is not sealed, or is not as long as the plan's nodes.
-absl::Status CheckSnapshot(const Snapshot& snapshot, const LaunchPlan& plan);
+absl::Status CheckSnapshot(const Snapshot& snapshot, const v1::LaunchPlan& plan);
+
+// A snapshot as descriptors of a message (VmSnapshot), borrowed; and back.
+std::vector<NamedFd> SnapshotFds(const Snapshot& snapshot);
+absl::StatusOr<Snapshot> TakeSnapshotFds(Descriptors* descriptors);
 
 // Room for a bundle in the window of a machine that is restored: a snapshot serves every bundle up
 // to it. The smallest of 6 MiB, 14 MiB, 30 MiB, … that holds `bundle_bytes`.

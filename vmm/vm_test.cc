@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -17,12 +18,18 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/file_size.h"
+#include "base/status_macros.h"
 #include "base/subprocess.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "ktstr/v1/guest.pb.h"
+#include "scenario/topology.h"
 #include "vmm/boot_image.h"
 #include "vmm/bundle.h"
+#include "vmm/descriptors.h"
+#include "vmm/engine.h"
+#include "vmm/launch_plan.h"
 #include "vmm/snapshot.h"
 #include "vmm/testing/vm_driver.h"
 
@@ -58,17 +65,33 @@ class VmTest : public ::testing::Test {
     program_ = *base::Open(program_path_, O_RDONLY);
   }
 
-  v1::VmRequest Request(uint32_t nodes = 1, uint32_t llcs = 2) {
+  // What is asked for.
+  struct Machine {
+    v1::VmStart::Mode mode = v1::VmStart::BOOT;
+    uint32_t nodes = 1;
+    uint32_t llcs = 2;
+    uint32_t cores_per_llc = 2;
+    uint32_t memory_mb = 256;
+  };
+  absl::StatusOr<v1::VmRequest> Start(const Machine& machine, int image) {
+    v1::Topology counts;
+    counts.set_numa_nodes(machine.nodes);
+    counts.set_llcs(machine.llcs);
+    counts.set_cores_per_llc(machine.cores_per_llc);
+    counts.set_threads_per_core(1);
+    KTSTR_ASSIGN_OR_RETURN(scenario::Topology topology, scenario::Topology::FromProto(counts));
+    LaunchRequest launch{topology};
+    launch.memory_mb = machine.memory_mb;
+    KTSTR_ASSIGN_OR_RETURN(launch.kernel_bytes, base::SizeOf(kernel_.get(), "kernel"));
+    KTSTR_ASSIGN_OR_RETURN(launch.boot_image_bytes, base::SizeOf(image, "boot image"));
+    launch.bundle_bytes = BundleCapacity(0);
+    KTSTR_ASSIGN_OR_RETURN(const Engine* engine, FindEngine(v1::TCG));
     v1::VmRequest request;
     v1::VmStart& start = *request.mutable_start();
+    start.set_mode(machine.mode);
     start.set_engine(v1::TCG);
-    start.mutable_topology()->set_numa_nodes(nodes);
-    start.mutable_topology()->set_llcs(llcs);
-    start.mutable_topology()->set_cores_per_llc(2);
-    start.mutable_topology()->set_threads_per_core(1);
-    start.set_memory_mb(256);
     start.set_engine_path(program_path_);
-    start.set_bundle_capacity(BundleCapacity(0));
+    KTSTR_ASSIGN_OR_RETURN(*start.mutable_plan(), MakeLaunchPlan(launch, *engine));
     return request;
   }
 
@@ -103,33 +126,35 @@ class VmTest : public ::testing::Test {
     return fd;
   }
 
-  absl::StatusOr<VmDriver> Launch(const v1::VmRequest& request, const base::UniqueFd& image,
+  absl::StatusOr<VmDriver> Launch(const Machine& machine, const base::UniqueFd& image,
                                   const base::UniqueFd& bundle) {
     auto driver = VmDriver::Start(wrapper_);
     if (!driver.ok()) return driver;
-    std::vector<int> fds = {kernel_.get(), image.get(), program_.get()};
-    if (request.start().mode() == v1::VmStart::RESTORE) {
-      for (const base::UniqueFd& fd : snapshot_) fds.push_back(fd.get());
-    }
+    std::vector<NamedFd> fds;
+    if (machine.mode == v1::VmStart::RESTORE) fds = SnapshotFds(*snapshot_);
+    fds.push_back({kKernelName, kernel_.get()});
+    fds.push_back({kBootImageName, image.get()});
+    fds.push_back({kEngineName, program_.get()});
+    KTSTR_ASSIGN_OR_RETURN(const v1::VmRequest request, Start(machine, image.get()));
     auto sent = driver->Send(request, fds);
     v1::VmRequest run;
     run.mutable_run()->set_run_id("r-test");
     run.mutable_run()->set_timeout_ms(timeout_ms_);
     run.mutable_run()->set_take_digest(true);
-    if (sent.ok()) sent = driver->Send(run, {bundle.get()});
+    if (sent.ok()) sent = driver->Send(run, {{kBundleName, bundle.get()}});
     if (!sent.ok()) return sent;
     return driver;
   }
-  Outcome Execute(const v1::VmRequest& request, const base::UniqueFd& image,
+  Outcome Execute(const Machine& machine, const base::UniqueFd& image,
                   const base::UniqueFd& bundle) {
     Outcome run;
-    auto driver = Launch(request, image, bundle);
+    auto driver = Launch(machine, image, bundle);
     EXPECT_TRUE(driver.ok()) << driver.status();
     auto end = driver->AwaitEnd(kSilence);
     EXPECT_TRUE(end.ok()) << end.status();
     if (end.ok()) run.end = *end;
     run.observations = driver->observations();
-    if (!driver->snapshot().empty()) snapshot_ = driver->TakeSnapshot();
+    if (auto taken = driver->TakeSnapshot()) snapshot_ = std::move(taken);
     auto status = driver->child().Wait(absl::Seconds(10));
     EXPECT_TRUE(status.has_value() && status->Success());
     return run;
@@ -138,7 +163,7 @@ class VmTest : public ::testing::Test {
   std::string program_path_;
   std::string wrapper_;  // Of ktstr-vm.
   uint32_t timeout_ms_ = 120000;
-  std::vector<base::UniqueFd> snapshot_;  // The last one that was taken.
+  std::optional<Snapshot> snapshot_;  // The last one that was taken.
   base::UniqueFd kernel_;
   base::UniqueFd program_;
 };
@@ -146,7 +171,7 @@ class VmTest : public ::testing::Test {
 TEST_F(VmTest, RunsThePlanAndRepeatsBitForBitUnderLoad) {
   const base::UniqueFd image = AgentImage();
   const base::UniqueFd bundle = PlanBundle(1);
-  const Outcome first = Execute(Request(), image, bundle);
+  const Outcome first = Execute({}, image, bundle);
   ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
   EXPECT_EQ(first.end.last_stage(), v1::DONE);
   EXPECT_THAT(first.end.engine_version(), HasSubstr("QEMU "));
@@ -176,56 +201,71 @@ TEST_F(VmTest, RunsThePlanAndRepeatsBitForBitUnderLoad) {
       }
     });
   }
-  const Outcome loaded = Execute(Request(), image, bundle);
+  const Outcome loaded = Execute({}, image, bundle);
   stop = true;
   for (std::thread& thread : load) thread.join();
   EXPECT_EQ(first.end.guest_digest().size(), 64u);
   EXPECT_EQ(loaded.end.guest_digest(), first.end.guest_digest());
   EXPECT_TRUE(loaded.Stream() == first.Stream());
 
-  const Outcome other_seed = Execute(Request(), image, PlanBundle(2));
+  const Outcome other_seed = Execute({}, image, PlanBundle(2));
   EXPECT_NE(other_seed.end.guest_digest(), first.end.guest_digest());
 }
 
 TEST_F(VmTest, NumaNodesAndTheirMemoryRepeatToo) {
   const base::UniqueFd image = AgentImage();
   const base::UniqueFd bundle = PlanBundle(1);
-  const Outcome first = Execute(Request(2, 2), image, bundle);
+  const Outcome first = Execute({.nodes = 2}, image, bundle);
   ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
-  EXPECT_EQ(Execute(Request(2, 2), image, bundle).end.guest_digest(), first.end.guest_digest());
+  EXPECT_EQ(Execute({.nodes = 2}, image, bundle).end.guest_digest(), first.end.guest_digest());
 }
 
 // Takes a snapshot and runs from it, then restores it again: the same course each time.
 TEST_F(VmTest, RestoredGuestsRepeatBitForBit) {
   const base::UniqueFd image = AgentImage();
-  v1::VmRequest request = Request();
-  request.mutable_start()->set_mode(v1::VmStart::SNAPSHOT);
-  const Outcome first = Execute(request, image, PlanBundle(1));
+  Machine machine;
+  machine.mode = v1::VmStart::SNAPSHOT;
+  const Outcome first = Execute(machine, image, PlanBundle(1));
   ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
-  ASSERT_EQ(snapshot_.size(), 2u);
-  request.mutable_start()->set_mode(v1::VmStart::RESTORE);
+  ASSERT_TRUE(snapshot_.has_value());
+  machine.mode = v1::VmStart::RESTORE;
   for (int i = 0; i < 3; ++i) {
-    const Outcome again = Execute(request, image, PlanBundle(1));
+    const Outcome again = Execute(machine, image, PlanBundle(1));
     ASSERT_EQ(again.end.cause(), v1::VmEnd::DONE) << again.end.DebugString();
     EXPECT_EQ(again.end.guest_digest(), first.end.guest_digest()) << i;
     EXPECT_TRUE(again.Stream() == first.Stream()) << i;
     RecordProperty("restore_ms", static_cast<int>(again.end.host_boot_ns() / 1000000));
   }
-  const Outcome other = Execute(request, image, PlanBundle(2));
+  const Outcome other = Execute(machine, image, PlanBundle(2));
   EXPECT_EQ(other.end.cause(), v1::VmEnd::DONE);
   EXPECT_NE(other.end.guest_digest(), first.end.guest_digest());
+}
+
+// As many descriptors as there can be: RAM of 16 nodes beside the rest.
+TEST_F(VmTest, SixteenNumaNodesAreRestored) {
+  const base::UniqueFd image = AgentImage();
+  Machine machine = {.mode = v1::VmStart::SNAPSHOT, .nodes = 16, .llcs = 16, .cores_per_llc = 1};
+  machine.memory_mb = 512;
+  const Outcome first = Execute(machine, image, PlanBundle(1));
+  ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
+  ASSERT_TRUE(snapshot_.has_value());
+  EXPECT_EQ(snapshot_->ram.size(), 16u);
+  machine.mode = v1::VmStart::RESTORE;
+  const Outcome again = Execute(machine, image, PlanBundle(1));
+  ASSERT_EQ(again.end.cause(), v1::VmEnd::DONE) << again.end.DebugString();
+  EXPECT_EQ(again.end.guest_digest(), first.end.guest_digest());
 }
 
 // Where ktstr-vm may not look into QEMU's memory, QEMU gets a copy that both map.
 TEST_F(VmTest, RestoreOntoACopyTakesTheSameCourse) {
   const base::UniqueFd image = AgentImage();
-  v1::VmRequest request = Request();
-  request.mutable_start()->set_mode(v1::VmStart::SNAPSHOT);
-  const Outcome first = Execute(request, image, PlanBundle(1));
+  Machine machine;
+  machine.mode = v1::VmStart::SNAPSHOT;
+  const Outcome first = Execute(machine, image, PlanBundle(1));
   ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
-  request.mutable_start()->set_mode(v1::VmStart::RESTORE);
+  machine.mode = v1::VmStart::RESTORE;
   wrapper_ = absl::StrCat(KTSTR_BIN_DIR, "/../tests/deny_peeking");
-  auto driver = Launch(request, image, PlanBundle(1));
+  auto driver = Launch(machine, image, PlanBundle(1));
   ASSERT_TRUE(driver.ok()) << driver.status();
   std::string memory;
   while (memory.empty()) {  // To the first observation: QEMU is there then.
@@ -248,17 +288,17 @@ TEST_F(VmTest, RestoreOntoACopyTakesTheSameCourse) {
 TEST_F(VmTest, TwentyRestoresAtOnceDoNotInfluenceOneAnother) {
   constexpr uint64_t kMachines = 20;
   const base::UniqueFd image = AgentImage();
-  v1::VmRequest request = Request();
-  request.mutable_start()->set_mode(v1::VmStart::SNAPSHOT);
-  ASSERT_EQ(Execute(request, image, PlanBundle(1)).end.cause(), v1::VmEnd::DONE);
-  request.mutable_start()->set_mode(v1::VmStart::RESTORE);
+  Machine machine;
+  machine.mode = v1::VmStart::SNAPSHOT;
+  ASSERT_EQ(Execute(machine, image, PlanBundle(1)).end.cause(), v1::VmEnd::DONE);
+  machine.mode = v1::VmStart::RESTORE;
   std::vector<std::string> alone;
   for (const uint64_t seed : {1, 2, 20}) {
-    alone.push_back(Execute(request, image, PlanBundle(seed)).end.guest_digest());
+    alone.push_back(Execute(machine, image, PlanBundle(seed)).end.guest_digest());
   }
   std::vector<VmDriver> drivers;
   for (uint64_t seed = 1; seed <= kMachines; ++seed) {
-    auto driver = Launch(request, image, PlanBundle(seed));
+    auto driver = Launch(machine, image, PlanBundle(seed));
     ASSERT_TRUE(driver.ok()) << driver.status();
     drivers.push_back(std::move(*driver));
   }
@@ -276,49 +316,49 @@ TEST_F(VmTest, TwentyRestoresAtOnceDoNotInfluenceOneAnother) {
 }
 
 TEST_F(VmTest, PanicHasTheKernelsWords) {
-  const Outcome run = Execute(Request(), HostileImage(), Fault("return"));
+  const Outcome run = Execute({}, HostileImage(), Fault("return"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::PANIC) << run.end.DebugString();
   EXPECT_THAT(run.end.detail(), HasSubstr("Kernel panic - not syncing: Attempted to kill init!"));
   EXPECT_THAT(run.end.console_tail(), HasSubstr("Kernel Offset: disabled"));  // Its last line.
 }
 
 TEST_F(VmTest, ConsoleFloodEndsTheRun) {
-  const Outcome run = Execute(Request(), HostileImage(), Fault("console"));
+  const Outcome run = Execute({}, HostileImage(), Fault("console"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
   EXPECT_THAT(run.end.detail(), HasSubstr("console flood"));
   EXPECT_TRUE(run.end.console_truncated());
 }
 
 TEST_F(VmTest, RingGarbageEndsTheRun) {
-  const Outcome run = Execute(Request(), HostileImage(), Fault("ring"));
+  const Outcome run = Execute({}, HostileImage(), Fault("ring"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
   EXPECT_THAT(run.end.detail(), HasSubstr("ring, frame 0 at byte 0: magic"));
 }
 
 TEST_F(VmTest, WrongDoorbellsEndTheRun) {
-  const Outcome unknown = Execute(Request(), HostileImage(), Fault("doorbell"));
+  const Outcome unknown = Execute({}, HostileImage(), Fault("doorbell"));
   EXPECT_EQ(unknown.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
   EXPECT_THAT(unknown.end.detail(), HasSubstr("unknown doorbell 77"));
-  const Outcome unasked = Execute(Request(), HostileImage(), Fault("ready"));
+  const Outcome unasked = Execute({}, HostileImage(), Fault("ready"));
   EXPECT_EQ(unasked.end.cause(), v1::VmEnd::GUEST_MISBEHAVED);
   EXPECT_THAT(unasked.end.detail(), HasSubstr("unasked"));
 }
 
 TEST_F(VmTest, EarlyPowerOffIsNotDone) {
-  const Outcome run = Execute(Request(), HostileImage(), Fault("off"));
+  const Outcome run = Execute({}, HostileImage(), Fault("off"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::EARLY_POWER_OFF);
 }
 
 TEST_F(VmTest, HangingGuestMeetsTheTimeLimit) {
   timeout_ms_ = 1500;
-  const Outcome run = Execute(Request(), HostileImage(), Fault("hang"));
+  const Outcome run = Execute({}, HostileImage(), Fault("hang"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::TIMEOUT);
   EXPECT_THAT(run.end.detail(), HasSubstr("1.5s"));
 }
 
 TEST_F(VmTest, CancelEndsTheRun) {
   const base::UniqueFd image = HostileImage();
-  auto driver = Launch(Request(), image, Fault("hang"));
+  auto driver = Launch({}, image, Fault("hang"));
   ASSERT_TRUE(driver.ok());
   ASSERT_TRUE(driver->Next(kSilence).ok());  // It boots.
   v1::VmRequest stop;
@@ -343,7 +383,7 @@ pid_t EngineOf(VmDriver* driver) {
 
 TEST_F(VmTest, EngineDiesWithItsDaemonAndWithItsProcess) {
   for (bool kill_process : {false, true}) {
-    auto driver = Launch(Request(), AgentImage(), PlanBundle(1));
+    auto driver = Launch({}, AgentImage(), PlanBundle(1));
     ASSERT_TRUE(driver.ok());
     const pid_t engine = EngineOf(&*driver);
     ASSERT_GT(engine, 0);
@@ -358,7 +398,7 @@ TEST_F(VmTest, EngineDiesWithItsDaemonAndWithItsProcess) {
 }
 
 TEST_F(VmTest, KilledEngineIsReported) {
-  auto driver = Launch(Request(), AgentImage(), PlanBundle(1));
+  auto driver = Launch({}, AgentImage(), PlanBundle(1));
   ASSERT_TRUE(driver.ok());
   const pid_t engine = EngineOf(&*driver);
   ASSERT_GT(engine, 0);

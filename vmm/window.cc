@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/window.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/crc32c.h"
+#include "base/file.h"
+#include "base/file_size.h"
 #include "base/status_macros.h"
 
 namespace ktstr::vmm {
@@ -47,9 +48,7 @@ absl::StatusOr<Window> Window::Create(GuestMemory* memory, uint64_t address, uin
 }
 
 absl::Status Window::WriteBundle(int fd) {
-  struct stat info;
-  if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, "bundle");
-  const auto bundle_size = static_cast<uint64_t>(info.st_size);
+  KTSTR_ASSIGN_OR_RETURN(const uint64_t bundle_size, base::SizeOf(fd, "the bundle"));
   const uint64_t room = size_ - window::kAlignment;
   if (bundle_size > room) {
     return absl::InvalidArgumentError(

@@ -8,18 +8,23 @@
 //   garbage  sends what is no VmEvent                panic    ends with a kernel panic
 //   nosnapshot  passes, but can neither take nor restore a snapshot
 // Asked to, it hands a snapshot over, and restores that one only.
-// It refuses to run when it got more than it may have: an environment, descriptors beyond 0 to 3
-// and those of VmStart and VmRun.
+// It refuses to run when it got more or less than it must have: an environment, descriptors beyond
+// 0 to 3 and those of VmStart and VmRun, which it takes by name.
 #include <dirent.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/seqpacket.h"
 #include "ktstr/v1/vm.pb.h"
+#include "vmm/descriptors.h"
+#include "vmm/launch_plan.h"
+#include "vmm/snapshot.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -68,13 +73,12 @@ void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage) {
   Observe(observation);
 }
 
-constexpr size_t kStartFds = 3;
 constexpr char kState[] = "fake state";
 
 // Also what a real one hands over: sealed memfds, device state first.
-void HandSnapshotOver() {
+void HandSnapshotOver(const v1::LaunchPlan& plan) {
   base::UniqueFd state = *base::MakeMemfd("state", 0);
-  base::UniqueFd ram = *base::MakeMemfd("ram", 1 << 20);
+  base::UniqueFd ram = *base::MakeMemfd("ram", plan.node_memory(0));
   if (!base::WriteAll(state.get(), kState, "state").ok() ||
       !base::WriteAll(ram.get(), std::string(9000, 'r'), "ram").ok() ||
       !base::SealMemfd(state.get(), "state").ok() || !base::SealMemfd(ram.get(), "ram").ok()) {
@@ -82,9 +86,9 @@ void HandSnapshotOver() {
   }
   v1::VmEvent event;
   event.mutable_snapshot();
-  if (!base::SendPacket(kSocket, event.SerializeAsString(), {state.get(), ram.get()}).ok()) {
-    _exit(3);
-  }
+  const std::vector<vmm::NamedFd> fds = {{vmm::kStateName, state.get()},
+                                         {vmm::RamName(0), ram.get()}};
+  if (!vmm::SendMessage(kSocket, event, fds).ok()) _exit(3);
 }
 
 void SayNoSnapshot(const std::string& reason) {
@@ -94,9 +98,9 @@ void SayNoSnapshot(const std::string& reason) {
 }
 
 // False: it said why not.
-bool Restore(const base::Packet& start) {
+bool Restore(const vmm::Snapshot& snapshot) {
   std::string state(100, '\0');
-  const ssize_t got = pread(start.fds[kStartFds].get(), state.data(), state.size(), 0);
+  const ssize_t got = pread(snapshot.state.get(), state.data(), state.size(), 0);
   state.resize(got < 0 ? 0 : static_cast<size_t>(got));
   if (state != kState) {
     SayNoSnapshot("the device state is another machine's");
@@ -108,15 +112,13 @@ bool Restore(const base::Packet& start) {
   return true;
 }
 
-std::string CheckSurroundings(size_t expected, size_t start_fds, size_t run_fds) {
+std::string CheckSurroundings(size_t received) {
   if (environ != nullptr && environ[0] != nullptr) {
     return absl::StrCat("environment: ", environ[0]);
   }
-  if (start_fds != expected) return absl::StrCat(start_fds, " descriptors came with VmStart");
-  if (run_fds != 1) return absl::StrCat(run_fds, " descriptors came with VmRun");
   auto names = base::ListDir("/proc/self/fd");
   // 0 to 3, those received, and the directory itself.
-  if (!names.ok() || names->size() != 5 + start_fds + run_fds) {
+  if (!names.ok() || names->size() != 5 + received) {
     return absl::StrCat(names->size(), " open descriptors");
   }
   return "";
@@ -194,20 +196,34 @@ int Run() {
   v1::VmRequest request;
   if (!start.ok() || !request.ParseFromString(start->data) || !request.has_start()) return 2;
   const v1::VmStart::Mode how = request.start().mode();
-  const size_t expected = how == v1::VmStart::RESTORE ? kStartFds + 2 : kStartFds;
-  if (how == v1::VmStart::RESTORE && start->fds.size() == expected && !Restore(*start)) return 0;
+  const v1::LaunchPlan plan = request.start().plan();
+  const size_t start_fds = start->fds.size();
+  auto named = vmm::Descriptors::Of(request, std::move(start->fds));
+  if (!named.ok() || !vmm::CheckLaunchPlan(plan).ok()) return 2;
+  const auto kernel = named->Take(vmm::kKernelName);
+  const auto boot_image = named->Take(vmm::kBootImageName);
+  const auto engine = named->Take(vmm::kEngineName);
+  absl::StatusOr<vmm::Snapshot> snapshot = vmm::Snapshot();
+  if (how == v1::VmStart::RESTORE) snapshot = vmm::TakeSnapshotFds(&*named);
+  const bool complete = kernel.ok() && boot_image.ok() && engine.ok() && snapshot.ok();
+  if (!complete || !named->ExpectNoMore().ok()) return 2;
+  if (how == v1::VmStart::RESTORE && !Restore(*snapshot)) return 0;
   // One that was restored ahead waits as long as it must.
   auto packet = base::ReceivePacket(
       kSocket, how == v1::VmStart::RESTORE ? absl::InfiniteDuration() : absl::Seconds(30));
   if (!packet.ok() || !request.ParseFromString(packet->data) || !request.has_run()) return 2;
-  const std::string problem = CheckSurroundings(expected, start->fds.size(), packet->fds.size());
+  named = vmm::Descriptors::Of(request, std::move(packet->fds));
+  if (!named.ok()) return 2;
+  const auto bundle_fd = named->Take(vmm::kBundleName);
+  if (!bundle_fd.ok() || !named->ExpectNoMore().ok()) return 2;
+  const std::string problem = CheckSurroundings(start_fds + 1);
   if (!problem.empty()) {
     End(v1::VmEnd::ENGINE_FAILED, problem, v1::STAGE_UNSPECIFIED);
     return 0;
   }
   Say(absl::StrCat("fake vm pid ", getpid()));
-  if (lseek(packet->fds[0].get(), 0, SEEK_SET) != 0) return 2;
-  const auto bundle = base::ReadFd(packet->fds[0].get(), "bundle", 16 << 20);
+  if (lseek(bundle_fd->get(), 0, SEEK_SET) != 0) return 2;
+  const auto bundle = base::ReadFd(bundle_fd->get(), "bundle", 16 << 20);
   if (!bundle.ok()) return 2;
   const std::string mode = ModeOf(*bundle);
   const bool with_scheduler = bundle->find("bin/scx_fake") != std::string::npos;
@@ -215,7 +231,7 @@ int Run() {
     SayNoSnapshot("this machine cannot be frozen");
     return 0;
   }
-  if (how == v1::VmStart::SNAPSHOT) HandSnapshotOver();
+  if (how == v1::VmStart::SNAPSHOT) HandSnapshotOver(plan);
   v1::VmEvent console;  // Also unasked: then the daemon drops it.
   console.mutable_console()->set_text("[    0.1] fake kernel\n");
   Send(console);

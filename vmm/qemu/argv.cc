@@ -5,34 +5,31 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "base/string_view.h"
-#include "vmm/window_abi.h"
+#include "vmm/launch_plan.h"
+#include "vmm/memory_map.h"
 
 namespace ktstr::vmm::qemu {
 namespace {
 
-// Raised when what a snapshot holds, or how it is taken, changes while no other fact does.
-constexpr int kSnapshotFormat = 2;
-
 std::string FdPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
 
 // NUMA node = socket, LLC = die: what the guest kernel turns into its scheduling domains.
-void AddTopology(const LaunchPlan& plan, Start start, std::vector<std::string>* args) {
-  const scenario::Topology& topology = plan.topology;
-  const int nodes = topology.numa_nodes();
+void AddTopology(const v1::LaunchPlan& plan, Start start, std::vector<std::string>* args) {
+  const v1::Topology& topology = plan.topology();
+  const int nodes = plan.node_memory_size();
   args->push_back("-smp");
-  args->push_back(
-      absl::StrCat(topology.num_cpus(), ",sockets=", nodes, ",dies=", topology.llcs() / nodes,
-                   ",cores=", topology.cores_per_llc(), ",threads=", topology.threads_per_core()));
+  args->push_back(absl::StrCat(
+      NumCpus(plan), ",sockets=", nodes, ",dies=", static_cast<int>(topology.llcs()) / nodes,
+      ",cores=", topology.cores_per_llc(), ",threads=", topology.threads_per_core()));
   args->push_back("-m");
-  args->push_back(absl::StrCat(plan.memory_bytes() >> 20, "M"));
+  args->push_back(absl::StrCat(MemoryBytes(plan) >> 20, "M"));
   const bool numa = nodes > 1;
   for (int node = 0; node < nodes; ++node) {
     args->push_back("-object");
     args->push_back(absl::StrCat("memory-backend-file,id=ram", node,
-                                 ",size=", plan.node_memory[static_cast<size_t>(node)],
+                                 ",size=", plan.node_memory(node),
                                  ",mem-path=", FdPath(kFirstMemoryFd + node),
                                  start == Start::kRestore ? ",share=off" : ",share=on"));
     if (numa) {
@@ -48,11 +45,17 @@ void AddTopology(const LaunchPlan& plan, Start start, std::vector<std::string>* 
 
 }  // namespace
 
+int NumCpus(const v1::LaunchPlan& plan) {
+  const v1::Topology& topology = plan.topology();
+  return static_cast<int>(topology.llcs() * topology.cores_per_llc() * topology.threads_per_core());
+}
+
 absl::StatusOr<Version> ParseVersion(std::string_view output) {
   absl::string_view line = base::ToAbsl(output.substr(0, output.find('\n')));
   Version version;
-  version.line = std::string(line);
-  if (!absl::ConsumePrefix(&line, "QEMU emulator version ") ||
+  const bool is_qemu = absl::ConsumePrefix(&line, "QEMU ");
+  absl::ConsumePrefix(&line, "emulator version ");
+  if (!is_qemu ||
       std::sscanf(std::string(line).c_str(), "%d.%d", &version.major, &version.minor) != 2) {
     return absl::FailedPreconditionError(
         absl::StrCat("-version does not answer as QEMU does: \"", line.substr(0, 100), "\""));
@@ -65,27 +68,36 @@ absl::StatusOr<Version> ParseVersion(std::string_view output) {
   return version;
 }
 
-std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version,
+std::vector<std::string> MakeArguments(const v1::LaunchPlan& plan, const Version& version,
                                        Start start) {
   // Only an Intel guest sees dies as LLCs. From version 10 on QEMU aborts with several dies when
   // the highest CPUID leaf is not named.
   std::string cpu = "max,vendor=GenuineIntel,-rdrand,-rdseed";
   if (version.major >= 10) cpu += ",level=0x1b";
   std::vector<std::string> args = {
-      "-nodefaults", "-no-user-config",
-      "-name",       "ktstr,debug-threads=on",
-      "-display",    "none",
-      "-accel",      "tcg,thread=single",
-      "-icount",     absl::StrCat("shift=", plan.icount_shift, ",sleep=off"),
-      "-rtc",        "base=2026-01-01,clock=vm",
-      "-cpu",        cpu,
-      "-machine",    plan.topology.numa_nodes() > 1 ? "q35" : "q35,memory-backend=ram0",
+      "-nodefaults",
+      "-no-user-config",
+      "-name",
+      "ktstr,debug-threads=on",
+      "-display",
+      "none",
+      "-accel",
+      "tcg,thread=single",
+      "-icount",
+      absl::StrCat("shift=", plan.tcg().icount_shift(), ",sleep=off"),
+      "-rtc",
+      "base=2026-01-01,clock=vm",
+      "-cpu",
+      cpu,
+      "-machine",
+      absl::StrCat("q35,max-ram-below-4g=", kMaxLowRam,
+                   plan.node_memory_size() > 1 ? "" : ",memory-backend=ram0"),
   };
   AddTopology(plan, start, &args);
   const std::vector<std::string> rest = {
       "-kernel",    FdPath(kKernelFd),
       "-initrd",    FdPath(kBootImageFd),
-      "-append",    plan.command_line,
+      "-append",    plan.command_line(),
       "-device",    "pvpanic",
       "-action",    "panic=pause",
       "-no-reboot", "-no-shutdown",
@@ -98,16 +110,6 @@ std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& ve
   args.insert(args.end(), rest.begin(), rest.end());
   if (start != Start::kBoot) args.insert(args.end(), {"-incoming", "defer"});
   return args;
-}
-
-std::string SnapshotIdentity(const LaunchPlan& plan, const Version& version,
-                             std::string_view program, std::string_view kernel_digest,
-                             std::string_view boot_image_digest) {
-  return absl::StrCat("format ", kSnapshotFormat, "\nwindow ", window::kVersion, "\nengine ",
-                      version.text, "\nprogram ", base::ToAbsl(program), "\nkernel ",
-                      base::ToAbsl(kernel_digest), "\nboot image ", base::ToAbsl(boot_image_digest),
-                      "\nmemory ", absl::StrJoin(plan.node_memory, " "), "\narguments ",
-                      absl::StrJoin(MakeArguments(plan, version, Start::kBoot), " "), "\n");
 }
 
 }  // namespace ktstr::vmm::qemu

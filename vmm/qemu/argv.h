@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "vmm/launch_plan.h"
+#include "ktstr/v1/vm.pb.h"
 
 namespace ktstr::vmm::qemu {
 
@@ -30,12 +30,13 @@ struct Version {
   int major = 0;
   int minor = 0;
   std::string text;  // "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
-  std::string line;  // What it was parsed from.
 };
 
-// From the first line of `qemu-system-x86_64 -version`. FailedPrecondition when it is not QEMU's,
-// or older than 7.2.
+// From the first line of `qemu-system-x86_64 -version`, or from a Version's text.
+// FailedPrecondition when it is not QEMU's, or older than 7.2.
 absl::StatusOr<Version> ParseVersion(std::string_view output);
+
+int NumCpus(const v1::LaunchPlan& plan);
 
 enum class Start {
   kBoot,         // Maps the memory shared.
@@ -45,13 +46,8 @@ enum class Start {
 
 // Arguments after argv[0]. The guest does not run before QMP `cont`: a QMP command that arrives
 // while it boots is an event of the host in the guest's time, and runs would differ.
-std::vector<std::string> MakeArguments(const LaunchPlan& plan, const Version& version, Start start);
-
-// What a snapshot depends on, as text of one line per fact: equal text, equal snapshot.
-// `program` distinguishes programs of one version; the digests name the files' contents.
-std::string SnapshotIdentity(const LaunchPlan& plan, const Version& version,
-                             std::string_view program, std::string_view kernel_digest,
-                             std::string_view boot_image_digest);
+std::vector<std::string> MakeArguments(const v1::LaunchPlan& plan, const Version& version,
+                                       Start start);
 
 }  // namespace ktstr::vmm::qemu
 

@@ -219,43 +219,42 @@ void QemuMachine::Stop() {
 }
 
 // `-version` through the descriptor, as the real start.
-base::SpawnOptions ProgramOptions(const BootFiles& files) {
+base::SpawnOptions ProgramOptions(const EngineFile& program) {
   base::SpawnOptions options;
   options.argv = {ProgramPath()};
-  options.fds = {{kProgramFd, files.program}};
+  options.fds = {{kProgramFd, program.fd.get()}};
   return options;
 }
 
 }  // namespace
 
-absl::StatusOr<Version> QueryVersion(const BootFiles& files) {
-  base::SpawnOptions options = ProgramOptions(files);
+absl::StatusOr<Version> QueryVersion(const EngineFile& program) {
+  base::SpawnOptions options = ProgramOptions(program);
   options.argv.push_back("-version");
   absl::StatusOr<base::RunResult> result =
       base::RunCommand(std::move(options), kStartTimeout, {}, kMaxEngineOutput);
   if (!result.ok()) {
     return absl::Status(result.status().code(),
-                        absl::StrCat("engine program ", files.program_path,
+                        absl::StrCat("engine program ", program.path,
                                      " cannot be executed: ", result.status().message()));
   }
   if (!result->status.Success()) {
-    return absl::FailedPreconditionError(absl::StrCat("engine program ", files.program_path,
-                                                      " -version ", result->status.ToString(), ": ",
+    return absl::FailedPreconditionError(absl::StrCat("engine program ", program.path, " -version ",
+                                                      result->status.ToString(), ": ",
                                                       base::PrintableTail(result->err, 5)));
   }
   absl::StatusOr<Version> version = ParseVersion(result->out);
-  return version.ok() ? version
-                      : base::Annotate(version.status(),
-                                       absl::StrCat("engine program ", files.program_path));
+  return version.ok()
+             ? version
+             : base::Annotate(version.status(), absl::StrCat("engine program ", program.path));
 }
 
 namespace {
 
 // A QEMU process that waits for its first command, with `ram` as its memory.
-absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const LaunchPlan& plan,
-                                                          const BootFiles& files,
-                                                          const Version& version, Start start,
+absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, Start start,
                                                           const std::vector<base::UniqueFd>& ram) {
+  KTSTR_ASSIGN_OR_RETURN(const Version version, ParseVersion(launch.version));
   KTSTR_ASSIGN_OR_RETURN(Console console, Console::Create());
   KTSTR_ASSIGN_OR_RETURN(Console output, Console::Create());
   int pair[2];
@@ -272,17 +271,17 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const LaunchPlan& plan
   base::UniqueFd turns_kept(turns_pipe[0]);
   base::UniqueFd turns_say(turns_pipe[1]);
 
-  base::SpawnOptions options = ProgramOptions(files);
+  base::SpawnOptions options = ProgramOptions(launch.file);
   options.env = {{absl::StrCat("LD_PRELOAD=/proc/self/fd/", kTurnsFd),
                   absl::StrCat("KTSTR_TURNS_FD=", kTurnsSaysFd)}};
-  for (std::string& argument : MakeArguments(plan, version, start)) {
+  for (std::string& argument : MakeArguments(launch.plan, version, start)) {
     options.argv.push_back(std::move(argument));
   }
   options.fds.insert(options.fds.end(), {{1, output.fd()},
                                          {2, output.fd()},
                                          {kQmpFd, theirs.get()},
-                                         {kKernelFd, files.kernel},
-                                         {kBootImageFd, files.boot_image},
+                                         {kKernelFd, launch.kernel},
+                                         {kBootImageFd, launch.boot_image},
                                          {kConsoleFd, console.fd()},
                                          {kTurnsFd, turns.get()},
                                          {kTurnsSaysFd, turns_say.get()}});
@@ -293,7 +292,7 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const LaunchPlan& plan
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
   return std::make_unique<QemuMachine>(std::make_shared<base::Child>(std::move(child)),
                                        std::move(qmp), std::move(console), std::move(output),
-                                       std::move(turns_kept), files.program_path, version.text);
+                                       std::move(turns_kept), launch.file.path, version.text);
 }
 
 // What went wrong, in QEMU's own words when it has any.
@@ -324,20 +323,18 @@ absl::Status FinishRestore(QemuMachine* machine, const Snapshot& snapshot,
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Machine>> Boot(const LaunchPlan& plan, const BootFiles& files,
-                                              const Version& version,
+absl::StatusOr<std::unique_ptr<Machine>> Boot(const Launch& launch,
                                               std::unique_ptr<SharedMemory> memory) {
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<QemuMachine> machine,
-                         StartProcess(plan, files, version, Start::kBoot, memory->files()));
+                         StartProcess(launch, Start::kBoot, memory->files()));
   absl::Status started = machine->Negotiate();
   if (started.ok()) started = machine->StartBoot(std::move(memory));
   if (!started.ok()) return StartError(machine.get(), started, "did not start");
   return std::unique_ptr<Machine>(std::move(machine));
 }
 
-absl::StatusOr<std::unique_ptr<Machine>> Restore(const LaunchPlan& plan, const BootFiles& files,
-                                                 const Version& version, const Snapshot& snapshot) {
-  KTSTR_RETURN_IF_ERROR(CheckSnapshot(snapshot, plan));
+absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot) {
+  KTSTR_RETURN_IF_ERROR(CheckSnapshot(snapshot, launch.plan));
   // The copy is for a host where a process may not look into another.
   for (const Start start : {Start::kRestore, Start::kRestoreCopy}) {
     std::unique_ptr<SharedMemory> copy;
@@ -346,7 +343,7 @@ absl::StatusOr<std::unique_ptr<Machine>> Restore(const LaunchPlan& plan, const B
     }
     KTSTR_ASSIGN_OR_RETURN(
         std::unique_ptr<QemuMachine> machine,
-        StartProcess(plan, files, version, start, copy == nullptr ? snapshot.ram : copy->files()));
+        StartProcess(launch, start, copy == nullptr ? snapshot.ram : copy->files()));
     const absl::Status restored = FinishRestore(machine.get(), snapshot, std::move(copy));
     if (restored.ok()) return std::unique_ptr<Machine>(std::move(machine));
     if (start == Start::kRestore && absl::IsPermissionDenied(restored)) continue;

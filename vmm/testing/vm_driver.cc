@@ -26,8 +26,8 @@ absl::StatusOr<VmDriver> VmDriver::Start(const std::string& wrapper) {
   return VmDriver(std::move(child), std::move(pair.first));
 }
 
-absl::Status VmDriver::Send(const v1::VmRequest& request, const std::vector<int>& fds) {
-  return SendBytes(request.SerializeAsString(), fds);
+absl::Status VmDriver::Send(const v1::VmRequest& request, const std::vector<NamedFd>& fds) {
+  return SendMessage(control_.get(), request, fds);
 }
 
 absl::Status VmDriver::SendBytes(const std::string& bytes, const std::vector<int>& fds) {
@@ -42,7 +42,11 @@ absl::StatusOr<v1::VmEvent> VmDriver::Next(absl::Duration timeout) {
   if (event.has_no_snapshot()) {
     return absl::AbortedError(absl::StrCat("no snapshot: ", event.no_snapshot().reason()));
   }
-  if (event.has_snapshot()) snapshot_ = std::move(packet.fds);
+  if (event.has_snapshot()) {
+    KTSTR_ASSIGN_OR_RETURN(Descriptors fds, Descriptors::Of(event, std::move(packet.fds)));
+    KTSTR_ASSIGN_OR_RETURN(snapshot_, TakeSnapshotFds(&fds));
+    KTSTR_RETURN_IF_ERROR(fds.ExpectNoMore());
+  }
   if (event.has_observation()) observations_.push_back(event.observation());
   return event;
 }

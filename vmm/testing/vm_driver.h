@@ -6,6 +6,7 @@
 #ifndef KTSTR_VMM_TESTING_VM_DRIVER_H_
 #define KTSTR_VMM_TESTING_VM_DRIVER_H_
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,8 @@
 #include "base/fd.h"
 #include "base/subprocess.h"
 #include "ktstr/v1/vm.pb.h"
+#include "vmm/descriptors.h"
+#include "vmm/snapshot.h"
 
 namespace ktstr::vmm::testing {
 
@@ -23,10 +26,10 @@ class VmDriver {
   // `wrapper`: a program that executes what it is given as arguments; empty: none.
   static absl::StatusOr<VmDriver> Start(const std::string& wrapper = "");
 
-  absl::Status Send(const v1::VmRequest& request, const std::vector<int>& fds = {});
+  absl::Status Send(const v1::VmRequest& request, const std::vector<NamedFd>& fds = {});
   absl::Status SendBytes(const std::string& bytes, const std::vector<int>& fds = {});
-  // The next event, which is also kept in progress(), observations() or snapshot(). Aborted for a
-  // VmNoSnapshot.
+  // The next event, which is also kept for progress(), observations() or TakeSnapshot(). Aborted
+  // for a VmNoSnapshot.
   absl::StatusOr<v1::VmEvent> Next(absl::Duration timeout);
   // Everything to the VmEnd. DeadlineExceeded after `timeout` without an event.
   absl::StatusOr<v1::VmEnd> AwaitEnd(absl::Duration timeout);
@@ -36,9 +39,8 @@ class VmDriver {
   base::Child& child() { return child_; }
   const std::vector<v1::Observation>& observations() const { return observations_; }
   const std::vector<std::string>& progress() const { return progress_; }
-  // Descriptors of a VmSnapshot that came.
-  const std::vector<base::UniqueFd>& snapshot() const { return snapshot_; }
-  std::vector<base::UniqueFd> TakeSnapshot() { return std::move(snapshot_); }
+  // What a VmSnapshot brought.
+  std::optional<Snapshot> TakeSnapshot() { return std::exchange(snapshot_, std::nullopt); }
 
  private:
   VmDriver(base::Child child, base::UniqueFd control)
@@ -48,7 +50,7 @@ class VmDriver {
   base::UniqueFd control_;
   std::vector<v1::Observation> observations_;
   std::vector<std::string> progress_;
-  std::vector<base::UniqueFd> snapshot_;
+  std::optional<Snapshot> snapshot_;
 };
 
 // Processes whose parent is `pid`, by /proc.

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How large an open file is. Any thread.
+
+#ifndef KTSTR_BASE_FILE_SIZE_H_
+#define KTSTR_BASE_FILE_SIZE_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace ktstr::base {
+
+// Bytes of what `fd` is (fstat(2)); an error names `name`.
+absl::StatusOr<uint64_t> SizeOf(int fd, std::string_view name);
+
+}  // namespace ktstr::base
+
+#endif  // KTSTR_BASE_FILE_SIZE_H_
