@@ -22,8 +22,9 @@ uint64_t TimeForShare(double threshold_pct) {
   return static_cast<uint64_t>(kSettleNs * 100 / std::max(threshold_pct, 1.0));
 }
 
-uint64_t TimeForTurn(double workers_per_cpu) {
-  return static_cast<uint64_t>(kSettleNs + kSliceNs * workers_per_cpu);
+// EEVDF left workers of weight 100 beside others of weight 1000 without a turn for 1.1 s.
+uint64_t TimeForTurn(double workers_per_cpu, double outweighed) {
+  return static_cast<uint64_t>((kSettleNs + kSliceNs * workers_per_cpu) * outweighed);
 }
 
 Candidate MakeTooShort(const Check& check, std::string where, uint64_t had_ns, uint64_t needed_ns,

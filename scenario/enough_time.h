@@ -21,8 +21,9 @@ namespace ktstr::scenario {
 uint64_t TimeForShare(double threshold_pct);
 
 // Nanoseconds after which a worker has had its turn: 250 ms, and a default slice of sched_ext (20
-// ms) for each worker on its CPU.
-uint64_t TimeForTurn(double workers_per_cpu);
+// ms) for each worker on its CPU; `outweighed` times as long when a worker on the same CPUs has
+// that much more weight.
+uint64_t TimeForTurn(double workers_per_cpu, double outweighed);
 
 // TOO_SHORT: `check` could not be judged over `had_ns`; `seen` is what was measured, or "".
 Candidate MakeTooShort(const Check& check, std::string where, uint64_t had_ns, uint64_t needed_ns,

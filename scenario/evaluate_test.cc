@@ -278,16 +278,6 @@ TEST(Starved, TooLittleTimeIsNoFailure) {
   EXPECT_EQ(Judge(crowded, crowd).verdict(), v1::FAIL);
 }
 
-// A run that another cause ended early was not too short.
-TEST(SchedulerDied, TooLittleTimeAfterItIsNoFindingOfItsOwn) {
-  const auto lines =
-      Lines(Judge({kEnabled, kBegin0,
-                   Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2"),
-                   "worker_report { index: 0 wall_time_ns: 5000000 }", Report(1), kDone}));
-  ASSERT_EQ(lines.size(), 1u);
-  EXPECT_THAT(lines[0], StartsWith("SCHEDULER_DIED"));
-}
-
 TEST(Stuck, PauseAboveTheThreshold) {
   const std::string gap = "max_gap_ns: 4500999999 max_gap_cpu: 2 max_gap_at_ns: 3200000000";
   const v1::Judgement judgement = Judge(With(GoodRun(), Report(0), Report(0, gap)));
@@ -561,6 +551,16 @@ TEST(SchedulerDied, TheKernelsBacktraceStaysOutOfTheMessage) {
                   "workload, in step 1 of 2 (1.0s into test): sched_ext: BPF scheduler "
                   "\"x\" disabled (runnable task stall); watchdog failed to check in for "
                   "1.004s"));
+}
+
+// A run that another cause ended early was not too short.
+TEST(SchedulerDied, TooLittleTimeAfterItIsNoFindingOfItsOwn) {
+  const auto lines =
+      Lines(Judge({kEnabled, kBegin0,
+                   Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2"),
+                   "worker_report { index: 0 wall_time_ns: 5000000 }", Report(1), kDone}));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], StartsWith("SCHEDULER_DIED"));
 }
 
 // A scheduler that started again after the kernel ended it: what the kernel logs then is another

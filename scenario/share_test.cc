@@ -48,7 +48,7 @@ v1::Judgement Judge(const v1::Scenario& scenario, const std::vector<Worker>& wor
   for (size_t i = 0; i < workers.size(); ++i) {
     v1::WorkerReport* report = observations[at++].mutable_worker_report();
     report->set_index(i);
-    report->set_work_units(1000);
+    report->set_work_units(workers[i].cpu_ms > 0 ? 1000 : 0);
     report->set_cpu_time_ns(static_cast<uint64_t>(workers[i].cpu_ms * 1e6));
     report->set_off_cpu_ns(static_cast<uint64_t>(workers[i].off_cpu_ms * 1e6));
     report->set_wall_time_ns(static_cast<uint64_t>(workers[i].wall_ms * 1e6));
@@ -128,6 +128,27 @@ TEST(Gap, ACheckThatWasAskedForNeedsALongerLife) {
               ElementsAre("TOO_SHORT scenario: max_gap_ms cannot be judged: the workers ran for "
                           "2000ms, and it takes 2501ms"));
   EXPECT_EQ(Judge(scenario, {{2600, 0, 2600}}).verdict(), v1::PASS);
+}
+
+// EEVDF on 7.3.4: of four workers that others outweigh ten to one, two had no turn in 1.1 s.
+TEST(Starved, AWorkerOfLittleWeightWaitsLonger) {
+  const v1::Scenario scenario = Parse(
+      absl::StrCat(kTwoCpus,
+                   "step { cgroup { name: 'heavy' weight: 1000 work { spin_wait {} workers: 4 } } "
+                   "cgroup { name: 'light' work { spin_wait {} workers: 4 nice: 5 } } "
+                   "cgroup { name: 'equal' work { spin_wait {} workers: 4 } } }"));
+  const auto judge = [&](size_t idle, double wall_ms) {
+    std::vector<Worker> workers(12, {100, 0, wall_ms});
+    workers[idle].cpu_ms = 0;
+    return Judge(scenario, workers).verdict();
+  };
+  // (250 + 6 * 20) ms: as they are for the heaviest, times 10 and times 10 * 1024 / 335.
+  EXPECT_EQ(judge(0, 369), v1::INCONCLUSIVE);
+  EXPECT_EQ(judge(0, 370), v1::FAIL);
+  EXPECT_EQ(judge(8, 3699), v1::INCONCLUSIVE);
+  EXPECT_EQ(judge(8, 3700), v1::FAIL);
+  EXPECT_EQ(judge(4, 11300), v1::INCONCLUSIVE);
+  EXPECT_EQ(judge(4, 11311), v1::FAIL);
 }
 
 // 8 workers on 2 CPUs, 10:1 by weight.

@@ -16,6 +16,7 @@
 #include "base/string_view.h"
 #include "base/subprocess.h"
 #include "scenario/checks.h"
+#include "scenario/competition.h"
 #include "scenario/cpuset.h"
 #include "scenario/enough_time.h"
 #include "scenario/facts.h"
@@ -55,6 +56,19 @@ class WorkerChecks {
     if (!facts.topology.has_value()) return;
     allowed_ = AllowedCpus(scenario, *facts.topology);
     per_cpu_.resize(facts.topology->num_cpus());
+    for (const v1::Step& step : scenario.step()) {
+      for (const v1::Cgroup& cgroup : step.cgroup())
+        if (cgroup.weight() != 0) weights_[cgroup.name()] = cgroup.weight();
+    }
+    heaviest_.resize(per_cpu_.size());
+    std::map<std::string, double> by_cgroup;
+    for (const DeclaredWorker& worker : facts.workers) {
+      double& heaviest = by_cgroup[worker.cgroup];
+      heaviest = std::max(heaviest, WeightOf(worker));
+    }
+    for (const auto& [cgroup, heaviest] : by_cgroup) {
+      for (const int cpu : CpusOf(cgroup)) heaviest_[cpu] = std::max(heaviest_[cpu], heaviest);
+    }
     for (const auto& [cgroup, workers] : size_) {
       const std::vector<int> cpus = CpusOf(cgroup);
       for (const int cpu : cpus) per_cpu_[cpu] += static_cast<double>(workers) / cpus.size();
@@ -79,6 +93,23 @@ class WorkerChecks {
     std::vector<int> all(per_cpu_.size());
     for (size_t cpu = 0; cpu < all.size(); ++cpu) all[cpu] = static_cast<int>(cpu);
     return all;
+  }
+
+  // By cpu.weight of its cgroups and by nice; 1 of a worker that sets neither.
+  double WeightOf(const DeclaredWorker& worker) const {
+    double weight = WeightOfNice(worker.nice) / static_cast<double>(WeightOfNice(0));
+    for (std::string at = worker.cgroup; !at.empty(); at = std::string(ParentCgroup(at))) {
+      const auto it = weights_.find(at);
+      if (it != weights_.end()) weight *= it->second / 100.0;
+    }
+    return weight;
+  }
+
+  // How much heavier the heaviest worker is that may use the same CPUs.
+  double Outweighed(const DeclaredWorker& worker) const {
+    double heaviest = 0;
+    for (const int cpu : CpusOf(worker.cgroup)) heaviest = std::max(heaviest, heaviest_[cpu]);
+    return std::max(1.0, heaviest / WeightOf(worker));
   }
 
   // Workers for each CPU, where it is worst for this cgroup.
@@ -163,7 +194,8 @@ class WorkerChecks {
     const std::string& cgroup = facts_.workers[worker].cgroup;
     const std::string seen =
         absl::StrCat(Name(worker), " did no work in ", report->wall_time_ns() / kNsPerMs, "ms");
-    if (const uint64_t needed_ns = TimeForTurn(Crowd(cgroup)); report->wall_time_ns() < needed_ns) {
+    if (const uint64_t needed_ns = TimeForTurn(Crowd(cgroup), Outweighed(facts_.workers[worker]));
+        report->wall_time_ns() < needed_ns) {
       const Check& check = CheckOf(v1::Checks::kNotStarvedFieldNumber);
       too_short_.emplace(
           cgroup, MakeTooShort(check, absl::StrCat("cgroup ", cgroup), report->wall_time_ns(),
@@ -247,6 +279,8 @@ class WorkerChecks {
   TimeUnion<> hotplug_;
   std::unordered_map<uint32_t, TimeUnion<>> disturbed_;  // By CPU, without hotplug.
   std::map<std::string, std::vector<int>> allowed_;
+  std::map<std::string, uint32_t> weights_;  // cpu.weight, where it is set.
+  std::vector<double> heaviest_;             // By CPU: the largest WeightOf.
   std::vector<double> per_cpu_;  // Workers, spread evenly over the CPUs of their cgroup.
   uint64_t longest_ns_ = 0;      // The longest life of a worker.
   size_t last_order_ = 0;        // Of the reports.
