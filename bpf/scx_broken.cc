@@ -2,6 +2,8 @@
 //
 // scx_broken: the scheduler of scx_ktstr with one fault, chosen by argument, for the harness's own
 // tests. Options are in kUsage.
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -9,7 +11,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "bpf/embed_object.h"
 #include "bpf/options.h"
@@ -35,6 +39,9 @@ constexpr char kUsage[] =
     "  --verifier-reject    has a program that the verifier refuses\n"
     "  --never-attach       runs, but never becomes the scheduler\n"
     "  --print-forever      writes lines to stdout without end\n"
+    "  --kernel-log TEXT    writes a line to /dev/kmsg and to stdout once it is enabled\n"
+    "  --sysrq KEY          writes KEY to /proc/sysrq-trigger: c (crash), b (reboot), o (off)\n"
+    "  --hog-cpus           real-time processes take all CPUs, and nothing else runs\n"
     "  --watchdog-ms N      the watchdog's patience, 10 to 30000, default 1000\n";
 
 struct Options {
@@ -44,6 +51,9 @@ struct Options {
   bool exit_at_start = false;
   bool never_attach = false;
   bool print_forever = false;
+  const char* kernel_log = nullptr;
+  const char* sysrq = nullptr;
+  bool hog_cpus = false;
 };
 
 uint64_t Milliseconds(const char* option, const char* text) {
@@ -72,6 +82,9 @@ Options ParseArguments(int argc, char** argv) {
   const auto flag = [](const char* name, auto* to) {
     return Option{name, [to](const char*) { *to = true; }, false};
   };
+  const auto text = [](const char* name, const char** to) {
+    return Option{name, [to](const char* value) { *to = value; }};
+  };
   const auto number = [](const char* name, auto* to, unsigned min, unsigned max) {
     return Option{name, [=](const char* value) {
                     *to = static_cast<std::decay_t<decltype(*to)>>(
@@ -87,9 +100,48 @@ Options ParseArguments(int argc, char** argv) {
        flag("fail-init-task", &config.fail_init_task), flag("exit-at-start", &out.exit_at_start),
        number("signal-after-ms", &out.signal_after_ms, 1, kMaxMs),
        flag("verifier-reject", &config.verifier_reject), flag("never-attach", &out.never_attach),
-       flag("print-forever", &out.print_forever),
+       flag("print-forever", &out.print_forever), text("kernel-log", &out.kernel_log),
+       text("sysrq", &out.sysrq), flag("hog-cpus", &out.hog_cpus),
        number("watchdog-ms", &out.watchdog_ms, 10, 30'000)});
   return out;
+}
+
+// One attempt: these are faults on purpose, and a guest that survives them shows in the verdict.
+void WriteTo(const char* path, const char* text) {
+  const int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || write(fd, text, std::strlen(text)) < 0) std::perror(path);
+  if (fd >= 0) close(fd);
+}
+
+void HogCpus() {
+  for (unsigned cpu = 0; cpu <= LastCpu(); ++cpu) {
+    if (fork() != 0) continue;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    sched_param priority{};
+    priority.sched_priority = sched_get_priority_max(SCHED_FIFO);
+    if (sched_setaffinity(0, sizeof(set), &set) != 0 ||
+        sched_setscheduler(0, SCHED_FIFO, &priority) != 0) {
+      std::perror("hog");
+      _exit(EXIT_FAILURE);
+    }
+    for (volatile unsigned turns = 0;;) turns = turns + 1;
+  }
+}
+
+// The faults that come as soon as it is enabled.
+void FailAtOnce(const Options& options) {
+  if (options.kernel_log != nullptr) {
+    std::printf("%s\n", options.kernel_log);
+    std::fflush(stdout);
+    WriteTo("/dev/kmsg", options.kernel_log);
+  }
+  if (options.hog_cpus) {
+    WriteTo("/proc/sys/kernel/sched_rt_runtime_us", "-1");  // Else other tasks get 5 %.
+    HogCpus();
+  }
+  if (options.sysrq != nullptr) WriteTo("/proc/sysrq-trigger", options.sysrq);
 }
 
 }  // namespace
@@ -108,6 +160,7 @@ int main(int argc, char** argv) {
     return EXIT_SUCCESS;
   }
   unsigned long line = 0;
+  bool failed = false;
   return ktstr::bpf::RunScheduler(
       {.name = kName,
        .object = ktstr::bpf::EmbeddedObject(),
@@ -116,6 +169,7 @@ int main(int argc, char** argv) {
        .watchdog_ms = options.watchdog_ms,
        .while_enabled =
            [&](unsigned elapsed_ms) {
+             if (!std::exchange(failed, true)) FailAtOnce(options);
              if (options.print_forever) {
                std::printf("%s: line %lu of the endless output\n", kName, line++);
              }

@@ -164,7 +164,11 @@ absl::Status CheckFileSizes(const v1::RunSpec& spec, const std::map<std::string,
 
 uint32_t TimeoutMs(const v1::RunSpec& spec) {
   if (spec.timeout_ms() != 0) return spec.timeout_ms();
-  return 120'000 + 20 * std::min(scenario::DurationMs(spec.scenario()), uint32_t{3'600'000});
+  const uint64_t limit =
+      120'000 +
+      20 * uint64_t{std::min(scenario::DurationMs(spec.scenario()), uint32_t{3'600'000})} +
+      scenario::AttachTimeoutMs(spec.scenario());
+  return static_cast<uint32_t>(std::min<uint64_t>(limit, kMaxTimeoutMs));
 }
 
 }  // namespace ktstr::daemon

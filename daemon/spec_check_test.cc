@@ -25,7 +25,15 @@ v1::RunSpec GoodSpec() {
 
 TEST(SpecCheckTest, AcceptsGood) {
   EXPECT_EQ(CheckRunSpec(GoodSpec()), absl::OkStatus());
-  EXPECT_EQ(TimeoutMs(GoodSpec()), 160'000u);
+}
+
+TEST(SpecCheckTest, TimeLimitCountsTheAttach) {
+  v1::RunSpec spec = GoodSpec();
+  EXPECT_EQ(TimeoutMs(spec), 220'000u);
+  spec.mutable_scenario()->mutable_scheduler()->set_attach_timeout_ms(1'800'000);
+  EXPECT_EQ(TimeoutMs(spec), 1'960'000u);
+  spec.set_timeout_ms(5000);
+  EXPECT_EQ(TimeoutMs(spec), 5000u);
 }
 
 TEST(SpecCheckTest, RealSizesCount) {

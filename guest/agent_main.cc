@@ -9,9 +9,11 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
@@ -35,6 +37,15 @@ constexpr const char* kLoader = "/lib64/ld-linux-x86-64.so.2";
 constexpr int kAgentPriority = 10;
 constexpr int kExitUsage = 64;
 
+// The window's word, once the window is mapped. It stays mapped until the machine is off.
+std::atomic<uint32_t*> doorbell_word = nullptr;
+
+// Async-signal-safe.
+void MarkThatTheAgentGivesUp() {
+  uint32_t* word = doorbell_word.load();
+  if (word != nullptr) std::atomic_ref<uint32_t>(*word).store(window::kDoorbellGaveUp);
+}
+
 [[noreturn]] void PowerOff() {
   reboot(RB_POWER_OFF);
   while (true) pause();  // A machine that cannot power off waits for its host.
@@ -46,6 +57,7 @@ void OnFatalSignal(int signal) {
   text[sizeof(text) - 3] = static_cast<char>('0' + signal / 10);
   text[sizeof(text) - 2] = static_cast<char>('0' + signal % 10);
   ConsoleLine(text);
+  MarkThatTheAgentGivesUp();
   PowerOff();
 }
 
@@ -108,7 +120,10 @@ absl::Status Serve() {
   ConsoleLine("stage INIT_STARTED");
   KTSTR_ASSIGN_OR_RETURN(const std::string cmdline, base::ReadFile("/proc/cmdline"));
   KTSTR_ASSIGN_OR_RETURN(const WindowRange range, ParseWindowRange(cmdline));
-  KTSTR_ASSIGN_OR_RETURN(Window window, Window::Map("/dev/mem", range));
+  KTSTR_ASSIGN_OR_RETURN(Window mapped, Window::Map("/dev/mem", range));
+  // Never unmapped: a fatal signal may still mark it.
+  Window& window = *new Window(std::move(mapped));
+  doorbell_word.store(&window.header().doorbell);
   Channel channel(&window, RingPvpanic);
   channel.ReportStage(v1::WINDOW_MAPPED);
   absl::Status status = GetReady(cmdline, window.stop_at_ready(), &channel);
@@ -140,6 +155,7 @@ int main() {
   if (!status.ok()) {
     ktstr::guest::AttachConsole();
     ktstr::guest::ConsoleLine(absl::StrCat("error: ", status.message()));
+    ktstr::guest::MarkThatTheAgentGivesUp();
   }
   ktstr::guest::PowerOff();
 }

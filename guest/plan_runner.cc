@@ -101,9 +101,9 @@ bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
     if (now >= until_ns) return false;
     if (now >= deadline_ns_) {
       if (!overrun_) {
-        reporter_->ReportError(
-            absl::StrCat("the agent gave up: the run took more than its limit of ",
-                         plan_.overrun_ms(), " ms of guest time"));
+        v1::Observation observation;
+        observation.mutable_guest_overrun()->set_limit_ms(plan_.overrun_ms());
+        reporter_->Report(std::move(observation));
       }
       overrun_ = true;
       return false;

@@ -145,13 +145,14 @@ TEST_F(PlanRunnerTest, NoStepsWithoutTheScheduler) {
   EXPECT_TRUE(reporter_.Of(v1::Observation::kWorkerReport).empty());
 }
 
-TEST_F(PlanRunnerTest, OverrunIsTheAgentsOwnError) {
+TEST_F(PlanRunnerTest, OverrunIsAnObservation) {
   plan_.set_overrun_ms(80);
   AddStep(3600 * kNsPerSecond, "g");
   Run();
-  auto errors = reporter_.Of(v1::Observation::kGuestError);
-  ASSERT_EQ(errors.size(), 1u);
-  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("80 ms"));
+  EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
+  auto overruns = reporter_.Of(v1::Observation::kGuestOverrun);
+  ASSERT_EQ(overruns.size(), 1u);
+  EXPECT_EQ(overruns[0].guest_overrun().limit_ms(), 80u);
   EXPECT_EQ(Marks(), "0<");
   EXPECT_EQ(reporter_.Of(v1::Observation::kWorkerReport).size(), 1u);
 }

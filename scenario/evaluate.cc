@@ -110,7 +110,7 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
                   facts.impossible_order));
   }
   if (facts.vm_end) {
-    AddVmEndFindings(*facts.vm_end.fact, facts.vm_end.order, &candidates);
+    AddVmEndFindings(facts, &candidates);
     const bool explained =
         std::any_of(candidates.begin(), candidates.end(),
                     [](const Candidate& candidate) { return candidate.is_cause; });

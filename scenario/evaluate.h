@@ -22,8 +22,9 @@ namespace ktstr::scenario {
 // harness could not do its work; else PASS. PASS needs proof: the scheduler was enabled and lived
 // until it was stopped, every step ended, every worker reported, and the machine was put down in
 // order. Findings come in the order in which their facts came; what follows from an earlier one is
-// marked. An int3 oops of the guest kernel is the engine's fault (docs/testing.md) and voids all
-// else: ERROR.
+// marked. What the machine does after the agent has reported DONE does not count,
+// and the guest's text decides nothing. An int3 oops that ended the guest's kernel is the engine's
+// fault and voids all else: ERROR.
 v1::Judgement Evaluate(const v1::Scenario& scenario,
                        const std::vector<v1::Observation>& observations);
 

@@ -31,6 +31,9 @@ class Collector {
     switch (observation.fact_case()) {
       case v1::Observation::kStage:
         if (observation.stage().stage() == v1::SCHEDULER_ENABLED) facts_.enabled = true;
+        if (v1::Stage_IsValid(observation.stage().stage())) {
+          facts_.stage = std::max(facts_.stage, observation.stage().stage());
+        }
         break;
       case v1::Observation::kSchedulerState:
         AddState(observation.scheduler_state());
@@ -53,6 +56,9 @@ class Collector {
         break;
       case v1::Observation::kGuestError:
         facts_.guest_errors.push_back({&observation.guest_error(), order});
+        break;
+      case v1::Observation::kGuestOverrun:
+        facts_.overruns.push_back({&observation.guest_overrun(), order});
         break;
       case v1::Observation::kVmEnd:
         if (!facts_.vm_end) facts_.vm_end = {&observation.vm_end(), order};

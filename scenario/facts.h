@@ -45,7 +45,9 @@ struct Facts {
   std::string scheduler_output;                 // Its beginning and its end (base/head_tail.h).
   std::optional<bool> switch_all;  // Of the enabled scheduler, as the kernel reports it.
   std::vector<Seen<v1::GuestError>> guest_errors;
-  Seen<v1::VmEnd> vm_end;  // The first.
+  std::vector<Seen<v1::GuestOverrun>> overruns;  // At most one of an honest agent.
+  v1::Stage stage = v1::STAGE_UNSPECIFIED;       // How far the agent came, by its observations.
+  Seen<v1::VmEnd> vm_end;                        // The first.
   Seen<v1::GuestInfo> guest_info;
   // What took a CPU on purpose: BURST, TIMERS, IPIS and HOTPLUG. Empty without Scenario.perturb.
   std::vector<const v1::Perturbation*> disturbances;
@@ -87,8 +89,9 @@ void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
 // How the scheduler ended before it was told to.
 void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates);
-// By how the virtual machine ended. Nothing for a machine that was put down in order.
-void AddVmEndFindings(const v1::VmEnd& end, size_t order, std::vector<Candidate>* candidates);
+// By how the virtual machine ended. Nothing for a machine that was put down in order, and for one
+// that ended in whatever way after the agent had reported DONE.
+void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* candidates);
 
 }  // namespace ktstr::scenario
 

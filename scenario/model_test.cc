@@ -229,6 +229,7 @@ TEST(PlanTest, GivesUpLaterThanAnythingItWaitsFor) {
     const auto plan = MakeGuestPlan(parsed.scenario, "");
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_GT(plan->overrun_ms(), DurationMs(parsed.scenario) + plan->report_timeout_ms());
+    EXPECT_GT(GuestLimitMs(parsed.scenario), plan->overrun_ms() + kStopTimeoutMs);
     EXPECT_GT(plan->report_timeout_ms(), MaxGapMs(parsed.scenario));
   }
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "absl/status/status.h"
@@ -72,13 +73,24 @@ absl::StatusOr<v1::GuestCgroup> MakeCgroup(const v1::Cgroup& cgroup, const Topol
   return out;
 }
 
+uint32_t AttachMs(const v1::Scheduler& scheduler) {
+  return NonZero(scheduler.attach_timeout_ms(), kDefaultAttachTimeoutMs);
+}
+
 void FillScheduler(const v1::Scheduler& scheduler, std::string_view guest_path,
                    v1::GuestScheduler* out) {
   out->set_path(std::string(guest_path));
   out->set_display_name(std::string(base::Basename(scheduler.name())));
   *out->mutable_args() = scheduler.args();
-  out->set_attach_timeout_ms(NonZero(scheduler.attach_timeout_ms(), kDefaultAttachTimeoutMs));
+  out->set_attach_timeout_ms(AttachMs(scheduler));
   out->set_stop_timeout_ms(kStopTimeoutMs);
+}
+
+uint32_t OverrunMs(const v1::Scenario& scenario, const Holds& holds) {
+  uint64_t total_ms = kAgentMs + ReportTimeoutMs(scenario);
+  for (const uint64_t ns : holds.ns) total_ms += ns / kNsPerMs + 1;
+  if (scenario.has_scheduler()) total_ms += AttachMs(scenario.scheduler()) + kStopTimeoutMs;
+  return static_cast<uint32_t>(std::min<uint64_t>(total_ms, std::numeric_limits<uint32_t>::max()));
 }
 
 }  // namespace
@@ -86,6 +98,16 @@ void FillScheduler(const v1::Scheduler& scheduler, std::string_view guest_path,
 uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology) {
   const uint32_t by_cpus = kMemoryMbPerCpu * static_cast<uint32_t>(topology.num_cpus());
   return NonZero(scenario.memory_mb(), std::max(kMinMemoryMb, by_cpus));
+}
+
+uint32_t AttachTimeoutMs(const v1::Scenario& scenario) {
+  return scenario.has_scheduler() ? AttachMs(scenario.scheduler()) : 0;
+}
+
+uint64_t GuestLimitMs(const v1::Scenario& scenario) {
+  // After the steps: workers report twice at most, a scheduler is killed that does not stop.
+  return uint64_t{OverrunMs(scenario, ResolveHolds(scenario))} + 2 * ReportTimeoutMs(scenario) +
+         2 * kStopTimeoutMs + kAgentMs;
 }
 
 uint64_t SeedOf(const v1::Scenario& scenario) { return scenario.seed() != 0 ? scenario.seed() : 1; }
@@ -210,22 +232,18 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
     FillScheduler(scenario.scheduler(), scheduler_guest_path, plan.mutable_scheduler());
   }
   const Holds holds = ResolveHolds(scenario);
-  uint64_t total_ms = kAgentMs;
   uint64_t length_ns = 0;
   for (int i = 0; i < scenario.step_size(); ++i) {
     v1::GuestStep* step = plan.add_step();
     step->set_hold_ns(holds.ns[i]);
     step->set_start_jitter_ns(std::min(kMaxStartJitterNs, holds.ns[i] / kStartJitterPart));
     length_ns += holds.ns[i];
-    total_ms += holds.ns[i] / kNsPerMs + 1;
     for (const v1::Cgroup& cgroup : scenario.step(i).cgroup()) {
       KTSTR_ASSIGN_OR_RETURN(*step->add_cgroup(), MakeCgroup(cgroup, topology));
     }
   }
   plan.set_report_timeout_ms(ReportTimeoutMs(scenario));
-  total_ms += plan.scheduler().attach_timeout_ms() + plan.scheduler().stop_timeout_ms() +
-              plan.report_timeout_ms();
-  plan.set_overrun_ms(static_cast<uint32_t>(total_ms));
+  plan.set_overrun_ms(OverrunMs(scenario, holds));
   if (scenario.has_perturb())
     *plan.mutable_perturb() = MakeGuestPerturb(scenario, topology, length_ns);
   if (HasDelayProbe(scenario)) *plan.mutable_probe() = MakeDelayProbe(scenario);

@@ -31,6 +31,11 @@ inline constexpr uint32_t kStopTimeoutMs = 5000;
 absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
                                             std::string_view scheduler_guest_path);
 
+// Guest ms from the agent's being ready after which even a guest whose agent has given up by itself
+// must be done. Longer than GuestPlan.overrun_ms.
+uint64_t GuestLimitMs(const v1::Scenario& scenario);
+// Guest ms within which the scheduler must be enabled; 0 without a scheduler.
+uint32_t AttachTimeoutMs(const v1::Scenario& scenario);
 // Guest memory in MiB before the boot image's needs.
 uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology);
 uint64_t SeedOf(const v1::Scenario& scenario);

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the virtual machine ended, and what that means for the verdict.
+// How the virtual machine ended, and what that means for the verdict. The end itself is a fact that
+// the engine or the window gives (VmEnd.cause), and the stage one of the agent's observations. Text
+// of the console only explains an end: anybody in the guest can write it, so it never makes one.
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "base/string_view.h"
 #include "scenario/facts.h"
 
@@ -16,6 +20,8 @@ namespace ktstr::scenario {
 namespace {
 
 using v1::VmEnd;
+
+constexpr char kPanic[] = "Kernel panic - not syncing: ";
 
 std::string StageText(const VmEnd& end) {
   if (end.last_stage() == v1::STAGE_UNSPECIFIED) return "before the agent started";
@@ -27,115 +33,186 @@ std::string Detail(const VmEnd& end) {
   return detail.empty() ? "" : absl::StrCat(": ", detail);
 }
 
-// The line of the console that holds `text`, from there on; empty when there is none.
-std::string ConsoleLine(const VmEnd& end, absl::string_view text) {
-  for (absl::string_view line : absl::StrSplit(end.console_tail(), '\n')) {
-    const size_t at = line.find(text);
-    if (at != absl::string_view::npos) return OneLine(base::ToStd(line.substr(at)));
+// "[    1.234567][   T12] text" -> "text"
+absl::string_view WithoutStamp(absl::string_view line) {
+  line = absl::StripAsciiWhitespace(line);
+  while (absl::StartsWith(line, "[") && line.find(']') != absl::string_view::npos) {
+    line = absl::StripLeadingAsciiWhitespace(line.substr(line.find(']') + 1));
   }
-  return "";
+  return line;
 }
 
-bool SaysAnywhere(const VmEnd& end, absl::string_view text) {
-  return absl::StrContains(end.console_tail(), text) || absl::StrContains(end.detail(), text);
-}
+// The kernel's last words: its panic line, and the first line of what led to it.
+struct LastWords {
+  std::string panic;  // "Fatal exception"; empty when the kernel did not panic.
+  std::string cause;  // "BUG: kernel NULL pointer dereference, address: 0"
+};
 
-// Software emulation can execute a half-patched instruction of the guest's kernel: "Oops: int3:
-// 0000 [#1]".
-bool IsEmulationFault(const VmEnd& end) {
-  return SaysAnywhere(end, "Oops: int3") || SaysAnywhere(end, "int3: 0000 [#");
-}
-
-void AddPanic(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
-  if (SaysAnywhere(end, "Attempted to kill init")) {
-    Candidate candidate =
-        MakeCause(FindingKind::kHarness,
-                  absl::StrCat("the guest agent died ", StageText(end), Detail(end)), order);
-    candidate.may_follow = true;
-    out->push_back(std::move(candidate));
-    return;
+LastWords LastWordsOf(const VmEnd& end) {
+  LastWords words;
+  for (const std::string& raw : end.crash_line()) {
+    absl::string_view line = WithoutStamp(raw);
+    if (absl::ConsumePrefix(&line, kPanic)) {
+      words.panic = OneLine(base::ToStd(line));
+    } else if (absl::StartsWith(line, "sysrq: Resetting") || absl::StartsWith(line, "reboot: ")) {
+      words = {};  // The kernel went on: it did not panic.
+    } else if (words.cause.empty()) {
+      words.cause = OneLine(base::ToStd(line));
+    }
   }
-  const std::string line = ConsoleLine(end, "Kernel panic - not syncing");
-  Candidate candidate =
-      MakeCause(FindingKind::kKernelPanic,
-                absl::StrCat("the guest's kernel panicked ", StageText(end),
-                             line.empty() ? Detail(end) : absl::StrCat(": ", line)),
-                order);
-  candidate.may_follow = true;
-  out->push_back(std::move(candidate));
+  // An older record has the panic line in its detail.
+  absl::string_view detail = end.detail();
+  if (end.crash_line().empty() && absl::ConsumePrefix(&detail, kPanic)) {
+    words.panic = OneLine(base::ToStd(detail));
+  }
+  return words;
 }
 
-void AddTimeout(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
-  Candidate candidate =
-      MakeCause(FindingKind::kGuestTimeout,
-                absl::StrCat("the guest did not finish within the host's time limit; it stood ",
-                             StageText(end), Detail(end)),
-                order);
-  candidate.may_follow = true;
-  out->push_back(std::move(candidate));
+// Software emulation can execute a half-patched instruction of the guest's kernel: an oops "int3:
+// 0000 [#1]" that ends in the panic of an oops.
+bool IsEmulationFault(const LastWords& words) {
+  absl::string_view cause = words.cause;
+  absl::ConsumePrefix(&cause, "Oops: ");
+  return absl::StartsWith(cause, "int3: 0000 [#") &&
+         absl::StartsWith(words.panic, "Fatal exception");
 }
+
+class EndJudge {
+ public:
+  EndJudge(const Facts& facts, std::vector<Candidate>* out)
+      : end_(*facts.vm_end.fact), facts_(facts), out_(out) {}
+
+  void Judge() {
+    switch (end_.cause()) {
+      case VmEnd::DONE:
+        return;
+      case VmEnd::CANCELLED:
+        return Add(FindingKind::kCancelled, absl::StrCat("the run was cancelled", Where()));
+      case VmEnd::INTERRUPTED:
+        return Add(FindingKind::kInterrupted, absl::StrCat("the run was interrupted", Where()));
+      case VmEnd::GUEST_MISBEHAVED:
+        Add(FindingKind::kGuestChannel,
+            absl::StrCat("the guest broke the rules of the channel", Where()));
+        out_->back().may_follow = true;
+        return;
+      default:
+        break;
+    }
+    // All has been observed: whatever the machine does from there on is no verdict on the run.
+    if (facts_.stage >= v1::DONE) return;
+    switch (end_.cause()) {
+      case VmEnd::ENGINE_FAILED:
+        return Add(FindingKind::kEngine, absl::StrCat("the engine failed", Where()));
+      case VmEnd::TIMEOUT:
+        Add(FindingKind::kHostTimeout,
+            absl::StrCat("the run did not finish within the host's time limit; the guest stood",
+                         Where(), VcpuText()));
+        out_->back().may_follow = true;
+        return;
+      case VmEnd::EARLY_POWER_OFF:
+        Add(FindingKind::kHarness,
+            absl::StrCat("the virtual machine powered off or reset", Where()));
+        out_->back().may_follow = true;
+        return;
+      case VmEnd::PANIC:
+      case VmEnd::GUEST_RESET:
+      case VmEnd::GUEST_POWERED_OFF:
+      case VmEnd::GUEST_HUNG:
+        return JudgeGuest();
+      default:
+        Add(FindingKind::kHarness, "how the virtual machine ended is not known");
+    }
+  }
+
+ private:
+  void Add(FindingKind kind, std::string message) {
+    out_->push_back(MakeCause(kind, std::move(message), facts_.vm_end.order));
+  }
+  // " at stage READY: DETAIL"
+  std::string Where() const { return absl::StrCat(" ", StageText(end_), Detail(end_)); }
+
+  std::string AgentError() const {
+    const std::string error = OneLine(end_.agent_error());
+    return error.empty() ? "" : absl::StrCat("; the agent reported: ", error);
+  }
+
+  std::string VcpuText() const {
+    std::string text;
+    for (const v1::VcpuState& vcpu : end_.vcpu()) {
+      absl::StrAppend(&text, text.empty() ? "; vCPUs: " : ", ", "cpu", vcpu.cpu(),
+                      vcpu.halted()       ? " halted at 0x"
+                      : vcpu.user_space() ? " in user space at 0x"
+                                          : " in the kernel at 0x",
+                      absl::Hex(vcpu.rip()));
+    }
+    return text;
+  }
+
+  // The guest ended by its own doing.
+  void JudgeGuest() {
+    const LastWords words = LastWordsOf(end_);
+    std::string why = words.panic.empty() ? "" : absl::StrCat(": ", kPanic, words.panic);
+    if (!why.empty() && !words.cause.empty()) absl::StrAppend(&why, " (", words.cause, ")");
+    const bool panicked = end_.cause() == VmEnd::PANIC || !words.panic.empty();
+    const bool went_down = panicked || end_.cause() == VmEnd::GUEST_RESET;
+    if (end_.cause() != VmEnd::GUEST_HUNG && IsEmulationFault(words)) {
+      Add(FindingKind::kEngine,
+          absl::StrCat("the guest's kernel hit an int3 oops ", StageText(end_),
+                       ": a fault of software emulation, not a verdict on the "
+                       "scheduler; run it again"));
+      out_->back().voids_others = true;
+      return;
+    }
+    if (facts_.stage < v1::READY) {
+      Add(FindingKind::kHarness,
+          absl::StrCat("the guest's kernel never reached the agent; it ", Verb(panicked), " ",
+                       StageText(end_), why, Detail(end_), VcpuText(), AgentError()));
+      return;
+    }
+    if (end_.cause() == VmEnd::GUEST_HUNG) {
+      Add(FindingKind::kGuestTimeout,
+          absl::StrCat("the guest hung; it stood", Where(), VcpuText()));
+    } else if (end_.agent_gave_up()) {
+      Add(FindingKind::kHarness,
+          absl::StrCat("the agent ended the machine", Where(), AgentError()));
+    } else if (absl::StartsWith(words.panic, "Attempted to kill init!")) {
+      Add(FindingKind::kHarness, absl::StrCat("the guest agent died ", StageText(end_), why));
+    } else if (panicked) {
+      Add(FindingKind::kKernelPanic,
+          absl::StrCat("the guest's kernel panicked ", StageText(end_), why, Detail(end_)));
+    } else {
+      Add(FindingKind::kGuestEnded,
+          absl::StrCat(went_down ? "the guest reset the machine "
+                                 : "something in the guest powered the machine off ",
+                       StageText(end_), Detail(end_), AgentError()));
+    }
+    out_->back().may_follow = true;
+  }
+
+  const char* Verb(bool panicked) const {
+    if (end_.cause() == VmEnd::GUEST_HUNG) return "hung";
+    if (panicked) return "panicked";
+    return end_.cause() == VmEnd::GUEST_RESET ? "reset the machine" : "powered off";
+  }
+
+  const VmEnd& end_;
+  const Facts& facts_;
+  std::vector<Candidate>* out_;
+};
 
 }  // namespace
 
-void AddVmEndFindings(const VmEnd& end, size_t order, std::vector<Candidate>* out) {
-  if (IsEmulationFault(end)) {
-    Candidate candidate = MakeCause(
-        FindingKind::kEngine,
-        absl::StrCat(
-            "the guest's kernel hit an int3 oops ", StageText(end),
-            ": a fault of software emulation, not a verdict on the scheduler; run it again"),
-        order);
-    candidate.voids_others = true;
+void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* out) {
+  for (const Seen<v1::GuestOverrun>& overrun : facts.overruns) {
+    Candidate candidate = MakeCause(FindingKind::kGuestTimeout,
+                                    absl::StrCat("the run took more than its limit of ",
+                                                 overrun->limit_ms(), " ms of guest time"),
+                                    overrun.order);
+    candidate.may_follow = true;
+    candidate.finding.set_threshold(absl::StrCat(overrun->limit_ms(), "ms"));
     out->push_back(std::move(candidate));
-    return;
   }
-  // The kernel's last words outrank how the machine went down after them.
-  if (end.cause() != VmEnd::DONE && SaysAnywhere(end, "Kernel panic - not syncing")) {
-    AddPanic(end, order, out);
-    return;
-  }
-  switch (end.cause()) {
-    case VmEnd::DONE:
-      return;
-    case VmEnd::PANIC:
-      AddPanic(end, order, out);
-      return;
-    case VmEnd::TIMEOUT:
-      AddTimeout(end, order, out);
-      return;
-    case VmEnd::EARLY_POWER_OFF:
-      out->push_back(MakeCause(
-          FindingKind::kHarness,
-          absl::StrCat("the virtual machine powered off or reset ", StageText(end), Detail(end)),
-          order));
-      out->back().may_follow = true;
-      return;
-    case VmEnd::ENGINE_FAILED:
-      out->push_back(MakeCause(FindingKind::kEngine,
-                               absl::StrCat("the engine failed ", StageText(end), Detail(end)),
-                               order));
-      return;
-    case VmEnd::CANCELLED:
-      out->push_back(MakeCause(FindingKind::kCancelled,
-                               absl::StrCat("the run was cancelled ", StageText(end), Detail(end)),
-                               order));
-      return;
-    case VmEnd::GUEST_MISBEHAVED:
-      out->push_back(MakeCause(
-          FindingKind::kGuestChannel,
-          absl::StrCat("the guest broke the rules of the channel ", StageText(end), Detail(end)),
-          order));
-      out->back().may_follow = true;
-      return;
-    case VmEnd::INTERRUPTED:
-      out->push_back(
-          MakeCause(FindingKind::kInterrupted,
-                    absl::StrCat("the run was interrupted ", StageText(end), Detail(end)), order));
-      return;
-    default:
-      out->push_back(
-          MakeCause(FindingKind::kHarness, "how the virtual machine ended is not known", order));
-  }
+  if (facts.vm_end) EndJudge(facts, out).Judge();
 }
 
 }  // namespace ktstr::scenario

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -15,12 +16,25 @@
 #include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
+#include "base/utf8.h"
 
 namespace ktstr::vmm {
 namespace {
 
 // Of a console that is over its cap, the text ends with the last of it.
 constexpr uint64_t kTailBytes = uint64_t{1} << 20;
+constexpr size_t kMaxCrashLine = 400;
+// How a line of CrashLines() begins, behind its time stamp.
+constexpr absl::string_view kCrashMarks[] = {"Kernel panic - not syncing",
+                                             "BUG:",
+                                             "Oops:",
+                                             "int3:",
+                                             "general protection fault",
+                                             "kernel BUG at",
+                                             "sysrq: Resetting",
+                                             "sysrq: Trigger a crash",
+                                             "sysrq: Power Off",
+                                             "reboot: "};
 
 absl::Status Append(int fd, uint64_t begin, uint64_t end, std::string* out) {
   while (begin < end) {
@@ -88,22 +102,19 @@ absl::StatusOr<std::string> Console::TextFrom(uint64_t offset, uint64_t max_byte
   return text;
 }
 
-std::string PanicLine(std::string_view console) {
-  std::string panic;
-  std::string cause;
+std::vector<std::string> CrashLines(std::string_view console) {
+  constexpr size_t kKept = 20;  // At each end.
+  std::vector<std::string> lines;
   for (absl::string_view raw : absl::StrSplit(base::ToAbsl(console), '\n')) {
-    std::string_view line = WithoutStamp(base::ToStd(raw));
-    absl::string_view text = base::ToAbsl(line);
-    if (absl::StrContains(text, "end Kernel panic")) continue;
-    if (absl::StrContains(text, "Kernel panic - ")) panic = std::string(line);
-    if (cause.empty() && (absl::StartsWith(text, "BUG:") || absl::StartsWith(text, "Oops:") ||
-                          absl::StartsWith(text, "general protection fault"))) {
-      cause = std::string(line);
+    const absl::string_view line = base::ToAbsl(WithoutStamp(base::ToStd(raw)));
+    if (std::none_of(std::begin(kCrashMarks), std::end(kCrashMarks),
+                     [line](absl::string_view mark) { return absl::StartsWith(line, mark); })) {
+      continue;
     }
+    if (lines.size() == 2 * kKept) lines.erase(lines.begin() + kKept);
+    lines.push_back(base::PrintableTail(base::ToStd(raw.substr(0, kMaxCrashLine)), 1));
   }
-  if (panic.empty()) return cause;
-  if (!cause.empty()) return absl::StrCat(panic, " (", cause, ")");
-  return panic;
+  return lines;
 }
 
 std::string AgentError(std::string_view console) {
@@ -114,11 +125,6 @@ v1::Stage AgentStage(std::string_view console) {
   v1::Stage stage = v1::STAGE_UNSPECIFIED;
   v1::Stage_Parse(LastAfter(console, "ktstr-agent: stage "), &stage);
   return stage;
-}
-
-bool IsEmulationFault(std::string_view console) {
-  return absl::StrContains(base::ToAbsl(console), "Oops: int3") ||
-         absl::StrContains(base::ToAbsl(console), "int3: 0000");
 }
 
 }  // namespace ktstr::vmm

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/fd.h"
@@ -43,19 +44,15 @@ class Console {
   base::UniqueFd memfd_;
 };
 
-// Why the kernel gave up, in its own words: the last "Kernel panic" line, with the first "BUG:",
-// "Oops:" or "general protection fault" line behind it; without time stamps, empty when there is
-// neither.
-std::string PanicLine(std::string_view console);
+// Lines that may explain an end, as they stand and in their order: of a panic, of what leads to one
+// ("BUG:", "Oops:", …) and of a reboot. The first 20 and the last 20. Anybody in the guest can
+// write them.
+std::vector<std::string> CrashLines(std::string_view console);
 
 // What the agent had to say when it could not use the window: its last "ktstr-agent: error: TEXT".
 std::string AgentError(std::string_view console);
 // The last "ktstr-agent: stage NAME" with a known name.
 v1::Stage AgentStage(std::string_view console);
-
-// The kernel died of an int3 in just-patched text: a defect of software emulation (known with
-// several TCG threads), never of the guest.
-bool IsEmulationFault(std::string_view console);
 
 }  // namespace ktstr::vmm
 

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/head_tail.h"
 #include "gmock/gmock.h"
@@ -13,8 +15,10 @@
 namespace ktstr::vmm {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 TEST(Console, KeepsTextAndKnowsItsCap) {
@@ -40,23 +44,25 @@ TEST(Console, FloodIsCut) {
   EXPECT_THAT(text, EndsWith("last"));
 }
 
-TEST(PanicLine, SaysWhy) {
-  EXPECT_EQ(PanicLine(""), "");
-  EXPECT_EQ(PanicLine("all is well\n"), "");
-  EXPECT_EQ(PanicLine("[    1.5] Kernel panic - not syncing: Attempted to kill init! "
-                      "exitcode=0x00000000\r\n[    1.6] CPU: 0\n[    1.7] ---[ end Kernel panic - "
-                      "not syncing: Attempted to kill init! exitcode=0x00000000 ]---\n"),
-            "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000000");
-  EXPECT_EQ(PanicLine("[    1.5][   T12] BUG: kernel NULL pointer dereference, address: 0\n"
-                      "[    1.5][   T12] Oops: 0002 [#1]\n"
-                      "[    1.6][   T12] Kernel panic - not syncing: Fatal exception\n"),
-            "Kernel panic - not syncing: Fatal exception (BUG: kernel NULL pointer dereference, "
-            "address: 0)");
+TEST(CrashLines, AsTheyStand) {
+  EXPECT_THAT(CrashLines(""), IsEmpty());
+  EXPECT_THAT(CrashLines("all is well\nsched_ext: x: Kernel panic - not syncing: no\n"), IsEmpty());
+  EXPECT_THAT(CrashLines("[    1.5][   T12] BUG: kernel NULL pointer dereference, address: 0\r\n"
+                         "[    1.5][   T12] Call Trace:\n"
+                         "[    1.6] Kernel panic - not syncing: Fatal exception\n"
+                         "[    1.7] ---[ end Kernel panic - not syncing: Fatal exception ]---\n"),
+              ElementsAre("[    1.5][   T12] BUG: kernel NULL pointer dereference, address: 0",
+                          "[    1.6] Kernel panic - not syncing: Fatal exception"));
 }
 
-TEST(PanicLine, OfEmulationFault) {
-  EXPECT_TRUE(IsEmulationFault("[    1.2] Oops: int3: 0000 [#1] SMP\n"));
-  EXPECT_FALSE(IsEmulationFault("[    1.2] Oops: 0002 [#1] SMP\n"));
+TEST(CrashLines, FirstAndLastOfMany) {
+  std::string console;
+  for (int i = 0; i < 100; ++i) console += absl::StrCat("BUG: ", i, "\n");
+  const std::vector<std::string> lines = CrashLines(console);
+  ASSERT_EQ(lines.size(), 40u);
+  EXPECT_EQ(lines[19], "BUG: 19");
+  EXPECT_EQ(lines[20], "BUG: 80");
+  EXPECT_LT(CrashLines("BUG: " + std::string(100'000, 'x'))[0].size(), 1000u);
 }
 
 TEST(Agent, FallsBackToTheConsole) {

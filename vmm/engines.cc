@@ -18,7 +18,7 @@ namespace ktstr::vmm {
 namespace {
 
 // Raised when what a snapshot holds, or how it is taken, changes while no other fact does.
-constexpr int kSnapshotFormat = 3;
+constexpr int kSnapshotFormat = 4;
 
 struct Registration {
   v1::Engine kind;

@@ -19,6 +19,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ktstr/v1/observation.pb.h"
 #include "vmm/console.h"
 #include "vmm/guest_memory.h"
 #include "vmm/snapshot.h"
@@ -27,9 +29,10 @@ namespace ktstr::vmm {
 
 struct MachineEvent {
   enum class Kind {
-    kStopped,   // The guest wrote to the panic port and stands still at that instruction.
-    kShutdown,  // The guest powered off or reset; it will not run again. Its memory is still there.
-    kEnded,     // The engine's process is gone.
+    kStopped,     // The guest wrote to the panic port and stands still at that instruction.
+    kPoweredOff,  // The guest will not run again. Its memory is still there.
+    kReset,       // The same.
+    kEnded,       // The engine's process is gone.
   };
   Kind kind;
   std::string detail;  // The engine's own words.
@@ -51,6 +54,13 @@ class Machine {
   // Ends the engine, which has nothing to save: kills it, and returns when it is gone. Any state,
   // any number of times.
   virtual void Stop() = 0;
+
+  // Guest time that has passed since the machine was booted, at the last moment at which it was
+  // told; nullopt: not known yet, or by this engine. Looking does not disturb the guest.
+  virtual std::optional<absl::Duration> GuestTime() const = 0;
+  // Where each vCPU stands, for a machine that is to be ended: stops it. Empty when it cannot be
+  // told within some seconds.
+  virtual std::vector<v1::VcpuState> HaltAndLook() = 0;
 
   virtual GuestMemory& Memory() = 0;
   virtual const Console& GuestConsole() const = 0;

@@ -27,6 +27,13 @@ namespace ktstr::vmm {
 namespace {
 
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
+// In guest time. The slowest kernel measured takes 14 s until the agent is ready (Debian's 6.1 on
+// one CPU, with its log on the console).
+constexpr absl::Duration kBootLimit = absl::Seconds(200);
+// In guest time, for taking CPUs offline and waiting until all is quiet: at most 1 s without a
+// hang.
+constexpr absl::Duration kDoneLimit = absl::Seconds(5);
+constexpr absl::Duration kDoneLimitPerCpu = absl::Milliseconds(250);
 // How often the ring is read. It is read at every doorbell anyway, so no frame is ever lost; this
 // is how fresh progress is, and how soon a flood is noticed.
 constexpr int kRingPeriodMs = 20;
@@ -336,6 +343,11 @@ absl::Status Process::Begin(const Start& start, Machine* machine, const RunOrder
 Session::Options Process::SessionOptions(const Start& start, const v1::VmRun& run) {
   Session::Options options;
   options.timeout = absl::Milliseconds(run.timeout_ms());
+  options.boot_limit = kBootLimit;
+  if (run.guest_limit_ms() != 0) options.run_limit = absl::Milliseconds(run.guest_limit_ms());
+  // A topology that is none has ended the start already.
+  const auto topology = scenario::Topology::FromProto(start.plan().topology());
+  options.done_limit = kDoneLimit + (topology.ok() ? topology->num_cpus() : 1) * kDoneLimitPerCpu;
   options.take_digest = run.take_digest();
   options.observe = [this](v1::Observation o) { return SendObservation(std::move(o)); };
   options.progress = [this](std::string text) { SendProgress(std::move(text)); };

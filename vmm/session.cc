@@ -79,11 +79,13 @@ absl::Status Session::HandleEvent(const MachineEvent& event) {
   switch (event.kind) {
     case MachineEvent::Kind::kStopped:
       return HandleStop();
-    case MachineEvent::Kind::kShutdown:
+    case MachineEvent::Kind::kPoweredOff:
       KTSTR_RETURN_IF_ERROR(DrainRing());
-      if (!end_.has_value()) {
-        Finish(v1::VmEnd::EARLY_POWER_OFF, "the guest powered off before it was done");
-      }
+      if (!end_.has_value()) Finish(v1::VmEnd::GUEST_POWERED_OFF, {});
+      return absl::OkStatus();
+    case MachineEvent::Kind::kReset:
+      KTSTR_RETURN_IF_ERROR(DrainRing());
+      if (!end_.has_value()) Finish(v1::VmEnd::GUEST_RESET, {});
       return absl::OkStatus();
     case MachineEvent::Kind::kEnded:
       KTSTR_RETURN_IF_ERROR(DrainRing());
@@ -182,6 +184,9 @@ void Session::NoteTimes(const v1::Observation& observation) {
           absl::StrFormat("guest ready after %.1f s", absl::ToDoubleSeconds(*ready_ - started_)));
     }
   }
+  if (observation.stage().stage() == v1::DONE && !done_.has_value()) {
+    done_ = options_.clock->Monotonic();
+  }
   if (!observation.has_step_mark()) return;
   const absl::Duration now = options_.clock->Monotonic();
   if (observation.step_mark().edge() == v1::StepMark::BEGIN && !first_step_.has_value()) {
@@ -212,11 +217,48 @@ absl::Status Session::TellConsole() {
 void Session::CheckLimits() {
   if (machine_->GuestConsole().OverCap()) {
     Misbehaved(absl::StrCat("console flood: more than ", Console::kCap >> 20, " MiB"));
+  } else if (done_.has_value()) {
+    CheckAfterDone();
+  } else if (CheckGuestTime()) {
+    return;
   } else if (TimeLeft() <= absl::ZeroDuration()) {
     Finish(v1::VmEnd::TIMEOUT,
            absl::StrCat("the host's time limit of ", absl::FormatDuration(options_.timeout),
                         " was reached"));
   }
+}
+
+bool Session::CheckGuestTime() {
+  const std::optional<absl::Duration> now = machine_->GuestTime();
+  if (!now.has_value()) return false;
+  if (!ready_.has_value()) {
+    if (*now < options_.boot_limit) return false;
+    Finish(v1::VmEnd::GUEST_HUNG,
+           absl::StrCat("the boot's limit of ", absl::FormatDuration(options_.boot_limit),
+                        " of guest time was reached"));
+    return true;
+  }
+  // A restored guest has reported READY before it runs.
+  if (!guest_ready_.has_value()) guest_ready_ = now;
+  if (*now - *guest_ready_ < options_.run_limit) return false;
+  Finish(v1::VmEnd::GUEST_HUNG,
+         absl::StrCat("the limit of ", absl::FormatDuration(options_.run_limit),
+                      " of guest time was reached"));
+  return true;
+}
+
+// All has been observed: a guest that hangs on its way to the last doorbell costs the digest only.
+void Session::CheckAfterDone() {
+  const std::optional<absl::Duration> now = machine_->GuestTime();
+  if (!guest_done_.has_value()) guest_done_ = now;
+  const bool hangs = now.has_value() && *now - *guest_done_ >= options_.done_limit;
+  if (!hangs && options_.clock->Monotonic() - *done_ < options_.done_patience) return;
+  Finish(
+      v1::VmEnd::DONE,
+      absl::StrCat("no digest: the guest did not come to its last doorbell within ",
+                   hangs ? absl::StrCat(absl::FormatDuration(options_.done_limit), " of guest time")
+                         : absl::FormatDuration(options_.done_patience),
+                   " after DONE"));
 }
 
 void Session::Cancel(const std::string& reason) {
@@ -240,6 +282,13 @@ void Session::EngineLost(std::string_view what) {
 
 void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   v1::VmEnd& end = end_.emplace();
+  const absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
+  const bool gave_up = doorbell.ok() && *doorbell == window::kDoorbellGaveUp;
+  if (cause == v1::VmEnd::GUEST_HUNG || cause == v1::VmEnd::TIMEOUT) {
+    for (v1::VcpuState& vcpu : machine_->HaltAndLook()) {
+      *end.add_vcpu() = std::move(vcpu);
+    }
+  }
   machine_->Stop();
   const std::string console = machine_->GuestConsole().Text().value_or("");
   const int claimed = static_cast<int>(claimed_stage_);
@@ -247,23 +296,9 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   if (v1::Stage_IsValid(claimed)) {
     last_stage_ = std::max(last_stage_, static_cast<v1::Stage>(claimed));
   }
-  // A panicked kernel resets the machine: only its last words tell that from a power-off.
-  const std::string panic = PanicLine(console);
-  if (cause == v1::VmEnd::EARLY_POWER_OFF && absl::StartsWith(panic, "Kernel panic")) {
-    cause = v1::VmEnd::PANIC;
-  }
-  if (cause == v1::VmEnd::PANIC) {
-    detail = panic;
-    if (detail.empty()) detail = "the guest stopped at its panic port and gave no reason";
-    if (IsEmulationFault(console)) {
-      cause = v1::VmEnd::ENGINE_FAILED;
-      detail = absl::StrCat("software emulation corrupted kernel text, run it again: ", detail);
-    }
-  }
-  const std::string agent_error = AgentError(console);
-  if (cause != v1::VmEnd::DONE && !agent_error.empty()) {
-    detail = absl::StrCat(detail, "; the agent said: ", agent_error);
-  }
+  for (std::string& line : CrashLines(console)) *end.add_crash_line() = std::move(line);
+  end.set_agent_error(Printable(AgentError(console), kMaxDetailBytes, 1));
+  end.set_agent_gave_up(gave_up);
   end.set_cause(cause);
   end.set_detail(Printable(std::move(detail), kMaxDetailBytes, 60));
   end.set_last_stage(last_stage_);

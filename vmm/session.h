@@ -30,6 +30,14 @@ class Session {
  public:
   struct Options {
     absl::Duration timeout;  // Of the host, from now.
+    // In guest time, where the machine gives it: what a boot may take until the agent reports
+    // READY, and the run from there on.
+    absl::Duration boot_limit = absl::InfiniteDuration();
+    absl::Duration run_limit = absl::InfiniteDuration();
+    // What a guest that has reported DONE gets for its last doorbell, in guest time and of the
+    // host, whichever is over first. Then it is ended as DONE, without a digest.
+    absl::Duration done_limit = absl::Seconds(5);
+    absl::Duration done_patience = absl::Seconds(30);
     bool take_digest = false;
     // The guest is to stop at kDoorbellReady, and that is all.
     bool until_ready = false;
@@ -68,6 +76,9 @@ class Session {
   absl::Status DrainRing();
   void NoteTimes(const v1::Observation& observation);
   void CheckLimits();
+  void CheckAfterDone();
+  // True when the run has ended for it.
+  bool CheckGuestTime();
   // New whole lines; at the end, everything up to the console's cap.
   absl::Status TellConsole();
   void Misbehaved(std::string_view what);
@@ -86,6 +97,10 @@ class Session {
   std::optional<absl::Duration> ready_;
   std::optional<absl::Duration> first_step_;
   std::optional<absl::Duration> last_step_end_;
+  std::optional<absl::Duration> done_;  // The agent reported DONE.
+  // Guest time, as far as it was known, when the agent reported READY and DONE.
+  std::optional<absl::Duration> guest_ready_;
+  std::optional<absl::Duration> guest_done_;
   v1::Stage last_stage_ = v1::STAGE_UNSPECIFIED;
   std::string digest_;
   std::optional<v1::VmEnd> end_;

@@ -30,6 +30,8 @@ class SessionTest : public ::testing::Test {
     Session::Options options;
     options.until_ready = until_ready;
     options.timeout = absl::Seconds(10);
+    options.boot_limit = absl::Seconds(200);
+    options.run_limit = absl::Minutes(1);
     options.take_digest = true;
     options.observe = [this](v1::Observation o) {
       observations_.push_back(std::move(o));
@@ -177,28 +179,90 @@ TEST_F(SessionTest, BundleTooLargeForTheWindow) {
 }
 
 TEST_F(SessionTest, PanicByItsNotifier) {
-  Print("[    2.0] Kernel panic - not syncing: sysrq triggered crash\n");
   Ring(window::kDoorbellNone);
-  ExpectEnd(v1::VmEnd::PANIC, "Kernel panic - not syncing: sysrq triggered crash");
+  ExpectEnd(v1::VmEnd::PANIC, "");
 }
 
-TEST_F(SessionTest, PanicByReset) {
-  Print("[    2.0] Kernel panic - not syncing: Fatal exception\n");
-  machine_.events.push_back({MachineEvent::Kind::kShutdown, "SHUTDOWN"});
-  ExpectEnd(v1::VmEnd::PANIC, "Kernel panic - not syncing: Fatal exception");
-}
-
-TEST_F(SessionTest, EmulationFaultIsTheEngines) {
+// What the console holds explains an end; it is never the end.
+TEST_F(SessionTest, TextDoesNotChangeTheCause) {
   Print("[    2.0] Oops: int3: 0000 [#1]\n[    2.1] Kernel panic - not syncing: Fatal exception\n");
-  machine_.events.push_back({MachineEvent::Kind::kShutdown, "SHUTDOWN"});
-  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "corrupted kernel text");
+  Ring(window::kDoorbellDone);
+  ExpectEnd(v1::VmEnd::DONE, "");
+  EXPECT_THAT(session_->end().crash_line(),
+              ElementsAre("[    2.0] Oops: int3: 0000 [#1]",
+                          "[    2.1] Kernel panic - not syncing: Fatal exception"));
 }
 
-TEST_F(SessionTest, EarlyPowerOffCarriesTheAgentsReason) {
+TEST_F(SessionTest, ResetAndPowerOffAreToldApart) {
+  Print("[    2.0] Kernel panic - not syncing: Fatal exception\n");
+  machine_.events.push_back({MachineEvent::Kind::kPoweredOff, {}});
+  ExpectEnd(v1::VmEnd::GUEST_POWERED_OFF, "");
+  EXPECT_FALSE(session_->end().agent_gave_up());
+}
+
+TEST_F(SessionTest, Reset) {
+  machine_.events.push_back({MachineEvent::Kind::kReset, {}});
+  ExpectEnd(v1::VmEnd::GUEST_RESET, "");
+}
+
+TEST_F(SessionTest, PowerOffByTheAgentCarriesItsReason) {
   Print("ktstr-agent: stage INIT_STARTED\nktstr-agent: error: /dev/mem: no such file\n");
-  machine_.events.push_back({MachineEvent::Kind::kShutdown, "SHUTDOWN"});
-  ExpectEnd(v1::VmEnd::EARLY_POWER_OFF, "the agent said: /dev/mem: no such file");
+  Guest().header()->doorbell = window::kDoorbellGaveUp;
+  machine_.events.push_back({MachineEvent::Kind::kPoweredOff, {}});
+  ExpectEnd(v1::VmEnd::GUEST_POWERED_OFF, "");
+  EXPECT_TRUE(session_->end().agent_gave_up());
+  EXPECT_EQ(session_->end().agent_error(), "/dev/mem: no such file");
   EXPECT_EQ(session_->end().last_stage(), v1::INIT_STARTED);
+}
+
+TEST_F(SessionTest, HangAfterDoneCostsTheDigestOnly) {
+  v1::Observation done;
+  done.mutable_stage()->set_stage(v1::DONE);
+  Guest().Write(done.SerializeAsString());
+  EXPECT_FALSE(Step());
+  clock_.Advance(absl::Seconds(29));  // Beyond the run's own limit of 10 s.
+  EXPECT_FALSE(Step());
+  clock_.Advance(absl::Seconds(1));
+  ExpectEnd(v1::VmEnd::DONE, "no digest: the guest did not come to its last doorbell within 30s");
+  EXPECT_EQ(session_->end().guest_digest(), "");
+}
+
+TEST_F(SessionTest, HangAfterDoneInGuestTime) {
+  v1::Observation done;
+  done.mutable_stage()->set_stage(v1::DONE);
+  Guest().Write(done.SerializeAsString());
+  machine_.guest_time = absl::Seconds(100);
+  EXPECT_FALSE(Step());
+  machine_.guest_time = absl::Seconds(104);
+  EXPECT_FALSE(Step());
+  machine_.guest_time = absl::Seconds(105);
+  ExpectEnd(v1::VmEnd::DONE, "within 5s of guest time after DONE");
+}
+
+TEST_F(SessionTest, BootThatIsNeverReady) {
+  machine_.guest_time = absl::Seconds(199);
+  EXPECT_FALSE(Step());
+  machine_.guest_time = absl::Seconds(200);
+  v1::VcpuState vcpu;
+  vcpu.set_rip(77);
+  machine_.vcpus = {vcpu};
+  ExpectEnd(v1::VmEnd::GUEST_HUNG, "the boot's limit of 3m20s of guest time was reached");
+  ASSERT_EQ(session_->end().vcpu_size(), 1);
+  EXPECT_EQ(session_->end().vcpu(0).rip(), 77u);
+}
+
+// From READY on, not from the boot.
+TEST_F(SessionTest, GuestThatHangsInItsRun) {
+  v1::Observation ready;
+  ready.mutable_stage()->set_stage(v1::READY);
+  Guest().Write(ready.SerializeAsString());
+  EXPECT_FALSE(Step());  // The clock is not known yet.
+  machine_.guest_time = absl::Seconds(1000);
+  EXPECT_FALSE(Step());
+  machine_.guest_time = absl::Seconds(1059);
+  EXPECT_FALSE(Step());
+  machine_.guest_time = absl::Seconds(1060);
+  ExpectEnd(v1::VmEnd::GUEST_HUNG, "the limit of 1m of guest time was reached");
 }
 
 TEST_F(SessionTest, EngineLostHasItsWords) {

@@ -36,6 +36,7 @@
 namespace ktstr::vmm {
 namespace {
 
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using testing::VmDriver;
 
@@ -317,8 +318,9 @@ TEST_F(VmTest, TwentyRestoresAtOnceDoNotInfluenceOneAnother) {
 
 TEST_F(VmTest, PanicHasTheKernelsWords) {
   const Outcome run = Execute({}, HostileImage(), Fault("return"));
-  EXPECT_EQ(run.end.cause(), v1::VmEnd::PANIC) << run.end.DebugString();
-  EXPECT_THAT(run.end.detail(), HasSubstr("Kernel panic - not syncing: Attempted to kill init!"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_RESET) << run.end.DebugString();
+  EXPECT_THAT(run.end.crash_line(),
+              Contains(HasSubstr("Kernel panic - not syncing: Attempted to kill init!")));
   EXPECT_THAT(run.end.console_tail(), HasSubstr("Kernel Offset: disabled"));  // Its last line.
 }
 
@@ -346,14 +348,29 @@ TEST_F(VmTest, WrongDoorbellsEndTheRun) {
 
 TEST_F(VmTest, EarlyPowerOffIsNotDone) {
   const Outcome run = Execute({}, HostileImage(), Fault("off"));
-  EXPECT_EQ(run.end.cause(), v1::VmEnd::EARLY_POWER_OFF);
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_POWERED_OFF);
 }
 
-TEST_F(VmTest, HangingGuestMeetsTheTimeLimit) {
+TEST_F(VmTest, SpinningGuestMeetsTheHostsTimeLimit) {
   timeout_ms_ = 1500;
-  const Outcome run = Execute({}, HostileImage(), Fault("hang"));
+  const Outcome run = Execute({}, HostileImage(), Fault("spin"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::TIMEOUT);
   EXPECT_THAT(run.end.detail(), HasSubstr("1.5s"));
+  ASSERT_EQ(run.end.vcpu_size(), 2);
+  EXPECT_EQ(run.end.vcpu(1).cpu(), 1u);
+}
+
+// Idle time is skipped: the limit in guest time is reached long before the host's.
+TEST_F(VmTest, IdleGuestThatNeverGetsReadyMeetsTheLimitInGuestTime) {
+  const Outcome run = Execute({}, HostileImage(), Fault("hang"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_HUNG) << run.end.DebugString();
+  EXPECT_THAT(run.end.detail(), HasSubstr("the boot's limit"));
+  EXPECT_EQ(run.end.vcpu_size(), 2);
+}
+
+TEST_F(VmTest, ResetIsNoPowerOff) {
+  const Outcome run = Execute({}, HostileImage(), Fault("reset"));
+  EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_RESET);
 }
 
 TEST_F(VmTest, CancelEndsTheRun) {

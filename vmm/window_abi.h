@@ -56,8 +56,10 @@ inline constexpr uint8_t kPvpanicPanicked = 1;
 inline constexpr uint32_t kDoorbellNone = 0;
 inline constexpr uint32_t kDoorbellReady = 1;     // Agent is ready; the place of a snapshot.
 inline constexpr uint32_t kDoorbellRingFull = 2;  // Host must empty the ring.
-inline constexpr uint32_t kDoorbellDone =
-    3;  // Everything is written; the place of the memory digest.
+// Everything is written; the place of the memory digest.
+inline constexpr uint32_t kDoorbellDone = 3;
+// Stored, never rung: the agent cannot go on, and powers the machine off.
+inline constexpr uint32_t kDoorbellGaveUp = 4;
 
 // Bits of WindowHeader::flags. Ready is rung only when asked for, to take a snapshot: the emulator
 // does not resume at one definite place in its order of vCPUs, so that a run that goes on after a

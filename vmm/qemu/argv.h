@@ -24,7 +24,8 @@ inline constexpr int kConsoleFd = 6;
 inline constexpr int kProgramFd = 7;
 inline constexpr int kTurnsFd = 8;         // Library that it loads (turns.c).
 inline constexpr int kTurnsSaysFd = 9;     // Where that says that it works.
-inline constexpr int kFirstMemoryFd = 10;  // One per NUMA node.
+inline constexpr int kClockFd = 10;        // Where it writes the guest's time.
+inline constexpr int kFirstMemoryFd = 11;  // One per NUMA node.
 
 struct Version {
   int major = 0;

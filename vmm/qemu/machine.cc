@@ -14,6 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
@@ -21,6 +22,7 @@
 #include "base/utf8.h"
 #include "vmm/private_memory.h"
 #include "vmm/qemu/qmp.h"
+#include "vmm/qemu/registers.h"
 #include "vmm/qemu/turns.h"
 
 namespace ktstr::vmm::qemu {
@@ -28,6 +30,8 @@ namespace {
 
 // QEMU starts in 0.1 to 0.5 s on an idle host; a loaded host gets a lot more.
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
+constexpr uint64_t kClockBytes = 4096;
+constexpr absl::Duration kLookTimeout = absl::Seconds(5);
 constexpr size_t kMaxEngineOutput = 8 << 10;
 // The RAM stays in its files; and QEMU tells when it is done.
 constexpr char kCapabilities[] =
@@ -49,8 +53,10 @@ std::string EngineText(const Console& output, const std::string& program_path) {
 class QemuMachine : public Machine {
  public:
   QemuMachine(std::shared_ptr<base::Child> child, QmpClient qmp, Console console, Console output,
-              base::UniqueFd turns, std::string program_path, std::string version)
+              base::UniqueFd turns, base::UniqueFd clock, std::string program_path,
+              std::string version)
       : turns_(std::move(turns)),
+        clock_(std::move(clock)),
         console_(std::move(console)),
         output_(std::move(output)),
         program_path_(std::move(program_path)),
@@ -74,6 +80,8 @@ class QemuMachine : public Machine {
   absl::Status Resume() override { return qmp_.Send("cont"); }
   absl::StatusOr<Snapshot> TakeSnapshot() override;
   void Stop() override;
+  std::optional<absl::Duration> GuestTime() const override;
+  std::vector<v1::VcpuState> HaltAndLook() override;
   GuestMemory& Memory() override { return *memory_; }
   const Console& GuestConsole() const override { return console_; }
   std::string EngineNote() const override { return note_; }
@@ -88,6 +96,7 @@ class QemuMachine : public Machine {
   std::unique_ptr<GuestMemory> memory_;
   SharedMemory* shared_ = nullptr;  // memory_, when it was booted.
   base::UniqueFd turns_;            // Has a byte when QEMU's threads take turns (turns.c).
+  base::UniqueFd clock_;            // Where turns.c writes the guest's time.
   std::string note_;
   Console console_;
   Console output_;  // Of QEMU itself.
@@ -96,7 +105,7 @@ class QemuMachine : public Machine {
   QmpClient qmp_;
   std::shared_ptr<base::Child> child_;  // Shared with memory_ of a restored guest.
   bool ended_ = false;                  // kEnded was reported, or Stop() was called.
-  bool shutdown_ = false;               // kShutdown was reported.
+  bool shutdown_ = false;               // Its end was reported.
 };
 
 absl::Status QemuMachine::Execute(std::string_view command, std::string_view arguments, int fd) {
@@ -196,7 +205,13 @@ absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
     }
     if (message.text == "SHUTDOWN" && !shutdown_) {
       shutdown_ = true;
-      return std::optional<MachineEvent>({MachineEvent::Kind::kShutdown, message.text});
+      if (message.reason == "guest-reset") {
+        return std::optional<MachineEvent>({MachineEvent::Kind::kReset, {}});
+      }
+      if (message.reason == "guest-shutdown") {
+        return std::optional<MachineEvent>({MachineEvent::Kind::kPoweredOff, {}});
+      }
+      return absl::UnavailableError(absl::StrCat("it was shut down: ", message.reason));
     }
   }
   if (ended_) return std::optional<MachineEvent>();
@@ -204,6 +219,30 @@ absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
   if (!status.has_value()) return std::optional<MachineEvent>();
   ended_ = true;
   return std::optional<MachineEvent>({MachineEvent::Kind::kEnded, status->ToString()});
+}
+
+std::optional<absl::Duration> QemuMachine::GuestTime() const {
+  int64_t now = 0;
+  if (pread(clock_.get(), &now, sizeof(now), 0) != sizeof(now) || now <= 0) return std::nullopt;
+  return absl::Nanoseconds(now);
+}
+
+std::vector<v1::VcpuState> QemuMachine::HaltAndLook() {
+  // Answers of earlier commands may still come first: ours is the one with registers in it.
+  absl::Status sent = qmp_.Send("stop");
+  if (sent.ok()) {
+    sent = qmp_.Send("human-monitor-command", R"({"command-line":"info registers -a"})");
+  }
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kLookTimeout;
+  while (sent.ok()) {
+    absl::StatusOr<QmpMessage> message =
+        qmp_.Await(std::max(absl::ZeroDuration(), deadline - base::RealClock()->Monotonic()));
+    if (!message.ok() || message->kind == QmpMessage::Kind::kError) break;
+    if (message->kind != QmpMessage::Kind::kReturn) continue;
+    std::vector<v1::VcpuState> vcpus = ParseRegisters(message->text);
+    if (!vcpus.empty()) return vcpus;
+  }
+  return {};
 }
 
 std::string QemuMachine::Ending() {
@@ -271,9 +310,12 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
   base::UniqueFd turns_kept(turns_pipe[0]);
   base::UniqueFd turns_say(turns_pipe[1]);
 
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd clock, base::MakeMemfd("ktstr-clock", kClockBytes));
+
   base::SpawnOptions options = ProgramOptions(launch.file);
   options.env = {{absl::StrCat("LD_PRELOAD=/proc/self/fd/", kTurnsFd),
-                  absl::StrCat("KTSTR_TURNS_FD=", kTurnsSaysFd)}};
+                  absl::StrCat("KTSTR_TURNS_FD=", kTurnsSaysFd),
+                  absl::StrCat("KTSTR_CLOCK_FD=", kClockFd)}};
   for (std::string& argument : MakeArguments(launch.plan, version, start)) {
     options.argv.push_back(std::move(argument));
   }
@@ -284,15 +326,16 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
                                          {kBootImageFd, launch.boot_image},
                                          {kConsoleFd, console.fd()},
                                          {kTurnsFd, turns.get()},
-                                         {kTurnsSaysFd, turns_say.get()}});
+                                         {kTurnsSaysFd, turns_say.get()},
+                                         {kClockFd, clock.get()}});
   int memory_fd = kFirstMemoryFd;
   for (const base::UniqueFd& file : ram) options.fds.emplace_back(memory_fd++, file.get());
   options.rlimits[RLIMIT_FSIZE] = Console::kHardLimit;
   options.rlimits[RLIMIT_CORE] = 0;
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
-  return std::make_unique<QemuMachine>(std::make_shared<base::Child>(std::move(child)),
-                                       std::move(qmp), std::move(console), std::move(output),
-                                       std::move(turns_kept), launch.file.path, version.text);
+  return std::make_unique<QemuMachine>(
+      std::make_shared<base::Child>(std::move(child)), std::move(qmp), std::move(console),
+      std::move(output), std::move(turns_kept), std::move(clock), launch.file.path, version.text);
 }
 
 // What went wrong, in QEMU's own words when it has any.

@@ -35,19 +35,25 @@ absl::StatusOr<QmpMessage> ParseQmp(std::string_view line) {
   auto parsed = google::protobuf::util::JsonStringToMessage(std::string(line), &object);
   const auto& fields = object.fields();
   if (parsed.ok()) {
-    if (fields.count("QMP") != 0) return QmpMessage{QmpMessage::Kind::kGreeting, {}, {}};
+    if (fields.count("QMP") != 0) return QmpMessage{QmpMessage::Kind::kGreeting, {}, {}, {}};
     if (auto answer = fields.find("return"); answer != fields.end()) {
-      return QmpMessage{QmpMessage::Kind::kReturn, Member(answer->second, "error-desc"), {}};
+      const google::protobuf::Value& value = answer->second;
+      return QmpMessage{
+          QmpMessage::Kind::kReturn,
+          value.has_string_value() ? value.string_value() : Member(value, "error-desc"),
+          {},
+          {}};
     }
     if (auto event = fields.find("event"); event != fields.end()) {
-      QmpMessage message{QmpMessage::Kind::kEvent, event->second.string_value(), {}};
+      QmpMessage message{QmpMessage::Kind::kEvent, event->second.string_value(), {}, {}};
       if (auto data = fields.find("data"); data != fields.end()) {
         message.status = Member(data->second, "status");
+        message.reason = Member(data->second, "reason");
       }
       return message;
     }
     if (auto error = fields.find("error"); error != fields.end()) {
-      return QmpMessage{QmpMessage::Kind::kError, Member(error->second, "desc"), {}};
+      return QmpMessage{QmpMessage::Kind::kError, Member(error->second, "desc"), {}, {}};
     }
   }
   return absl::InvalidArgumentError(

@@ -22,8 +22,10 @@ namespace ktstr::vmm::qemu {
 struct QmpMessage {
   enum class Kind { kGreeting, kReturn, kError, kEvent };
   Kind kind;
-  std::string text;    // Name of the event; description of the error; `error-desc` of an answer.
+  std::string
+      text;  // Name of the event; description of the error; an answer's text, or `error-desc`.
   std::string status;  // Of an event MIGRATION: "active", "completed", "failed", …
+  std::string reason;  // Of an event SHUTDOWN: "guest-shutdown", "guest-reset", "host-signal", …
 };
 
 // InvalidArgument for a line that is no QMP message.

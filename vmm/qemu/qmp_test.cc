@@ -75,6 +75,19 @@ TEST_F(QmpTest, Commands) {
                "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:8\"}}\n");
 }
 
+TEST(ParseQmp, ShutdownHasAReason) {
+  auto event =
+      ParseQmp(R"({"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}})");
+  ASSERT_TRUE(event.ok());
+  EXPECT_EQ(event->text, "SHUTDOWN");
+  EXPECT_EQ(event->reason, "guest-reset");
+}
+
+TEST(ParseQmp, AnswersMayBeTexts) {
+  EXPECT_EQ(ParseQmp(R"({"return": "CPU#0\r\n"})")->text, "CPU#0\r\n");
+  EXPECT_EQ(ParseQmp(R"({"return": {"error-desc": "why"}})")->text, "why");
+}
+
 TEST(ParseQmp, MigrationHasAStatus) {
   auto event = ParseQmp(R"({"event": "MIGRATION", "data": {"status": "completed"}})");
   ASSERT_TRUE(event.ok());

@@ -15,6 +15,15 @@
 // thread's again. The main thread does not wait for ever: kPatienceNs after it could have gone on
 // it does, as it must where vCPUs never idle.
 //
+// Between vCPUs: QEMU before 8.1 lets a busy vCPU execute up to the next timer of the virtual
+// clock; the next vCPU then finds the clock at that timer, and executes nothing. Where timers
+// belong to one vCPU only, as in the boot of a kernel before 6.5, the others stand still for ever.
+// So a timer of the virtual clock ends a turn at least every kShareNs, and the vCPU that found
+// nothing left has the next turn.
+//
+// Guest time: at each of these moments, and whenever all vCPUs idle, the virtual clock is written
+// to the file that KTSTR_CLOCK_FD names (8 bytes). Whoever reads it cannot be noticed by the guest.
+//
 // The vCPU thread is known by its name ("ALL CPUs/TCG", with -name debug-threads=on). Once it runs,
 // one byte is written to the descriptor that KTSTR_TURNS_FD names: the turns are kept.
 
@@ -29,13 +38,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { kPatienceNs = 1000000000 };
+enum { kPatienceNs = 1000000000, kShareNs = 100000000 };
+
+// QEMU's own; a build of it without them has no shares and no clock.
+enum { kVirtualClock = 1, kNanoseconds = 1 };
+extern void timer_init_full(void* timer, void* group, int clock, int scale, int attributes,
+                            void (*callback)(void*), void* opaque) __attribute__((weak));
+extern void timer_mod_ns(void* timer, int64_t at) __attribute__((weak));
+extern void timer_del(void* timer) __attribute__((weak));
+extern int64_t qemu_clock_get_ns(int clock) __attribute__((weak));
+extern void async_run_on_cpu(void* cpu, void (*work)(void* cpu, unsigned long data),
+                             unsigned long data) __attribute__((weak));
+extern void cpu_exit(void* cpu) __attribute__((weak));
+extern __thread void* current_cpu __attribute__((weak));
 
 static int (*real_ppoll)(struct pollfd*, nfds_t, const struct timespec*, const sigset_t*);
 static int (*real_wait)(pthread_cond_t*, pthread_mutex_t*);
@@ -73,6 +95,46 @@ __attribute__((constructor)) static void Load(void) {
   unsetenv("LD_PRELOAD");
 }
 
+static char share_timer[512] __attribute__((aligned(64)));  // A QEMUTimer, and room.
+static int shares;                                          // The timer is in use.
+static _Atomic int64_t* guest_clock;                        // The file, mapped.
+
+static void TellGuestTime(void) {
+  if (guest_clock != NULL) atomic_store(guest_clock, qemu_clock_get_ns(kVirtualClock));
+}
+
+static void ArmShare(void) {
+  if (shares) timer_mod_ns(share_timer, qemu_clock_get_ns(kVirtualClock) + kShareNs);
+}
+
+// Runs between two turns: the order of vCPUs stops at `cpu`, which goes on from there.
+static void HaveNextTurn(void* cpu, unsigned long data) {
+  (void)data;
+  cpu_exit(cpu);
+}
+
+static void EndShare(void* opaque) {
+  (void)opaque;
+  TellGuestTime();
+  if (is_vcpu_thread && current_cpu != NULL) async_run_on_cpu(current_cpu, HaveNextTurn, 0);
+  ArmShare();
+}
+
+static void StartShares(void) {
+  if (!timer_init_full || !timer_mod_ns || !timer_del || !qemu_clock_get_ns || !async_run_on_cpu ||
+      !cpu_exit) {
+    return;
+  }
+  const char* fd = getenv("KTSTR_CLOCK_FD");
+  if (fd != NULL) {
+    void* page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(fd), 0);
+    if (page != MAP_FAILED) guest_clock = page;
+    close(atoi(fd));
+  }
+  timer_init_full(share_timer, NULL, kVirtualClock, kNanoseconds, 0, EndShare, NULL);
+  shares = 1;
+}
+
 static void SayThatTurnsAreKept(void) {
   const char* fd = getenv("KTSTR_TURNS_FD");
   if (fd == NULL || parked_event < 0) return;
@@ -84,6 +146,7 @@ EXPORT int pthread_setname_np(pthread_t thread, const char* name) {
   if (pthread_equal(thread, pthread_self()) && strstr(name, "/TCG") != NULL) {
     is_vcpu_thread = 1;
     atomic_store(&vcpu_thread_is_known, 1);
+    StartShares();
     SayThatTurnsAreKept();
   }
   return real_setname(thread, name);
@@ -94,10 +157,16 @@ EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) 
     Load();
     return real_wait(condition, mutex);
   }
+  // Not armed while all vCPUs idle: idle time is skipped in one step.
+  if (shares) {
+    TellGuestTime();
+    timer_del(share_timer);
+  }
   atomic_store(&waits_on, (uintptr_t)condition);
   eventfd_write(parked_event, 1);
   const int result = real_wait(condition, mutex);
   atomic_store(&waits_on, 0);
+  ArmShare();
   return result;
 }
 

@@ -37,6 +37,8 @@ class FakeMachine : public Machine {
     return absl::UnimplementedError("a fake machine has no device state");
   }
   void Stop() override { ++stops; }
+  std::optional<absl::Duration> GuestTime() const override { return guest_time; }
+  std::vector<v1::VcpuState> HaltAndLook() override { return vcpus; }
   SharedMemory& Memory() override { return *memory_; }
   const Console& GuestConsole() const override { return console_; }
   std::string EngineNote() const override { return {}; }
@@ -45,6 +47,8 @@ class FakeMachine : public Machine {
 
   std::deque<MachineEvent> events;
   absl::Status broken;
+  std::optional<absl::Duration> guest_time;
+  std::vector<v1::VcpuState> vcpus;
   std::string output;
   std::string version = "FAKE 1.0";
   int resumes = 0;

@@ -96,6 +96,10 @@ int main(void) {
     Doorbell(SwapAllWords(1) ? 1 : 66);
     Doorbell(SwapAllWords(2) ? 3 : 67);
   }
+  if (!strncmp(fault, "spin", 4)) {
+    for (volatile unsigned turns = 0;;) turns = turns + 1;
+  }
+  if (!strncmp(fault, "reset", 5)) reboot(RB_AUTOBOOT);
   if (!strncmp(fault, "hang", 4)) {
     for (;;) pause();
   }

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the monitor command "info registers -a" prints, as facts. A pure function. Any thread.
+
+#ifndef KTSTR_VMM_QEMU_REGISTERS_H_
+#define KTSTR_VMM_QEMU_REGISTERS_H_
+
+#include <string_view>
+#include <vector>
+
+#include "ktstr/v1/observation.pb.h"
+
+namespace ktstr::vmm::qemu {
+
+// One per "CPU#N" with a RIP, in the order of the text.
+std::vector<v1::VcpuState> ParseRegisters(std::string_view text);
+
+}  // namespace ktstr::vmm::qemu
+
+#endif  // KTSTR_VMM_QEMU_REGISTERS_H_
