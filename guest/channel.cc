@@ -21,6 +21,7 @@ namespace {
 
 // A host that empties the ring does it in one stop. More is tolerated, endless waiting is not.
 constexpr int kMaxFullWaits = 3;
+constexpr size_t kMaxErrorBytes = 32 << 10;
 
 template <typename T>
 void StoreRelease(T& word, T value) {
@@ -84,18 +85,25 @@ void Channel::Copy(const void* data, size_t size) {
   }
 }
 
-absl::Status Channel::Send(const std::string& payload, uint64_t guest_time_ns) {
-  if (payload.empty() || payload.size() > window::kMaxFramePayload) {
-    return absl::InternalError(absl::StrCat("observation of ", payload.size(),
-                                            " bytes does not fit a frame of ",
-                                            window::kMaxFramePayload));
+absl::Status Channel::Send(std::string_view payload, uint64_t guest_time_ns) {
+  const uint64_t ring_size = window_->header().ring_size;
+  // A frame must fit a ring that was emptied.
+  const size_t most =
+      std::min<uint64_t>(window::kMaxFramePayload, ring_size - sizeof(window::FrameHeader) - 8);
+  while (payload.size() > most) {
+    KTSTR_RETURN_IF_ERROR(SendFrame(window::kFramePart, payload.substr(0, most), guest_time_ns));
+    payload.remove_prefix(most);
   }
+  return SendFrame(window::kFrameObservation, payload, guest_time_ns);
+}
+
+absl::Status Channel::SendFrame(uint32_t type, std::string_view payload, uint64_t guest_time_ns) {
   const uint64_t span = window::FrameSpan(payload.size());
   KTSTR_RETURN_IF_ERROR(MakeRoom(span));
   window::FrameHeader frame{};
   frame.magic = window::kFrameMagic;
   frame.length = static_cast<uint32_t>(payload.size());
-  frame.type = window::kFrameObservation;
+  frame.type = type;
   frame.sequence = sequence_;
   frame.guest_time_ns = guest_time_ns;
   frame.crc32c = base::Crc32c(payload.data(), payload.size(), base::Crc32c(&frame, sizeof(frame)));
@@ -112,7 +120,16 @@ void Channel::Report(v1::Observation observation) {
   if (broken_) return;
   const uint64_t now = MonotonicNs();
   if (observation.guest_time_ns() == 0) observation.set_guest_time_ns(now);
-  absl::Status sent = Send(observation.SerializeAsString(), now);
+  const std::string payload = observation.SerializeAsString();
+  // Nothing has been written of it: the channel goes on without it, and the loss is an error of the
+  // run.
+  if (payload.empty() || payload.size() > window::kMaxObservation) {
+    ReportError(absl::StrCat("observation of ", payload.size(), " bytes (fact ",
+                             static_cast<int>(observation.fact_case()),
+                             ") cannot be sent; at most ", window::kMaxObservation, " bytes"));
+    return;
+  }
+  absl::Status sent = Send(payload, now);
   if (sent.ok()) return;
   broken_ = true;
   ConsoleLine(absl::StrCat("error: channel lost: ", sent.message()));
@@ -129,7 +146,8 @@ void Channel::ReportStage(v1::Stage stage) {
 void Channel::ReportError(std::string_view message) {
   ConsoleLine(absl::StrCat("error: ", absl::string_view(message.data(), message.size())));
   v1::Observation observation;
-  observation.mutable_guest_error()->set_message(base::SanitizeUtf8(message));
+  observation.mutable_guest_error()->set_message(
+      base::SanitizeUtf8(message.substr(0, kMaxErrorBytes)));
   Report(std::move(observation));
 }
 

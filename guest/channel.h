@@ -34,7 +34,9 @@ class Channel : public Reporter {
   uint64_t full_waits() const { return full_waits_; }
 
  private:
-  absl::Status Send(const std::string& payload, uint64_t guest_time_ns);
+  // A frame, or as many as it takes.
+  absl::Status Send(std::string_view payload, uint64_t guest_time_ns);
+  absl::Status SendFrame(uint32_t type, std::string_view payload, uint64_t guest_time_ns);
   // Waits at the doorbell until `span` bytes are free.
   absl::Status MakeRoom(uint64_t span);
   void Copy(const void* data, size_t size);

@@ -84,17 +84,20 @@ class ChannelTest : public testing::Test {
       window::FrameHeader frame;
       memcpy(&frame, FromRing(read_, sizeof(frame)).data(), sizeof(frame));
       ASSERT_EQ(frame.magic, window::kFrameMagic);
-      ASSERT_EQ(frame.type, window::kFrameObservation);
-      ASSERT_EQ(frame.sequence, received_.size());
+      ASSERT_EQ(frame.sequence, frames_++);
       const std::string payload = FromRing(read_ + sizeof(frame), frame.length);
       const uint32_t crc = frame.crc32c;
       frame.crc32c = 0;
       ASSERT_EQ(base::Crc32c(payload.data(), payload.size(), base::Crc32c(&frame, sizeof(frame))),
                 crc);
-      v1::Observation observation;
-      ASSERT_TRUE(observation.ParseFromString(payload));
-      received_.push_back(observation);
       read_ += window::FrameSpan(frame.length);
+      parts_ += payload;
+      if (frame.type == window::kFramePart) continue;
+      ASSERT_EQ(frame.type, window::kFrameObservation);
+      v1::Observation observation;
+      ASSERT_TRUE(observation.ParseFromString(parts_));
+      parts_.clear();
+      received_.push_back(observation);
     }
     ASSERT_EQ(read_, header().head);
     header().tail = read_;
@@ -109,6 +112,8 @@ class ChannelTest : public testing::Test {
   std::string path_;
   char* memory_ = nullptr;
   uint64_t read_ = 0;
+  uint64_t frames_ = 0;
+  std::string parts_;
   std::vector<v1::Observation> received_;
 };
 
@@ -148,6 +153,41 @@ TEST_F(ChannelTest, FullRingWaitsAtTheDoorbellAndWraps) {
   EXPECT_EQ(channel.full_waits(), reasons.size());
   EXPECT_EQ(header().full_waits, reasons.size());
   EXPECT_THAT(reasons, testing::Each(window::kDoorbellRingFull));
+}
+
+TEST_F(ChannelTest, LongObservationsGoInParts) {
+  auto window = Map();
+  ASSERT_TRUE(window.ok());
+  Channel channel(&*window, [&] {
+    Drain();
+    return absl::OkStatus();
+  });
+  const std::vector<size_t> sizes = {window::kMaxFramePayload - 40, window::kMaxFramePayload + 1,
+                                     3 * window::kMaxFramePayload + 5, 900'000};
+  for (const size_t size : sizes) channel.Report(Output('p', size));
+  Drain();
+  ASSERT_EQ(received_.size(), sizes.size());
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    EXPECT_EQ(received_[i].scheduler_output().data(), std::string(sizes[i], 'p'));
+  }
+}
+
+// It is an error of the run, and the channel lives on.
+TEST_F(ChannelTest, WhatIsTooLongIsNamedAndTheNextGoesThrough) {
+  auto window = Map();
+  ASSERT_TRUE(window.ok());
+  Channel channel(&*window, [&] {
+    Drain();
+    return absl::OkStatus();
+  });
+  channel.Report(Output('x', window::kMaxObservation));
+  channel.ReportError(std::string(2 << 20, 'e'));
+  channel.ReportStage(v1::DONE);
+  Drain();
+  ASSERT_EQ(received_.size(), 3u);
+  EXPECT_THAT(received_[0].guest_error().message(), HasSubstr("cannot be sent"));
+  EXPECT_LT(received_[1].guest_error().message().size(), size_t{64} << 10);
+  EXPECT_EQ(received_[2].stage().stage(), v1::DONE);
 }
 
 TEST_F(ChannelTest, HostThatNeverReadsEndsTheWaiting) {

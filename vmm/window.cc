@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -83,9 +84,23 @@ absl::Status Window::CopyFromRing(uint64_t position, void* to, uint64_t size) co
 
 absl::StatusOr<std::optional<WindowFrame>> Window::Next() {
   if (!broken_.ok()) return broken_;
-  absl::StatusOr<std::optional<WindowFrame>> frame = ReadFrame();
-  if (absl::IsInvalidArgument(frame.status())) broken_ = frame.status();
-  return frame;
+  while (true) {
+    absl::StatusOr<std::optional<WindowFrame>> frame = ReadFrame();
+    if (absl::IsInvalidArgument(frame.status())) broken_ = frame.status();
+    if (!frame.ok() || !frame->has_value()) return frame;
+    if (parts_.size() + (*frame)->payload.size() > window::kMaxObservation) {
+      broken_ = absl::InvalidArgumentError(absl::StrCat("ring, frame ", (*frame)->sequence,
+                                                        ": an observation of more than ",
+                                                        window::kMaxObservation, " bytes"));
+      return broken_;
+    }
+    if ((*frame)->type == window::kFramePart) {
+      parts_ += (*frame)->payload;
+      continue;
+    }
+    if (!parts_.empty()) (*frame)->payload.insert(0, std::exchange(parts_, {}));
+    return frame;
+  }
 }
 
 absl::StatusOr<std::optional<WindowFrame>> Window::ReadFrame() {
@@ -123,7 +138,7 @@ absl::StatusOr<std::optional<WindowFrame>> Window::ReadFrame() {
   if (span > available) {
     return bad(absl::StrCat("length ", header.length, " goes beyond head ", head));
   }
-  if (header.type != window::kFrameObservation) {
+  if (header.type != window::kFrameObservation && header.type != window::kFramePart) {
     return bad(absl::StrCat("unknown type ", header.type));
   }
   if (header.sequence != next_sequence_) {

@@ -24,12 +24,12 @@ namespace ktstr::vmm {
 // Bytes of a window with room for a bundle of this size: a multiple of window::kAlignment.
 uint64_t WindowSize(uint64_t bundle_size);
 
-// A checked frame of the ring.
+// A checked frame of the ring, with the parts that came before it.
 struct WindowFrame {
   uint32_t type = 0;
   uint64_t sequence = 0;
   uint64_t guest_time_ns = 0;
-  std::string payload;
+  std::string payload;  // At most window::kMaxObservation bytes.
 };
 
 class Window {
@@ -48,7 +48,8 @@ class Window {
   // still at kDoorbellReady. InvalidArgument when it has no room.
   absl::Status WriteBundle(int fd);
 
-  // The next frame, nullopt when the ring holds none. InvalidArgument when the guest broke a rule,
+  // The next whole observation, nullopt when the ring holds none (parts of one that goes on later
+  // are kept). InvalidArgument when the guest broke a rule,
   // with the rule and the values; the ring is not readable any more then, and the error repeats.
   // Unavailable when the engine is gone.
   absl::StatusOr<std::optional<WindowFrame>> Next();
@@ -76,6 +77,7 @@ class Window {
   uint64_t position_ = 0;   // Next byte to read; the guest cannot reach it.
   uint64_t last_head_ = 0;  // Highest head seen.
   uint64_t next_sequence_ = 0;
+  std::string parts_;    // Of the observation that is not complete.
   absl::Status broken_;  // First rule that the guest broke.
 };
 

@@ -43,7 +43,7 @@
 namespace ktstr::window {
 
 inline constexpr uint64_t kMagic = 0x31574e525453544bULL;  // "KTSTRNW1", little endian
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 inline constexpr uint64_t kRingOffset = 4096;
 inline constexpr uint64_t kAlignment = 2ULL << 20;
 inline constexpr uint64_t kRingSize = kAlignment - kRingOffset;  // Frames fill up to the bundle.
@@ -97,7 +97,7 @@ static_assert(offsetof(WindowHeader, stage) == 140);
 struct FrameHeader {
   uint32_t magic;     // kFrameMagic
   uint32_t length;    // Payload bytes, 1 to kMaxFramePayload.
-  uint32_t type;      // kFrameObservation
+  uint32_t type;      // kFrameObservation or kFramePart
   uint32_t crc32c;    // CRC-32C (Castagnoli) over this header with crc32c = 0, then the payload.
   uint64_t sequence;  // From 0, no gaps.
   uint64_t guest_time_ns;  // CLOCK_MONOTONIC
@@ -105,8 +105,13 @@ struct FrameHeader {
 static_assert(sizeof(FrameHeader) == 32);
 
 inline constexpr uint32_t kFrameMagic = 0x4652544bU;  // "KTRF", little endian
-inline constexpr uint32_t kFrameObservation = 1;      // Payload: serialized ktstr.v1.Observation
+// Payload: a serialized ktstr.v1.Observation, or the last part of one.
+inline constexpr uint32_t kFrameObservation = 1;
+// Payload: a part of a serialized observation that is too long for one frame; the next frame goes
+// on with it.
+inline constexpr uint32_t kFramePart = 2;
 inline constexpr uint32_t kMaxFramePayload = 48 << 10;
+inline constexpr uint32_t kMaxObservation = 1 << 20;  // Bytes of all parts together.
 
 // Bytes of ring that a frame with this payload occupies.
 constexpr uint64_t FrameSpan(uint64_t payload) {

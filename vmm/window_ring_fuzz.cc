@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whatever a guest writes into its window, the host's reader ends, and gives checked frames or an
-// error. Input: 8 bytes of head, 1 byte of flags, then the ring. With flag 1, each frame found in
-// it gets a right CRC, so that the fuzzer comes past that check.
+// Whatever a guest writes into its window, the host's reader ends, and returns checked
+// observations, put together from their parts, or an error. Input: 8 bytes of head, 1 byte of
+// flags, then the ring. With flag 1, each frame found in it gets a right CRC, so that the fuzzer
+// comes past that check.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -44,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if ((data[8] & 1) != 0) RepairChecksums(ring, bytes);
   std::memcpy(bytes_of_window + offsetof(window::WindowHeader, head), data, 8);
 
-  uint64_t frames = 0;
+  uint64_t next_sequence = 0;
   while (true) {
     auto frame = reader->Next();
     if (!frame.ok()) {
@@ -52,11 +53,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     }
     if (!frame->has_value()) break;
-    if ((*frame)->sequence != frames++ || (*frame)->payload.empty() ||
-        (*frame)->payload.size() > window::kMaxFramePayload ||
+    if ((*frame)->sequence < next_sequence || (*frame)->payload.empty() ||
+        (*frame)->payload.size() > window::kMaxObservation ||
+        (*frame)->payload.size() > reader->bytes_read() ||
         reader->bytes_read() > window::kRingSize) {
       abort();
     }
+    next_sequence = (*frame)->sequence + 1;
     ktstr::v1::Observation observation;
     observation.ParseFromString((*frame)->payload);
   }

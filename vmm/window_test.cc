@@ -79,6 +79,42 @@ TEST_F(WindowTest, FramesWrapAroundTheEnd) {
   EXPECT_GT(window_.bytes_read(), 4 * kRingSize);
 }
 
+TEST_F(WindowTest, PartsBecomeOneAcrossAFullRing) {
+  const std::string part(window::kMaxFramePayload, 'p');
+  guest_.WritePart(part);
+  guest_.WritePart(part);
+  auto none = window_.Next();
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_FALSE(none->has_value());
+  ASSERT_TRUE(window_.AnswerDoorbell().ok());  // The ring was full; the guest goes on.
+  guest_.Write("end", 5);
+  guest_.Write("next", 6);
+  auto whole = window_.Next();
+  ASSERT_TRUE(whole.ok() && whole->has_value());
+  EXPECT_EQ((*whole)->payload, part + part + "end");
+  EXPECT_EQ((*whole)->guest_time_ns, 5u);
+  EXPECT_EQ((*whole)->sequence, 2u);
+  EXPECT_EQ((*window_.Next())->payload, "next");
+}
+
+// A guest that never ends an observation: bounded.
+TEST_F(WindowTest, EndlessPartsAreRefused) {
+  const std::string part(window::kMaxFramePayload, 'p');
+  for (uint64_t sent = 0; sent <= window::kMaxObservation; sent += part.size()) {
+    guest_.WritePart(part);
+  }
+  ExpectBroken("an observation of more than 1048576 bytes");
+}
+
+TEST_F(WindowTest, TheLastPartCountsAgainstTheLimit) {
+  const std::string part(window::kMaxFramePayload, 'p');
+  for (uint64_t sent = 0; sent + part.size() <= window::kMaxObservation; sent += part.size()) {
+    guest_.WritePart(part);
+  }
+  guest_.Write(part);
+  ExpectBroken("an observation of more than");
+}
+
 TEST_F(WindowTest, AnswerGivesSpaceBackAndClearsDoorbell) {
   guest_.Write("x");
   ASSERT_TRUE(window_.Next().ok());
@@ -100,7 +136,8 @@ TEST_F(WindowTest, BrokenFramesAreErrors) {
       {[](FrameHeader* f) { f->length = window::kMaxFramePayload + 1; }, "is not in 1.."},
       {[](FrameHeader* f) { f->length = 0xffffffffU; }, "is not in 1.."},
       {[](FrameHeader* f) { f->length = 4096; }, "goes beyond head"},
-      {[](FrameHeader* f) { f->type = 2; }, "unknown type 2"},
+      {[](FrameHeader* f) { f->type = 0; }, "unknown type 0"},
+      {[](FrameHeader* f) { f->type = 3; }, "unknown type 3"},
       {[](FrameHeader* f) { f->sequence = 1; }, "sequence number 1"},
       {[](FrameHeader* f) { f->crc32c ^= 1; }, "CRC-32C"},
       {[](FrameHeader* f) { f->guest_time_ns ^= 1; }, "CRC-32C"},

@@ -22,11 +22,12 @@ class RingWriter {
   window::WindowHeader* header() { return reinterpret_cast<window::WindowHeader*>(window_); }
 
   // A correct frame header for this payload.
-  window::FrameHeader HeaderFor(std::string_view payload, uint64_t guest_time_ns = 0) {
+  window::FrameHeader HeaderFor(std::string_view payload, uint64_t guest_time_ns = 0,
+                                uint32_t type = window::kFrameObservation) {
     window::FrameHeader frame = {};
     frame.magic = window::kFrameMagic;
     frame.length = static_cast<uint32_t>(payload.size());
-    frame.type = window::kFrameObservation;
+    frame.type = type;
     frame.sequence = sequence_;
     frame.guest_time_ns = guest_time_ns;
     frame.crc32c =
@@ -35,6 +36,9 @@ class RingWriter {
   }
   void Write(std::string_view payload, uint64_t guest_time_ns = 0) {
     WriteRaw(HeaderFor(payload, guest_time_ns), payload);
+  }
+  void WritePart(std::string_view payload) {
+    WriteRaw(HeaderFor(payload, 0, window::kFramePart), payload);
   }
   void WriteRaw(const window::FrameHeader& frame, std::string_view payload) {
     Copy(header()->head, &frame, sizeof(frame));
