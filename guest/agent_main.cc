@@ -33,7 +33,6 @@ namespace ktstr::guest {
 namespace {
 
 constexpr const char* kBundleRoot = "/run/ktstr/bundle";
-constexpr const char* kLoader = "/lib64/ld-linux-x86-64.so.2";
 constexpr int kAgentPriority = 10;
 constexpr int kExitUsage = 64;
 
@@ -96,7 +95,8 @@ absl::Status ReportGuestInfo(const std::string& cmdline, Reporter* reporter) {
 
 absl::Status RunBundle(const Window& window, Channel* channel) {
   KTSTR_ASSIGN_OR_RETURN(const std::string_view archive, window.Bundle());
-  KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan, LoadBundle(archive, kBundleRoot, kLoader));
+  KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
+                         LoadBundle(archive, kBundleRoot, /*system_root=*/""));
   channel->ReportStage(v1::BUNDLE_UNPACKED);
   KTSTR_RETURN_IF_ERROR(SeedRandomPool("/dev/random", Random(plan), 0));
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<PlanRunner> runner,

@@ -4,28 +4,37 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/string_view.h"
 #include "guest/cpio.h"
 
 namespace ktstr::guest {
 namespace {
 
-constexpr const char* kLoaderInBundle = "lib/ld-linux-x86-64.so.2";
+constexpr std::string_view kAbsolute = "root/";
+
+// The file of the bundle that stands for `path`, an absolute path without system_root.
+absl::Status Link(const std::string& target, const std::string& path) {
+  KTSTR_RETURN_IF_ERROR(base::MakeDirs(std::string(base::Dirname(path))));
+  if (symlink(target.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  return base::ErrnoStatus(errno, absl::StrCat("link ", path, " to ", target));
+}
 
 }  // namespace
 
 absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root,
-                                         const std::string& loader) {
+                                         const std::string& system_root) {
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<CpioEntry> entries, ParseCpio(archive));
   KTSTR_RETURN_IF_ERROR(UnpackCpio(archive, root));
-  const std::string brought = base::JoinPath(root, kLoaderInBundle);
-  if (base::Exists(brought)) {
-    KTSTR_RETURN_IF_ERROR(base::MakeDirs(std::string(base::Dirname(loader))));
-    if (symlink(brought.c_str(), loader.c_str()) != 0 && errno != EEXIST) {
-      return base::ErrnoStatus(errno, absl::StrCat("link ", loader, " to ", brought));
-    }
+  for (const CpioEntry& entry : entries) {
+    if (entry.directory || entry.name.substr(0, kAbsolute.size()) != kAbsolute) continue;
+    const std::string_view path = entry.name.substr(kAbsolute.size());
+    KTSTR_RETURN_IF_ERROR(
+        Link(base::JoinPath(root, entry.name), absl::StrCat(system_root, "/", base::ToAbsl(path))));
   }
   const std::string plan_path = base::JoinPath(root, "plan.pb");
   KTSTR_ASSIGN_OR_RETURN(const std::string bytes, base::ReadFile(plan_path));

@@ -13,10 +13,12 @@
 
 namespace ktstr::guest {
 
-// Unpacks `archive` to `root` and reads its plan.pb. When it brings lib/ld-linux-x86-64.so.2,
-// `loader` (/lib64/…, where programs name it) becomes a link to that.
+// Unpacks `archive` to `root` and reads its plan.pb. A file root/PATH of the archive is one that
+// programs name by the absolute path /PATH (their loader, a library): a link to it is made there,
+// below `system_root` ("" in the guest; a directory in tests). AlreadyExists when something else is
+// there.
 absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root,
-                                         const std::string& loader);
+                                         const std::string& system_root);
 
 }  // namespace ktstr::guest
 

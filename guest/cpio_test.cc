@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -108,20 +109,38 @@ TEST(CpioTest, FileThatComesTwiceIsRefused) {
   EXPECT_EQ(UnpackCpio(archive, dir->path()).code(), absl::StatusCode::kAlreadyExists);
 }
 
-TEST(BundleTest, ReadsThePlanAndLinksTheLoader) {
+TEST(BundleTest, ReadsThePlanAndLinksWhatProgramsNameByAbsolutePaths) {
   auto dir = base::TempDir::Make("bundle");
   ASSERT_TRUE(dir.ok());
   v1::GuestPlan plan;
   plan.set_seed(7);
-  const std::string root = base::JoinPath(dir->path(), "bundle");
-  const std::string loader = base::JoinPath(dir->path(), "lib64/ld-linux-x86-64.so.2");
-  auto loaded =
-      LoadBundle(absl::StrCat(Entry("plan.pb", kFile, plan.SerializeAsString()),
-                              Entry("lib/ld-linux-x86-64.so.2", 0100755, "loader"), Trailer()),
-                 root, loader);
+  const std::string archive = absl::StrCat(
+      Entry("plan.pb", kFile, plan.SerializeAsString()),
+      Entry("root/lib64/ld-linux-x86-64.so.2", 0100755, "loader"),
+      Entry("root/nix/store/x-glibc/lib/ld-linux-x86-64.so.2", 0100755, "other"), Trailer());
+  auto loaded = LoadBundle(archive, base::JoinPath(dir->path(), "b"), dir->path());
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->seed(), 7u);
-  EXPECT_EQ(*base::ReadFile(loader), "loader");
+  EXPECT_EQ(*base::ReadFile(base::JoinPath(dir->path(), "lib64/ld-linux-x86-64.so.2")), "loader");
+  EXPECT_EQ(
+      *base::ReadFile(base::JoinPath(dir->path(), "nix/store/x-glibc/lib/ld-linux-x86-64.so.2")),
+      "other");
+}
+
+// What is there already stays as it is, and is named.
+TEST(BundleTest, AbsolutePathsReplaceNothing) {
+  auto dir = base::TempDir::Make("bundle");
+  ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir->path(), "init"), "agent").ok());
+  for (const char* name : {"root/init", "root/init/x"}) {
+    auto loaded =
+        LoadBundle(absl::StrCat(Entry(name, kFile, "evil"), Trailer()),
+                   base::JoinPath(dir->path(), absl::StrCat("b", strlen(name))), dir->path());
+    EXPECT_THAT(std::string(loaded.status().message()), HasSubstr(dir->path() + "/init")) << name;
+  }
+  EXPECT_EQ(*base::ReadFile(base::JoinPath(dir->path(), "init")), "agent");
+  EXPECT_FALSE(LoadBundle(absl::StrCat(Entry("root/../x", kFile, "evil"), Trailer()),
+                          base::JoinPath(dir->path(), "c"), dir->path())
+                   .ok());
 }
 
 TEST(BundleTest, MissingOrBrokenPlanIsNamed) {

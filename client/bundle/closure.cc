@@ -31,6 +31,8 @@ namespace {
 constexpr absl::string_view kLoader = "ld-linux-x86-64.so.2";
 constexpr uint64_t kMaxFileBytes = uint64_t{512} << 20;  // Limit of PutBlob.
 constexpr size_t kMaxFiles = 256;
+constexpr size_t kMaxAbsolutePath = 900;  // Room for the bundle's prefix in the daemon's limit.
+constexpr absl::string_view kSystemLoader = "/lib64/ld-linux-x86-64.so.2";
 
 // What the loader reads of one object.
 struct Object {
@@ -167,6 +169,25 @@ absl::StatusOr<Object> ReadObject(const std::string& path) {
   return ParseObject(path, *std::move(file));
 }
 
+// Where a file that programs name by an absolute path is in the bundle. Some directories of the
+// guest hold what is not ours to replace.
+absl::StatusOr<std::string> AbsoluteInGuest(const std::string& path, const std::string& needed_by) {
+  bool plain = absl::StartsWith(path, "/") && path.size() <= kMaxAbsolutePath;
+  const std::vector<std::string> parts = absl::StrSplit(absl::string_view(path).substr(1), '/');
+  for (const std::string& part : parts) plain &= !part.empty() && part != "." && part != "..";
+  if (!plain) {
+    return Bad(needed_by,
+               absl::StrCat("names ", path,
+                            ", which is no plain absolute path; the guest cannot have it "
+                            "there. Link it by an absolute path without '..'"));
+  }
+  for (absl::string_view taken : {"/proc/", "/sys/", "/dev/", "/run/ktstr/"}) {
+    if (absl::StartsWith(path, taken))
+      return Bad(needed_by, absl::StrCat("names ", path, ", but the guest has its own ", taken));
+  }
+  return absl::StrCat("root", path);
+}
+
 // Whether the loader would take it: it passes over files of another architecture.
 bool Loadable(const std::string& path) {
   const absl::StatusOr<base::UniqueFd> fd = base::Open(path, O_RDONLY | O_NONBLOCK);
@@ -195,9 +216,12 @@ class Walk {
       }
       if (!Loadable(object.interpreter))
         return Bad(program, absl::StrCat("needs ", object.interpreter, ", which is not there"));
-      KTSTR_RETURN_IF_ERROR(
-          Add(object.interpreter, absl::StrCat("lib/", kLoader), /*executable=*/true));
+      KTSTR_ASSIGN_OR_RETURN(const std::string in_guest,
+                             AbsoluteInGuest(object.interpreter, program));
+      KTSTR_RETURN_IF_ERROR(Add(object.interpreter, in_guest, /*executable=*/true));
       seen_.insert(std::string(kLoader));
+      if (object.interpreter != kSystemLoader)
+        loader_directory_ = std::string(base::Dirname(object.interpreter));
     }
     std::deque<Object> queue = {std::move(object)};
     const std::vector<std::string> program_rpath =
@@ -208,8 +232,11 @@ class Walk {
       for (const std::string& name : next.needed) {
         if (!seen_.insert(name).second) continue;
         KTSTR_ASSIGN_OR_RETURN(const std::string path, Find(name, next, program_rpath));
-        KTSTR_RETURN_IF_ERROR(Add(path, absl::StrCat("lib/", base::ToAbsl(base::Basename(name))),
-                                  /*executable=*/true));
+        std::string in_guest = absl::StrCat("lib/", name);
+        if (absl::StrContains(name, '/')) {
+          KTSTR_ASSIGN_OR_RETURN(in_guest, AbsoluteInGuest(name, next.path));
+        }
+        KTSTR_RETURN_IF_ERROR(Add(path, in_guest, /*executable=*/true));
         KTSTR_ASSIGN_OR_RETURN(Object library, ReadObject(path));
         // DT_RPATH of an object holds for what its libraries need, too (ld.so(8)).
         if (next.runpath.empty())
@@ -237,6 +264,7 @@ class Walk {
     }
     add(absl::StrSplit(places_.ld_library_path, absl::ByAnyChar(":;"), absl::SkipEmpty()));
     add(needed_by.runpath);
+    if (!loader_directory_.empty()) directories.push_back(loader_directory_);
     for (const std::string& directory : directories) {
       const std::string path = base::JoinPath(directory, name);
       if (Loadable(path)) return path;
@@ -280,6 +308,7 @@ class Walk {
   }
 
   const LibraryPlaces& places_;
+  std::string loader_directory_;  // Of a loader that is not the system's own.
   std::set<std::string> seen_;
   std::vector<BundleFile> files_;
 };

@@ -37,9 +37,11 @@ struct BundleFile {
   std::string path;  // On this machine.
 };
 
-// The program first, as bin/NAME; libraries as lib/NAME; the program interpreter as
-// lib/ld-linux-x86-64.so.2. InvalidArgument, with the path and what to do, for scripts, files of
-// another architecture, damaged files and libraries that are not found.
+// The program first, as bin/NAME; libraries as lib/NAME; what is named by an absolute path (the
+// program interpreter, and libraries of a DT_NEEDED with one) as root/PATH: the guest has it at
+// that path. A loader that is not the system's own brings its libraries from its own directory
+// before the system's. InvalidArgument, with the path and what to do, for scripts, files of another
+// architecture, damaged files and libraries that are not found.
 absl::StatusOr<std::vector<BundleFile>> ProgramClosure(const std::string& program,
                                                        const LibraryPlaces& places);
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "base/file.h"
@@ -50,7 +51,7 @@ TEST_F(ClosureTest, RealProgram) {
     EXPECT_GT(file.ref.size(), 0u);
   }
   EXPECT_EQ(files->front().ref.guest_path(), "bin/ls");
-  EXPECT_TRUE(paths.count("lib/ld-linux-x86-64.so.2"));
+  EXPECT_TRUE(paths.count("root/lib64/ld-linux-x86-64.so.2"));
   EXPECT_TRUE(paths.count("lib/libc.so.6"));
 }
 
@@ -72,6 +73,46 @@ TEST_F(ClosureTest, OriginInRunpathAndLibraryOfALibrary) {
   ASSERT_TRUE(Compile("rm lib/libkb.so"));
   EXPECT_THAT(Why(base::JoinPath(dir_.path(), "prog")),
               HasSubstr("shared library libkb.so, needed by "));
+}
+
+// As Nix and Guix build: a loader, its libraries and absolute library paths outside of /lib.
+TEST_F(ClosureTest, LoaderAndLibrariesOfAStore) {
+  ASSERT_TRUE(
+      Compile("mkdir -p store/lib; cp -L /lib64/ld-linux-x86-64.so.2 store/lib;"
+              "cp -L $(cc -print-file-name=libc.so.6) store/lib; S=$PWD/store/lib;"
+              "echo 'int a(void){return 1;}' >a.c; echo 'int b(void){return 1;}' >b.c;"
+              "echo 'int a(void); int b(void); int main(void){return a()+b();}' >m.c;"
+              "cc -shared -fPIC -o $S/libka.so a.c; cc -shared -fPIC -o $S/libkb.so b.c;"
+              // libkb.so has no DT_SONAME: its path stands in DT_NEEDED.
+              "cc -o prog m.c -L$S -lka $S/libkb.so -Wl,--dynamic-linker=$S/ld-linux-x86-64.so.2 "
+              "-Wl,-rpath,$S"));
+  const std::string store = base::JoinPath(dir_.path(), "store/lib");
+  const auto files = ProgramClosure(base::JoinPath(dir_.path(), "prog"), HostLibraryPlaces());
+  ASSERT_TRUE(files.ok()) << files.status();
+  std::map<std::string, std::string> paths;
+  for (const BundleFile& file : *files) paths[file.ref.guest_path()] = file.path;
+  EXPECT_EQ(paths["root" + store + "/ld-linux-x86-64.so.2"], store + "/ld-linux-x86-64.so.2");
+  EXPECT_EQ(paths["root" + store + "/libkb.so"], store + "/libkb.so");
+  EXPECT_EQ(paths["lib/libka.so"], store + "/libka.so");
+  EXPECT_EQ(paths["lib/libc.so.6"], store + "/libc.so.6");  // Its own, not the system's.
+  EXPECT_EQ(paths.count("root/lib64/ld-linux-x86-64.so.2"), 0u);
+}
+
+TEST_F(ClosureTest, LoaderThatTheGuestCannotHave) {
+  ASSERT_TRUE(
+      Compile("echo 'int main(void){return 0;}' >m.c;"
+              "cc -o none m.c -Wl,--dynamic-linker=/nowhere/ld-linux-x86-64.so.2;"
+              "cc -o musl m.c -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1;"
+              "cc -o dots m.c -Wl,--dynamic-linker=/lib64/../lib64/ld-linux-x86-64.so.2;"
+              "cc -o relative m.c -Wl,--dynamic-linker=ld-linux-x86-64.so.2;"
+              "cp -L /lib64/ld-linux-x86-64.so.2 .;"
+              "cc -o proc m.c -Wl,--dynamic-linker=/proc/self/cwd/ld-linux-x86-64.so.2"));
+  EXPECT_THAT(Why(base::JoinPath(dir_.path(), "none")),
+              HasSubstr("needs /nowhere/ld-linux-x86-64.so.2, which is not there"));
+  EXPECT_THAT(Why(base::JoinPath(dir_.path(), "musl")), HasSubstr("the guest offers glibc's"));
+  EXPECT_THAT(Why(base::JoinPath(dir_.path(), "dots")), HasSubstr("no plain absolute path"));
+  EXPECT_THAT(Why(base::JoinPath(dir_.path(), "relative")), HasSubstr("ld-linux-x86-64.so.2"));
+  EXPECT_THAT(Why(base::JoinPath(dir_.path(), "proc")), HasSubstr("/proc/self/cwd"));
 }
 
 TEST_F(ClosureTest, StaticProgramIsAlone) {
