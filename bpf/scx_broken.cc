@@ -42,6 +42,8 @@ constexpr char kUsage[] =
     "  --kernel-log TEXT    writes a line to /dev/kmsg and to stdout once it is enabled\n"
     "  --sysrq KEY          writes KEY to /proc/sysrq-trigger: c (crash), b (reboot), o (off)\n"
     "  --hog-cpus           real-time processes take all CPUs, and nothing else runs\n"
+    "  --ignore-stop        ignores SIGINT and SIGTERM\n"
+    "  --stop-code N        ends with this exit code, 1 to 255, when it is stopped\n"
     "  --watchdog-ms N      the watchdog's patience, 10 to 30000, default 1000\n";
 
 struct Options {
@@ -54,6 +56,8 @@ struct Options {
   const char* kernel_log = nullptr;
   const char* sysrq = nullptr;
   bool hog_cpus = false;
+  bool ignore_stop = false;
+  unsigned stop_code = 0;
 };
 
 uint64_t Milliseconds(const char* option, const char* text) {
@@ -71,6 +75,15 @@ void TakeErrorText(const char* value, fifo_config* config) {
   std::fprintf(stderr, "%s: --error-text: %d bytes, at most %zu\n", kName, size - 1,
                sizeof(config->error_text) - 2);
   std::exit(EX_USAGE);
+}
+
+// A signal that is blocked is kept even when it is ignored.
+void IgnoreStopSignals() {
+  signal(SIGINT, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
 Options ParseArguments(int argc, char** argv) {
@@ -102,6 +115,8 @@ Options ParseArguments(int argc, char** argv) {
        flag("verifier-reject", &config.verifier_reject), flag("never-attach", &out.never_attach),
        flag("print-forever", &out.print_forever), text("kernel-log", &out.kernel_log),
        text("sysrq", &out.sysrq), flag("hog-cpus", &out.hog_cpus),
+       flag("ignore-stop", &out.ignore_stop),
+       number("stop-code", &out.stop_code, 1, 255),
        number("watchdog-ms", &out.watchdog_ms, 10, 30'000)});
   return out;
 }
@@ -159,9 +174,10 @@ int main(int argc, char** argv) {
     ktstr::bpf::TakeStopSignal(-1);
     return EXIT_SUCCESS;
   }
+  if (options.ignore_stop) IgnoreStopSignals();
   unsigned long line = 0;
   bool failed = false;
-  return ktstr::bpf::RunScheduler(
+  const int code = ktstr::bpf::RunScheduler(
       {.name = kName,
        .object = ktstr::bpf::EmbeddedObject(),
        .latest = ktstr::bpf::EmbeddedLatestObject(),
@@ -178,4 +194,7 @@ int main(int argc, char** argv) {
              }
            },
        .busy = options.print_forever});
+  if (code != EXIT_SUCCESS || options.stop_code == 0) return code;
+  std::fprintf(stderr, "%s: ends with code %u, as told by --stop-code\n", kName, options.stop_code);
+  return static_cast<int>(options.stop_code);
 }

@@ -75,6 +75,15 @@ std::string Findings(const v1::RunRecord& record) {
   return out;
 }
 
+// A fault of the scheduler's end that the scenario does not judge is shown all the same.
+std::string StopNote(const v1::RunRecord& record) {
+  const std::string fault = OneLine(record.scheduler_end().fault());
+  for (const v1::Finding& finding : record.findings()) {
+    if (scenario::IsKind(finding, scenario::FindingKind::kSchedulerStop)) return "";
+  }
+  return fault.empty() ? "" : absl::StrCat("    note: the scheduler ", fault, "\n");
+}
+
 std::string Indented(absl::string_view text) {
   std::string out;
   for (absl::string_view line : absl::StrSplit(absl::StripTrailingAsciiWhitespace(text), '\n')) {
@@ -196,7 +205,7 @@ std::string HeaderLine(const v1::RunRecord& record) {
 }
 
 std::string ResultText(const v1::RunRecord& record, bool color) {
-  std::string out = absl::StrCat(ResultLine(record, color), Findings(record));
+  std::string out = absl::StrCat(ResultLine(record, color), Findings(record), StopNote(record));
   if (record.verdict() == v1::PASS || record.verdict() == v1::SKIP) return out;
   if (NeedsSections(record)) absl::StrAppend(&out, LogSection(record), DiagnosticsSection(record));
   absl::StrAppend(&out, Pointer(record));
@@ -221,10 +230,10 @@ std::string SummaryLine(const VerdictCounts& counts, absl::Duration elapsed) {
 }
 
 std::string RecordText(const v1::RunRecord& record, bool color) {
-  std::string out =
-      absl::StrCat("run ", record.run_id(), "   started ", record.start_time(), "   project ",
-                   record.project_commit(), "   source ", record.run_source(), "\n",
-                   HeaderLine(record), ResultLine(record, color), Findings(record));
+  std::string out = absl::StrCat("run ", record.run_id(), "   started ", record.start_time(),
+                                 "   project ", record.project_commit(), "   source ",
+                                 record.run_source(), "\n", HeaderLine(record),
+                                 ResultLine(record, color), Findings(record), StopNote(record));
   absl::StrAppend(&out, Workers(record), LogSection(record), DiagnosticsSection(record));
   if (!record.guest_digest().empty())
     absl::StrAppend(&out, "  guest digest: ", record.guest_digest(), "\n");

@@ -75,6 +75,22 @@ TEST(Render, PassIsOneLine) {
   EXPECT_EQ(ResultText(r, true).substr(0, 12), "\x1b[32m✓\x1b[0m");
 }
 
+// A scenario may not judge the stop; what was wrong is printed all the same, once.
+TEST(Render, FaultOfTheStopIsANote) {
+  v1::RunRecord r = Failed();
+  r.set_verdict(v1::PASS);
+  r.clear_findings();
+  r.mutable_scheduler_end()->set_fault("had to be killed");
+  EXPECT_NE(ResultText(r, false).find("\n    note: the scheduler had to be killed\n"),
+            std::string::npos);
+  r.set_verdict(v1::FAIL);
+  r.add_findings()->set_kind("SCHEDULER_STOP");
+  EXPECT_EQ(ResultText(r, false).find("note:"), std::string::npos);
+  r.mutable_findings()->Clear();
+  r.mutable_scheduler_end()->clear_fault();
+  EXPECT_EQ(ResultText(r, false).find("note:"), std::string::npos);
+}
+
 TEST(Render, DeathShowsSectionsThatHaveSomething) {
   v1::RunRecord r = Failed();
   r.mutable_findings(0)->set_kind("SCHEDULER_DIED");

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "guest/operation.h"
 
 namespace ktstr::guest {
 namespace {
@@ -57,10 +58,12 @@ absl::Status CgroupTree::Create(const v1::GuestCgroup& cgroup) const {
   }
   std::string parent = root_;
   for (size_t slash = 0; slash != std::string::npos;) {
-    KTSTR_RETURN_IF_ERROR(EnableControllers(parent));
+    KTSTR_RETURN_IF_ERROR(
+        MarkOperation(EnableControllers(parent), v1::OperationFailed::CGROUP_CREATE));
     slash = cgroup.name().find('/', slash == 0 ? 0 : slash + 1);
     parent = PathOf(std::string_view(cgroup.name()).substr(0, slash));
-    KTSTR_RETURN_IF_ERROR(base::MakeDirs(parent));
+    KTSTR_RETURN_IF_ERROR(
+        MarkOperation(base::MakeDirs(parent), v1::OperationFailed::CGROUP_CREATE));
   }
   const std::string path = PathOf(cgroup.name());
   KTSTR_RETURN_IF_ERROR(WriteUnlessEmpty(base::JoinPath(path, "cpuset.cpus"), cgroup.cpus()));
@@ -73,10 +76,16 @@ absl::Status CgroupTree::Place(std::string_view name, pid_t pid) const {
   const std::string file = base::JoinPath(PathOf(name), "cgroup.procs");
   absl::Status written = base::WriteExisting(file, absl::StrCat(pid));
   if (written.ok()) return written;
-  return base::Annotate(
-      written,
-      "place a worker (cgroup v2 keeps processes out of a cgroup that has children with processes: "
-      "give workers to its leaves only)");
+  // The one rule of cgroup v2 that refuses it; no scheduler is asked then.
+  const absl::StatusOr<std::string> children =
+      base::ReadFile(base::JoinPath(PathOf(name), "cgroup.subtree_control"), 4096);
+  if (children.ok() && children->size() > 1) {
+    return base::Annotate(
+        written,
+        "place a worker (cgroup v2 keeps processes out of a cgroup that has children with "
+        "processes: give workers to its leaves only)");
+  }
+  return MarkOperation(base::Annotate(written, "place a worker"), v1::OperationFailed::CGROUP_MOVE);
 }
 
 }  // namespace ktstr::guest

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "guest/operation.h"
 #include "guest/random_pool.h"
 #include "guest/time.h"
 
@@ -113,10 +114,21 @@ bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
 }
 
 void PlanRunner::Run() {
-  absl::Status status = RunUntilCollecting();
-  if (!status.ok()) reporter_->ReportError(std::string(status.message()));
+  if (const absl::Status status = RunUntilCollecting(); !status.ok()) ReportFailure(status);
   StopPerturber();
   Collect();
+}
+
+void PlanRunner::ReportFailure(const absl::Status& status) {
+  if (OperationOf(status) == v1::OperationFailed::OPERATION_UNSPECIFIED) {
+    reporter_->ReportError(std::string(status.message()));
+    return;
+  }
+  const bool enabled =
+      supervisor_ != nullptr && supervisor_->phase() == Supervisor::Phase::kEnabled;
+  v1::Observation observation;
+  *observation.mutable_operation_failed() = DescribeFailure(status, enabled, paths_.threads_max);
+  reporter_->Report(std::move(observation));
 }
 
 absl::Status PlanRunner::RunUntilCollecting() {
@@ -244,7 +256,8 @@ void PlanRunner::Collect() {
   reporter_->ReportStage(v1::COLLECTING);
   deadline_ns_ = kNever;  // Each wait from here on has a bound of its own.
   workers_->Stop();
-  bool complete = WaitForWorkers();
+  const bool complete = WaitForWorkers();
+  if (!complete) workers_->NoteLate();
   StopProbe();
   if (supervisor_ != nullptr) {
     supervisor_->Stop();

@@ -32,6 +32,7 @@ struct RunnerPaths {
   std::string cgroup_mount = "/sys/fs/cgroup";
   CpuDisturberOptions disturber;
   std::string random = "/dev/random";
+  std::string threads_max = "/proc/sys/kernel/threads-max";
 };
 
 class PlanRunner {
@@ -41,8 +42,8 @@ class PlanRunner {
                                                           const RunnerPaths& paths,
                                                           Reporter* reporter);
 
-  // From CGROUPS_READY to the end of COLLECTING. Once. What fails is reported through the reporter
-  // as GuestError.
+  // From CGROUPS_READY to the end of COLLECTING. Once. What fails is reported through the reporter:
+  // as OperationFailed where a scheduler can be why, else as GuestError.
   void Run();
 
  private:
@@ -53,7 +54,8 @@ class PlanRunner {
         reaper_(std::move(reaper)),
         reporter_(reporter) {}
 
-  // Everything up to the steps' end; an error is the agent's own.
+  void ReportFailure(const absl::Status& status);
+  // Everything up to the steps' end.
   absl::Status RunUntilCollecting();
   absl::Status StartPerturber();
   absl::Status StartScheduler();

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/plan_runner.h"
 
+#include <unistd.h>
+
 #include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/status_macros.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "guest/fake_cgroups.h"
 #include "guest/fake_reporter.h"
+#include "guest/operation.h"
 #include "guest/time.h"
 
 namespace ktstr::guest {
@@ -205,14 +209,54 @@ TEST_F(PlanRunnerTest, TheKernelsPoolFollowsAFork) {
   EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("RNDADDENTROPY on /dev/null"));
 }
 
-TEST_F(PlanRunnerTest, CgroupErrorEndsTheRunWithItsPath) {
+TEST_F(PlanRunnerTest, OperationThatFailsEndsTheRunWithItsPath) {
   AddStep(kNsPerMs, "unknown");
   AddStep(kNsPerMs);
   Run();
+  auto failed = reporter_.Of(v1::Observation::kOperationFailed);
+  ASSERT_EQ(failed.size(), 1u);
+  EXPECT_EQ(failed[0].operation_failed().operation(), v1::OperationFailed::CGROUP_MOVE);
+  EXPECT_THAT(failed[0].operation_failed().message(), HasSubstr("unknown/cgroup.procs"));
+  EXPECT_FALSE(failed[0].operation_failed().scheduler_enabled());
+  EXPECT_GT(failed[0].operation_failed().free_memory_bytes(), 0u);
+  EXPECT_GT(failed[0].operation_failed().tasks(), 0u);
+  EXPECT_GT(failed[0].operation_failed().max_tasks(), 0u);
+  EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
+  EXPECT_EQ(Marks(), "0<");
+}
+
+// A fake cgroup has no files of its own: enabling a controller in it fails.
+TEST_F(PlanRunnerTest, FailureUnderTheSchedulerSaysSo) {
+  AddScheduler("exec sleep 3600");
+  AddStep(kNsPerMs, "unknown/deep");
+  Run();
+  auto failed = reporter_.Of(v1::Observation::kOperationFailed);
+  ASSERT_EQ(failed.size(), 1u);
+  EXPECT_EQ(failed[0].operation_failed().operation(), v1::OperationFailed::CGROUP_CREATE);
+  EXPECT_TRUE(failed[0].operation_failed().scheduler_enabled());
+}
+
+// The rule of cgroup v2 about leaves is no scheduler's.
+TEST_F(PlanRunnerTest, MoveThatCgroupsThemselvesRefuseIsTheAgents) {
+  ASSERT_TRUE(base::WriteFileAtomic(
+                  base::JoinPath(cgroups_->mount(), "ktstr/g/cgroup.subtree_control"), "cpu\n")
+                  .ok());
+  ASSERT_EQ(unlink(base::JoinPath(cgroups_->mount(), "ktstr/g/cgroup.procs").c_str()), 0);
+  AddStep(kNsPerMs, "g");
+  Run();
+  EXPECT_THAT(reporter_.Of(v1::Observation::kOperationFailed), ::testing::IsEmpty());
   auto errors = reporter_.Of(v1::Observation::kGuestError);
   ASSERT_EQ(errors.size(), 1u);
-  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("unknown/cgroup.procs"));
-  EXPECT_EQ(Marks(), "0<");
+  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("leaves only"));
+}
+
+// A mark goes along with what is added to the message; a status without one has none.
+TEST(OperationTest, MarkStaysOnTheStatus) {
+  EXPECT_TRUE(MarkOperation(absl::OkStatus(), v1::OperationFailed::FORK).ok());
+  const absl::Status marked =
+      MarkOperation(absl::InternalError("x"), v1::OperationFailed::CGROUP_CREATE);
+  EXPECT_EQ(OperationOf(base::Annotate(marked, "more")), v1::OperationFailed::CGROUP_CREATE);
+  EXPECT_EQ(OperationOf(absl::InternalError("x")), v1::OperationFailed::OPERATION_UNSPECIFIED);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "guest/operation.h"
 #include "guest/reaper.h"
 
 namespace ktstr::guest {
@@ -55,7 +56,10 @@ absl::StatusOr<StartedProgram> StartProgram(const Program& program) {
   fcntl(output[0], F_SETPIPE_SZ, kPipeSize);
 
   const pid_t pid = fork();
-  if (pid < 0) return base::ErrnoStatus(errno, absl::StrCat("fork for ", program.name));
+  if (pid < 0) {
+    return MarkOperation(base::ErrnoStatus(errno, absl::StrCat("fork for ", program.name)),
+                         v1::OperationFailed::FORK);
+  }
   if (pid == 0) {
     Exec(program, output_end.get());
     const int error = errno;

@@ -204,6 +204,11 @@ void Supervisor::Finish(std::optional<ChildEnd> end) {
     exit->set_exit_code(end->code);
     exit->set_signal(static_cast<uint32_t>(end->signal));
   }
+  exit->set_killed(push_ == Push::kKilled);
+  exit->set_still_running(push_ == Push::kKilled && !end.has_value());
+  if (seen == v1::SchedulerExit::STOPPED) {
+    exit->set_stop_ns(MonotonicNs() - exit_.guest_time_ns());
+  }
   if (exit->detail().empty()) exit->set_detail(watcher_.detail());
   ReportOutputTail();
   phase_ = Phase::kEnded;

@@ -193,6 +193,22 @@ TEST_F(SupervisorTest, StopThatIsIgnoredEndsByKill) {
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
   EXPECT_EQ(Exit().cause(), v1::SchedulerExit::STOPPED);
   EXPECT_EQ(Exit().signal(), static_cast<uint32_t>(SIGKILL));
+  EXPECT_TRUE(Exit().killed());
+  EXPECT_FALSE(Exit().still_running());
+  EXPECT_GE(Exit().stop_ns(), 50 * kNsPerMs);
+}
+
+TEST_F(SupervisorTest, StopInOrderIsNoKill) {
+  SetState("enabled", "scx_test");
+  Start("trap 'exit 5' INT; echo up; while :; do sleep 0.02; done");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
+  ASSERT_TRUE(PollUntilOutput("up"));
+  supervisor_->Stop();
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().cause(), v1::SchedulerExit::STOPPED);
+  EXPECT_EQ(Exit().exit_code(), 5);
+  EXPECT_FALSE(Exit().killed());
+  EXPECT_GT(Exit().stop_ns(), 0u);
 }
 
 TEST_F(SupervisorTest, OfLongOutputBothEndsAreReported) {

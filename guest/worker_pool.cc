@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "guest/operation.h"
 #include "guest/time.h"
 
 namespace ktstr::guest {
@@ -74,7 +75,11 @@ absl::Status WorkerPool::Add(const CgroupTree& cgroups, const std::string& cgrou
       RunWorkerProcess(spec, slot);
     }
     sigprocmask(SIG_SETMASK, &before, nullptr);
-    if (pid < 0) return base::ErrnoStatus(error, absl::StrCat("fork of worker ", workers_.size()));
+    if (pid < 0) {
+      return MarkOperation(base::ErrnoStatus(error, absl::StrCat("fork of worker ", workers_.size(),
+                                                                 " for cgroup ", cgroup)),
+                           v1::OperationFailed::FORK);
+    }
     reaper_->Watch(pid);
     workers_.push_back({.pid = pid, .cgroup = cgroup, .type = work.type(), .nice = work.nice()});
     KTSTR_RETURN_IF_ERROR(cgroups.Place(cgroup, pid));
@@ -145,6 +150,10 @@ bool WorkerPool::Poll() {
   return all;
 }
 
+void WorkerPool::NoteLate() {
+  for (Worker& worker : workers_) worker.late = !worker.ended;
+}
+
 void WorkerPool::Kill() {
   for (const Worker& worker : workers_) {
     if (!worker.ended) kill(worker.pid, SIGKILL);
@@ -187,6 +196,7 @@ void WorkerPool::ReportOne(uint32_t index, uint64_t scenario_start_ns) {
   }
   report->set_max_gap_ns(slot.max_gap_ns);
   report->set_max_gap_cpu(slot.max_gap_cpu);
+  report->set_late(worker.late);
   report->set_max_gap_at_ns(slot.max_gap_end_ns - std::min(slot.max_gap_end_ns, scenario_start_ns));
   reporter_->Report(std::move(observation));
 }

@@ -42,6 +42,8 @@ class WorkerPool {
   void Stop();
   // Notes which workers have ended; true when all have.
   bool Poll();
+  // Those that have not ended by now are late: their reports have it.
+  void NoteLate();
   // SIGKILL to those that are left, and waits for none of them.
   void Kill();
   // One WorkerReport or WorkerLost for each, in order of index. After Stop; `scenario_start_ns` is
@@ -65,6 +67,7 @@ class WorkerPool {
     int nice = 0;
     bool released = false;
     bool ended = false;
+    bool late = false;
     ChildEnd end;
   };
 

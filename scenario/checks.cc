@@ -28,6 +28,8 @@ constexpr Check kChecks[] = {
     {Checks::kMaxWeightErrorPctFieldNumber, "max_weight_error_pct", FindingKind::kWeight, false,
      "%", std::nullopt, std::nullopt, 0, 100,
      "a share of CPU time differs from the share by weight by more percentage points"},
+    {Checks::kSchedulerStopFieldNumber, "scheduler_stop", FindingKind::kSchedulerStop, true, "", 1,
+     1, 0, 1, "the scheduler did not end in order when it was told to stop"},
 };
 // clang-format on
 

@@ -97,6 +97,7 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
   const Facts facts = CollectFacts(scenario, observations);
   std::vector<Candidate> candidates;
   AddSchedulerFindings(scenario, facts, &candidates);
+  AddOperationFindings(scenario, facts, &candidates);
   for (const Seen<v1::GuestError>& error : facts.guest_errors) {
     candidates.push_back(MakeCause(
         FindingKind::kHarness, absl::StrCat("the guest agent failed: ", OneLine(error->message())),

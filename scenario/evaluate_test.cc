@@ -675,7 +675,7 @@ TEST(SchedulerDied, ComesBeforeWhatItBrokeThoughToldLater) {
 
 TEST(SchedulerDied, StoppedByTheAgentIsNoDeath) {
   auto run =
-      With(GoodRun(), kStopped, "scheduler_exit { cause: STOPPED was_enabled: true signal: 9 }");
+      With(GoodRun(), kStopped, "scheduler_exit { cause: STOPPED was_enabled: true signal: 2 }");
   EXPECT_EQ(Judge(run).verdict(), v1::PASS);
   // An exit that is seen again after the stop is the stop.
   run.insert(run.end() - 1, Exit("cause: PROCESS_EXITED was_enabled: true"));

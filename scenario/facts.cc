@@ -60,6 +60,9 @@ class Collector {
       case v1::Observation::kGuestOverrun:
         facts_.overruns.push_back({&observation.guest_overrun(), order});
         break;
+      case v1::Observation::kOperationFailed:
+        facts_.failed_operations.push_back({&observation.operation_failed(), order});
+        break;
       case v1::Observation::kVmEnd:
         if (!facts_.vm_end) facts_.vm_end = {&observation.vm_end(), order};
         break;

@@ -48,6 +48,7 @@ struct Facts {
   std::vector<Seen<v1::GuestOverrun>> overruns;  // At most one of an honest agent.
   v1::Stage stage = v1::STAGE_UNSPECIFIED;       // How far the agent came, by its observations.
   Seen<v1::VmEnd> vm_end;                        // The first.
+  std::vector<Seen<v1::OperationFailed>> failed_operations;
   Seen<v1::GuestInfo> guest_info;
   // What took a CPU on purpose: BURST, TIMERS, IPIS and HOTPLUG. Empty without Scenario.perturb.
   std::vector<const v1::Perturbation*> disturbances;
@@ -92,6 +93,11 @@ void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
 // By how the virtual machine ended. Nothing for a machine that was put down in order, and for one
 // that ended in whatever way after the agent had reported DONE.
 void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* candidates);
+// What was wrong with the end of a scheduler that was told to stop, in words; empty: nothing.
+std::string StopFault(const v1::SchedulerExit& stop);
+// What the harness could not do for the scenario, by whose fault.
+void AddOperationFindings(const v1::Scenario& scenario, const Facts& facts,
+                          std::vector<Candidate>* candidates);
 
 }  // namespace ktstr::scenario
 

@@ -27,6 +27,8 @@ enum class FindingKind {
   kSchedulerDied,
   kSchedulerNotAttached,
   kVerifierRejected,
+  kSchedulerStop,
+  kOperationFailed,
   kKernelPanic,
   kGuestTimeout,
   kGuestEnded,

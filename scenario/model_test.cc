@@ -207,14 +207,14 @@ TEST(PlanTest, ResolvesEverything) {
   const v1::GuestPlan expected = Text<v1::GuestPlan>(R"(
     seed: 7
     scheduler { path: "bin/scx_mine" display_name: "scx_mine" args: "-x"
-                attach_timeout_ms: 60000 stop_timeout_ms: 5000 }
+                attach_timeout_ms: 60000 stop_timeout_ms: 10000 }
     step { cgroup { name: "a" cpus: "6-8" mems: "0-1" weight: 50
                     work { type: "bursty" workers: 2 nice: -5
                            burst_ns: 1000000 sleep_ns: 100000000 } }
            hold_ns: 1000000000 start_jitter_ns: 2000000 }
     step { cgroup { name: "b" work { type: "spin_wait" workers: 1 } } hold_ns: 3000000000
            start_jitter_ns: 2000000 }
-    report_timeout_ms: 10000 overrun_ms: 109002
+    report_timeout_ms: 10000 overrun_ms: 114002
     seed_fork { at_ns: 18446744073709551615 seed: 1 }
     seed_fork { at_ns: 18446744073709551615 seed: 1 }
     seed_fork { at_ns: 18446744073709551615 seed: 1 }

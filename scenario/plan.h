@@ -24,7 +24,7 @@ inline constexpr uint32_t kMaxDurationMs = 3'600'000;
 // In virtual time a busy vCPU is the slower the fewer there are: on 4, the verifier takes more than
 // 10 s over scx_qmap.
 inline constexpr uint32_t kDefaultAttachTimeoutMs = 60'000;
-inline constexpr uint32_t kStopTimeoutMs = 5000;
+inline constexpr uint32_t kStopTimeoutMs = 10'000;
 
 // `scheduler_guest_path`: the program's path in the bundle; empty exactly when the scenario names
 // no scheduler. InvalidArgument with every problem when the scenario is not valid.

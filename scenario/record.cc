@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "scenario/facts.h"
 #include "scenario/plan.h"
 #include "scenario/topology.h"
 #include "scenario/work_types.h"
@@ -59,6 +60,18 @@ void AddVmEnd(const v1::VmEnd& end, v1::RunRecord* record) {
   timings->set_teardown_ms(ToMs(end.host_teardown_ns()));
 }
 
+void AddSchedulerExit(const v1::SchedulerExit& exit, v1::RunRecord* record) {
+  if (record->has_scheduler_end()) return;
+  v1::SchedulerEnd* end = record->mutable_scheduler_end();
+  end->set_cause(exit.cause());
+  end->set_exit_code(exit.exit_code());
+  end->set_signal(exit.signal());
+  end->set_killed(exit.killed());
+  end->set_still_running(exit.still_running());
+  end->set_stop_ms(ToMs(exit.stop_ns()));
+  end->set_fault(StopFault(exit));
+}
+
 void FillIdentity(const v1::Scenario& scenario, v1::RunRecord* record) {
   record->set_schema_version(1);
   record->set_scenario(scenario.name());
@@ -94,6 +107,7 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   record->set_verdict(judgement.verdict());
   *record->mutable_findings() = judgement.findings();
   record->clear_workers();
+  record->clear_scheduler_end();
   const std::vector<DeclaredWorker> workers = DeclaredWorkers(scenario);
   v1::Stage stage = v1::STAGE_UNSPECIFIED;
   base::HeadTail log(base::kOutputHead, base::kOutputTail);
@@ -110,6 +124,9 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
       case v1::Observation::kSchedulerOutput:
         log.Skip(observation.scheduler_output().dropped_bytes());
         log.Append(observation.scheduler_output().data());
+        break;
+      case v1::Observation::kSchedulerExit:
+        AddSchedulerExit(observation.scheduler_exit(), record);
         break;
       case v1::Observation::kWorkerReport:
         AddWorker(observation.worker_report(), workers, record);

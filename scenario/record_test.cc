@@ -133,6 +133,17 @@ TEST(Record, LogHasTheGapOfTheAgent) {
                                         std::string(size_t{768} << 10, 't'));
 }
 
+TEST(Record, HowTheSchedulerEnded) {
+  v1::RunRecord record = Fill({"scheduler_exit { cause: STOPPED exit_code: 5 stop_ns: 12345678 }",
+                               "scheduler_exit { cause: EJECTED }"});
+  EXPECT_EQ(record.scheduler_end().ShortDebugString(),
+            "cause: STOPPED exit_code: 5 stop_ms: 12 fault: \"exited with 5 when it was told to "
+            "stop\"");
+  EXPECT_FALSE(Fill({}).has_scheduler_end());
+  record = Fill({"scheduler_exit { cause: EJECTED signal: 9 killed: true }"});
+  EXPECT_EQ(record.scheduler_end().fault(), "");
+}
+
 TEST(Record, HostileReportsDoNotGrowIt) {
   std::vector<std::string> many(100, "worker_report { index: 0 }");
   many.push_back("worker_report { index: 4000000000 }");

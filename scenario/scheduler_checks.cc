@@ -3,6 +3,8 @@
 // How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own
 // reason.
 
+#include <signal.h>
+
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "base/file.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
+#include "scenario/checks.h"
 #include "scenario/facts.h"
 #include "scenario/plan.h"
 
@@ -22,6 +25,8 @@ namespace ktstr::scenario {
 namespace {
 
 using v1::SchedulerExit;
+
+constexpr int kShellCode = 128;  // A shell's exit code for a program that a signal ended.
 
 // What libbpf prints around the verifier's log.
 constexpr char kLogBegin[] = "-- BEGIN PROG LOAD LOG --";
@@ -227,11 +232,37 @@ void AddDeath(const Facts& facts, std::vector<Candidate>* out) {
   out->push_back(std::move(candidate));
 }
 
+void AddStop(const v1::Scenario& scenario, const Facts& facts, std::vector<Candidate>* out) {
+  const std::string fault = StopFault(*facts.stop.fact);
+  if (fault.empty() || !IsOn(scenario.checks(), v1::Checks::kSchedulerStopFieldNumber)) return;
+  const std::string last = LastLine(facts.scheduler_output, "");
+  Candidate candidate(FindingKind::kSchedulerStop, "scheduler", facts.stop.order);
+  candidate.finding.set_message(
+      absl::StrCat("the scheduler ", fault, last.empty() ? "" : "; its last output: ", last));
+  candidate.finding.set_observed(ProcessStatus(*facts.stop.fact));
+  candidate.finding.set_guest_time_ms(facts.stop->scenario_time_ns() / 1'000'000);
+  candidate.may_follow = true;
+  out->push_back(std::move(candidate));
+}
+
 }  // namespace
+
+std::string StopFault(const SchedulerExit& stop) {
+  if (stop.cause() != SchedulerExit::STOPPED) return "";
+  if (stop.killed()) {
+    return absl::StrCat("did not end within ", kStopTimeoutMs, "ms of SIGINT and had to be killed",
+                        stop.still_running() ? "; SIGKILL did not end it either" : "");
+  }
+  const bool by_our_signal = stop.signal() == SIGINT || stop.exit_code() == kShellCode + SIGINT;
+  if (by_our_signal || (stop.signal() == 0 && stop.exit_code() == 0)) return "";
+  return absl::StrCat(ProcessStatus(stop), " when it was told to stop");
+}
 
 void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates) {
-  if (!scenario.has_scheduler() || !facts.death) return;
+  if (!scenario.has_scheduler()) return;
+  if (facts.stop) AddStop(scenario, facts, candidates);
+  if (!facts.death) return;
   Rejection rejection;
   const bool rejected = !facts.enabled && FindRejection(facts.scheduler_output, &rejection);
   if (rejected) AddRejection(rejection, facts, candidates);

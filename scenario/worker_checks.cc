@@ -177,7 +177,23 @@ class WorkerChecks {
     Add(FindingKind::kWorkerDied, worker, std::move(hit));
   }
 
+  // It went on only when the scheduler was gone.
+  void CheckLate(size_t worker, const Seen<v1::WorkerReport>& report) {
+    const uint32_t timeout_ms = ReportTimeoutMs(scenario_);
+    Hit hit;
+    hit.order = report.order;
+    hit.message = absl::StrCat("stuck ", timeout_ms, "ms: ", Name(worker),
+                               " did not run after the stop signal until the scheduler was gone "
+                               "(threshold ",
+                               MaxGapMs(scenario_), "ms)");
+    hit.observed = absl::StrCat(timeout_ms, "ms");
+    hit.threshold = absl::StrCat(MaxGapMs(scenario_), "ms");
+    hit.severity = timeout_ms;
+    Add(FindingKind::kStuck, worker, std::move(hit));
+  }
+
   void CheckReport(size_t worker, const Seen<v1::WorkerReport>& report) {
+    if (report->late()) CheckLate(worker, report);
     const bool starved = report->work_units() == 0;
     const bool check_starved = IsOn(scenario_.checks(), v1::Checks::kNotStarvedFieldNumber);
     last_order_ = std::max(last_order_, report.order);

@@ -31,7 +31,9 @@ namespace {
 constexpr absl::string_view kLoader = "ld-linux-x86-64.so.2";
 constexpr uint64_t kMaxFileBytes = uint64_t{512} << 20;  // Limit of PutBlob.
 constexpr size_t kMaxFiles = 256;
-constexpr size_t kMaxAbsolutePath = 900;  // Room for the bundle's prefix in the daemon's limit.
+// Room for the bundle's prefix in the daemon's limits.
+constexpr size_t kMaxAbsolutePath = 900;
+constexpr size_t kMaxComponents = 31;
 constexpr absl::string_view kSystemLoader = "/lib64/ld-linux-x86-64.so.2";
 
 // What the loader reads of one object.
@@ -174,6 +176,7 @@ absl::StatusOr<Object> ReadObject(const std::string& path) {
 absl::StatusOr<std::string> AbsoluteInGuest(const std::string& path, const std::string& needed_by) {
   bool plain = absl::StartsWith(path, "/") && path.size() <= kMaxAbsolutePath;
   const std::vector<std::string> parts = absl::StrSplit(absl::string_view(path).substr(1), '/');
+  plain &= parts.size() <= kMaxComponents;
   for (const std::string& part : parts) plain &= !part.empty() && part != "." && part != "..";
   if (!plain) {
     return Bad(needed_by,
