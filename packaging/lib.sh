@@ -134,14 +134,15 @@ resolve_kernel() {
 }
 
 # cached_kernel ROLE KTSTRCTL: the cache key of a kernel that fits the role and is there already; nothing if there is none.
+# A key begins with the kernel's release; earlier versions of ktstr named an entry after its package.
 cached_kernel() {
   local line
   line=$(kernel_line "$1")
-  "$2" kernel list 2> /dev/null | awk '$1 ~ /^deb-/ && !/corrupt/ { print $1 }' | while read -r key; do
+  "$2" kernel list 2> /dev/null | awk '$3 == "deb" && !/corrupt/ { print $1 }' | while read -r key; do
     set -f
     for pattern in ${line#* }; do
       # shellcheck disable=SC2254
-      case $key in deb-$pattern-*) printf '%s\n' "$key" ;; esac
+      case $key in ${pattern#linux-*-}-x86_64-* | deb-$pattern-*) printf '%s\n' "$key" ;; esac
     done
   done | sort -V | tail -n 1
 }
