@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A stream of bytes that is pulled piece by piece: what a decompressor reads and what it is. One
+// A stream of bytes that is pulled piece by piece: what a decompressor reads, and what it is. One
 // thread.
 
 #ifndef KTSTR_CACHE_BYTE_SOURCE_H_
 #define KTSTR_CACHE_BYTE_SOURCE_H_
 
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -28,6 +29,33 @@ class MemorySource : public ByteSource {
 
  private:
   std::string_view data_;
+};
+
+// Gives `first`, then what `rest` has.
+class JoinedSource : public ByteSource {
+ public:
+  JoinedSource(std::string first, ByteSource* rest) : first_(std::move(first)), rest_(rest) {}
+  absl::StatusOr<std::string_view> Next() override {
+    if (!std::exchange(begun_, true) && !first_.empty()) return first_;
+    return rest_->Next();
+  }
+
+ private:
+  const std::string first_;
+  ByteSource* const rest_;
+  bool begun_ = false;
+};
+
+// The rest of a file from its current offset, in pieces. Keeps no hold on `fd`, which outlives it.
+class FdSource : public ByteSource {
+ public:
+  FdSource(int fd, std::string_view name) : fd_(fd), name_(name), buffer_(size_t{256} << 10, 0) {}
+  absl::StatusOr<std::string_view> Next() override;
+
+ private:
+  const int fd_;
+  const std::string name_;
+  std::string buffer_;
 };
 
 }  // namespace ktstr::cache

@@ -2,18 +2,28 @@
 //
 // The kernels on disk. ktstrd imports into it, lists it, and takes kernels out of it for runs.
 //
-//   CACHE/kernels/KEY/   bzImage (when the source was one), vmlinux (the uncompressed ELF, entered
-//   by PVH), vmlinux.btf
-//                        (when it has BTF), config (when known), metadata.json (JSON of
-//                        v1::KernelMetadata)
+// clang-format off
+//   CACHE/kernels/KEY/   bzImage        when the source was one
+//                        vmlinux        the uncompressed ELF, entered by PVH
+//                        vmlinux.btf    when it has BTF
+//                        config         when known
+//                        metadata.json  JSON of v1::KernelMetadata
 //   CACHE/.locks/        KEY.lock: shared by who reads an entry, exclusive for who writes it
 //   CACHE/.tmp/          entries in the making; moved into place when complete and synced
 //   CACHE/index.db       sqlite; can be deleted at any time
+// clang-format on
+//
+// KEY is RELEASE-x86_64-DIGEST: 16 digits of the SHA-256 of vmlinux. A kernel is its content: the
+// same one imported from a package and from an image is one entry, and no file can take the entry
+// of another. Where it came from and who imported it is metadata. Entries of earlier versions have
+// other keys ("deb-PACKAGE-VERSION-x86_64"); they work as they are.
 //
 // Several processes may use one cache. Any thread.
 
 #ifndef KTSTR_CACHE_KERNEL_CACHE_H_
 #define KTSTR_CACHE_KERNEL_CACHE_H_
+
+#include <sys/types.h>
 
 #include <memory>
 #include <string>
@@ -27,9 +37,9 @@
 
 namespace ktstr::cache {
 
-struct DebKernel;
 struct EntryCheck;
 struct KernelImage;
+struct KernelPackage;
 
 // A kernel that stays as long as this lives.
 struct ResolvedKernel {
@@ -52,48 +62,55 @@ class KernelCache {
     v1::KernelEntry entry;
     bool already_there;  // The cache had this kernel, whole; nothing was changed.
   };
-  // `fd`: a regular file or memfd that holds a .deb package, a bzImage or a vmlinux ELF file, told
-  // apart by content; read from its start. `file_name` is for messages and the record.
-  // `config_text`: the kernel's .config, or empty; a package that has its own keeps its own. A
-  // package with only a configuration (Debian's linux-base-*) adds it to the kernel of that
-  // release. A corrupt entry is replaced. On an error nothing is left behind. Errors:
-  // InvalidArgument (not a kernel, too large, or for another machine), DataLoss (damaged or cut
-  // short), FailedPrecondition (no PVH entry; a cache that is full or may not be written).
-  absl::StatusOr<Imported> Import(int fd, const std::string& file_name,
-                                  const std::string& config_text);
-  // One kernel from packages that belong together (FetchPackages): image and configuration may be
-  // in different ones.
-  absl::StatusOr<Imported> ImportPackages(const std::vector<std::string>& deb_paths);
+  // A regular file or memfd, open for reading.
+  struct File {
+    int fd;
+    std::string name;  // For messages and the record.
+  };
+  // Imports the kernels in `files`, which belong together: packages (kernel_package.h), bzImages
+  // and vmlinux ELF files, told apart by content, read from their start. The configuration of a
+  // kernel is the one in its package, that of another package of the same release, or `config_text`
+  // (may be empty). A package with only a configuration (Debian's linux-base-*) adds it to the
+  // cached kernel of that release when no file holds it. A corrupt entry of the same key is
+  // replaced. `owner` goes into the metadata. One result for each kernel; on an error nothing of
+  // the file in question is left behind. Errors: InvalidArgument (no kernel, too large, or for
+  // another machine), DataLoss (damaged or cut short), FailedPrecondition (no PVH entry; cached
+  // with another configuration; a cache that is full or may not be written).
+  absl::StatusOr<std::vector<Imported>> Import(const std::vector<File>& files,
+                                               const std::string& config_text, uid_t owner);
 
-  // `id`: a key, a release, a version, a version's prefix ("7.3", "7"), or "": any. Takes the
-  // newest sound entry that matches and, with `needs_sched_ext`, can do sched_ext. NotFound when
-  // there is none, FailedPrecondition when those that match are corrupt or lack sched_ext; each
-  // with the remedy. Compares contents with their SHA-256 when the files have changed since the
-  // last time.
-  absl::StatusOr<ResolvedKernel> Resolve(const std::string& id, bool needs_sched_ext);
+  // `name`: see scenario/kernel_choice.h. Takes a sound entry; NotFound when none matches,
+  // InvalidArgument when several do, FailedPrecondition when those that match are corrupt or lack
+  // sched_ext; each with the remedy. Compares contents with their SHA-256 when the files have
+  // changed since the last time.
+  absl::StatusOr<ResolvedKernel> Resolve(const std::string& name, bool needs_sched_ext);
 
  private:
-  struct Match;
   explicit KernelCache(const std::string& cache_dir);
 
   std::string EntryDir(const std::string& key) const;
   std::string LockPath(const std::string& key) const;
+  std::string TemporaryLockPath() const;  // Against RemoveAbandoned while a directory is made.
   // With the remedy, for errors of writing below the cache directory.
   absl::Status Explain(absl::Status status) const;
   absl::Status RemoveAbandoned();
   absl::StatusOr<std::vector<std::string>> Keys() const;
 
+  struct Source;
+  absl::StatusOr<Imported> ImportOne(const File& file, const Source& source);
+  absl::StatusOr<Imported> ImportPackage(const KernelPackage& package, const std::string& file_name,
+                                         const Source& source);
   absl::StatusOr<Imported> ImportImage(const KernelImage& image, std::string_view bzimage,
                                        const std::string& config, v1::KernelMetadata metadata);
-  absl::StatusOr<Imported> ImportDeb(const DebKernel& deb, const std::string& file_name,
-                                     const std::string& config_text);
-  absl::StatusOr<Imported> AddConfigOfDeb(const DebKernel& deb, const std::string& file_name);
+  absl::StatusOr<Imported> AddConfigOfPackage(const KernelPackage& package,
+                                              const std::string& file_name);
   absl::StatusOr<Imported> AddConfig(const std::string& key, const std::string& config);
+  // The sound entry, of whatever key, that holds this vmlinux; empty: none.
+  absl::StatusOr<std::string> KeyOfContent(const std::string& key, const std::string& sha256) const;
   absl::Status Place(const std::string& temporary, const std::string& key) const;
 
   // Locks, checks and takes one entry. FailedPrecondition when it is corrupt.
   absl::StatusOr<ResolvedKernel> Take(const std::string& key, std::string why);
-  absl::StatusOr<Match> FindMatches(const std::string& id);
 
   // The index, opened again when its file is gone; null when it cannot be used.
   KernelIndex* IndexLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

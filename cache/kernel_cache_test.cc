@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "base/string_view.h"
 #include "cache/kernel_image.h"
 #include "cache/test_kernel.h"
@@ -43,6 +44,15 @@ std::string DebOf(const std::string& release, bool sched_ext = true, bool config
   return MakeDeb({.package = "linux-image-" + release, .version = "1-1", .files = files});
 }
 
+absl::StatusOr<KernelCache::Imported> ImportInto(KernelCache* cache, const std::string& data,
+                                                 const std::string& config = "") {
+  const base::UniqueFd fd = FdOf(data);
+  auto imported = cache->Import({{fd.get(), "file.deb"}}, config, getuid());
+  if (!imported.ok()) return imported.status();
+  EXPECT_EQ(imported->size(), 1u);
+  return imported->front();
+}
+
 class KernelCacheTest : public ::testing::Test {
  protected:
   KernelCacheTest() : dir_(*base::TempDir::Make("ktstr-cache-test")) { Reopen(); }
@@ -55,7 +65,7 @@ class KernelCacheTest : public ::testing::Test {
   }
   absl::StatusOr<KernelCache::Imported> Import(const std::string& data,
                                                const std::string& config = "") {
-    return cache_->Import(FdOf(data).get(), "file.deb", config);
+    return ImportInto(cache_.get(), data, config);
   }
   std::string MustImport(const std::string& data) {
     absl::StatusOr<KernelCache::Imported> imported = Import(data);
@@ -94,7 +104,12 @@ TEST_F(KernelCacheTest, ImportsAPackage) {
   ASSERT_TRUE(imported.ok()) << imported.status();
   EXPECT_FALSE(imported->already_there);
   const v1::KernelMetadata& metadata = imported->entry.metadata();
-  EXPECT_EQ(metadata.key(), "deb-linux-image-7.3.4+x-1-1-x86_64");
+  EXPECT_EQ(metadata.key(),
+            "7.3.4+x-x86_64-" +
+                base::Sha256Hex(MakeVmlinux({.release = "7.3.4+x", .build_id = "7.3.4+x-id"}))
+                    .substr(0, 16));
+  EXPECT_EQ(metadata.source(), "deb");
+  EXPECT_EQ(metadata.owner_uid(), getuid());
   EXPECT_EQ(metadata.version(), "7.3.4");
   EXPECT_EQ(metadata.release(), "7.3.4+x");
   EXPECT_EQ(metadata.source_detail(), "linux-image-7.3.4+x 1-1");
@@ -110,20 +125,48 @@ TEST_F(KernelCacheTest, ImportsAPackage) {
   EXPECT_EQ(Kind(), "");
 }
 
-TEST_F(KernelCacheTest, ImportsImagesByBuildId) {
+TEST_F(KernelCacheTest, ImportsImages) {
   absl::StatusOr<KernelCache::Imported> imported = Import(ImageOf("7.3.4"), "CONFIG_SMP=y\n");
   ASSERT_TRUE(imported.ok()) << imported.status();
-  EXPECT_EQ(imported->entry.metadata().key(), "image-372e332e-x86_64");
   EXPECT_EQ(imported->entry.metadata().source(), "image");
-  EXPECT_TRUE(base::Exists(EntryPath("image-372e332e-x86_64", "config")));
+  EXPECT_TRUE(base::Exists(EntryPath(imported->entry.metadata().key(), "config")));
   absl::StatusOr<KernelCache::Imported> plain = Import(MakeVmlinux({.build_id = ""}));
   ASSERT_TRUE(plain.ok()) << plain.status();
   EXPECT_FALSE(base::Exists(EntryPath(plain->entry.metadata().key(), "bzImage")));
 }
 
+// Build ID, package and version are what a file says of itself: they name no other file's entry.
+TEST_F(KernelCacheTest, AFileCannotTakeTheKeyOfAnother) {
+  auto vmlinux = [](size_t padding) {
+    return MakeVmlinux({.release = "7.3.4+x", .build_id = "the same one", .padding = padding});
+  };
+  auto deb = [](const std::string& image) {
+    return MakeDeb({.package = "linux-image-7.3.4+x",
+                    .version = "1-1",
+                    .files = {{"./boot/vmlinuz-7.3.4+x", image}}});
+  };
+  const std::string files[] = {vmlinux(100), vmlinux(200), deb(vmlinux(300)), deb(vmlinux(400))};
+  for (const std::string& file : files) {
+    absl::StatusOr<KernelCache::Imported> imported = Import(file);
+    ASSERT_TRUE(imported.ok()) << imported.status();
+    EXPECT_FALSE(imported->already_there) << imported->entry.DebugString();
+  }
+  EXPECT_EQ(cache_->List()->size(), 4u);
+}
+
+TEST_F(KernelCacheTest, OneContentIsOneEntry) {
+  const std::string key = MustImport(ImageOf("7.3.4+x"));
+  absl::StatusOr<KernelCache::Imported> again = Import(DebOf("7.3.4+x"));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->entry.metadata().key(), key);
+  EXPECT_EQ(MustImport(MakeVmlinux({.release = "7.3.4+x", .build_id = "7.3.4+x-id"})), key);
+  EXPECT_EQ(Kind(), "");
+}
+
 TEST_F(KernelCacheTest, ConfigComesLater) {
   std::string key = MustImport(DebOf("7.3.4+x", true, /*config=*/false));
   EXPECT_FALSE(base::Exists(EntryPath(key, "config")));
+  EXPECT_FALSE(cache_->List()->front().has_config());
   std::string base_deb = MakeDeb({.package = "linux-base-7.3.4+x",
                                   .files = {{"./usr/lib/modules/7.3.4+x/config", "CONFIG_B=y\n"}}});
   absl::StatusOr<KernelCache::Imported> added = Import(base_deb);
@@ -132,20 +175,79 @@ TEST_F(KernelCacheTest, ConfigComesLater) {
   EXPECT_FALSE(added->already_there);
   EXPECT_EQ(*base::ReadFile(EntryPath(key, "config")), "CONFIG_B=y\n");
   EXPECT_TRUE(Import(base_deb)->already_there);
+  EXPECT_TRUE(cache_->List()->front().has_config());
   EXPECT_EQ(Kind(), "");
 }
 
-TEST_F(KernelCacheTest, ImageAndConfigFromTwoPackages) {
-  std::string image = absl::StrCat(dir_.path(), "/a.deb");
-  std::string config = absl::StrCat(dir_.path(), "/b.deb");
-  std::string base_deb = MakeDeb({.package = "linux-base-7.3.4+x",
-                                  .files = {{"./usr/lib/modules/7.3.4+x/config", "CONFIG_B=y\n"}}});
-  ASSERT_TRUE(base::WriteFileAtomic(image, DebOf("7.3.4+x", true, false)).ok());
-  ASSERT_TRUE(base::WriteFileAtomic(config, base_deb).ok());
-  absl::StatusOr<KernelCache::Imported> imported = cache_->ImportPackages({image, config});
+// An entry of an earlier version of ktstr has another key and stays what it is.
+TEST_F(KernelCacheTest, AnEntryWithAnOldKeyWorks) {
+  const std::string key = MustImport(DebOf("7.3.4+x"));
+  const std::string old_key = "deb-linux-image-7.3.4+x-1-1-x86_64";
+  Edit(EntryPath(key, "metadata.json"), key, old_key);
+  ASSERT_EQ(rename(EntryPath(key, "").c_str(), EntryPath(old_key, "").c_str()), 0);
+  EXPECT_EQ(Kind(), "");
+  for (const std::string& name : {old_key, std::string("7.3.4+x"), std::string("7.3")}) {
+    absl::StatusOr<ResolvedKernel> kernel = cache_->Resolve(name, true);
+    ASSERT_TRUE(kernel.ok()) << kernel.status();
+    EXPECT_EQ(kernel->metadata.key(), old_key);
+  }
+  EXPECT_EQ(MustImport(DebOf("7.3.4+x")), old_key);
+  EXPECT_EQ(Kind(), "");
+}
+
+TEST_F(KernelCacheTest, AnotherConfigurationOfOneKernelIsRefused) {
+  const std::string key = MustImport(DebOf("7.3.4+x"));
+  const absl::Status status = Import(ImageOf("7.3.4+x"), "CONFIG_OTHER=y\n").status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(MessageOf(status), HasSubstr("kernel " + key + " is cached with another "));
+  EXPECT_TRUE(Import(ImageOf("7.3.4+x"), "CONFIG_SMP=y\n")->already_there);
+}
+
+TEST_F(KernelCacheTest, FilesThatBelongTogether) {
+  const base::UniqueFd config_a =
+      FdOf(MakeDeb({.package = "linux-base-7.3.4+x",
+                    .files = {{"./usr/lib/modules/7.3.4+x/config", "CONFIG_A=y\n"}}}));
+  const base::UniqueFd image_a = FdOf(DebOf("7.3.4+x", true, /*config=*/false));
+  const base::UniqueFd image_b = FdOf(ImageOf("7.3.5+x"));
+  // Whatever the order.
+  auto imported = cache_->Import(
+      {{config_a.get(), "base.deb"}, {image_a.get(), "a.deb"}, {image_b.get(), "bzImage"}},
+      "CONFIG_B=y\n", getuid());
   ASSERT_TRUE(imported.ok()) << imported.status();
-  EXPECT_EQ(*base::ReadFile(EntryPath(imported->entry.metadata().key(), "config")), "CONFIG_B=y\n");
-  EXPECT_THAT(MessageOf(cache_->ImportPackages({config}).status()), HasSubstr("no kernel image"));
+  ASSERT_EQ(imported->size(), 2u);
+  EXPECT_EQ(*base::ReadFile(EntryPath((*imported)[0].entry.metadata().key(), "config")),
+            "CONFIG_A=y\n");
+  EXPECT_EQ(*base::ReadFile(EntryPath((*imported)[1].entry.metadata().key(), "config")),
+            "CONFIG_B=y\n");
+}
+
+TEST_F(KernelCacheTest, ConfigurationForSeveralKernelsOfOneRelease) {
+  MustImport(MakeVmlinux({.release = "7.3.4+x", .padding = 100}));
+  MustImport(MakeVmlinux({.release = "7.3.4+x", .padding = 200}));
+  const absl::Status status =
+      Import(MakeDeb({.package = "linux-base-7.3.4+x",
+                      .files = {{"./usr/lib/modules/7.3.4+x/config", "CONFIG_A=y\n"}}}))
+          .status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(MessageOf(status), HasSubstr("2 cached kernels are of that release"));
+}
+
+TEST_F(KernelCacheTest, PackagesOfOtherDistributions) {
+  const std::string release = "7.3.4-100.fc43.x86_64";
+  absl::StatusOr<KernelCache::Imported> rpm =
+      Import(MakeRpm({.files = {{"./lib/modules/" + release + "/vmlinuz", ImageOf(release)},
+                                {"./lib/modules/" + release + "/config", "CONFIG_SMP=y\n"}}}));
+  ASSERT_TRUE(rpm.ok()) << rpm.status();
+  EXPECT_EQ(rpm->entry.metadata().source(), "rpm");
+  EXPECT_EQ(rpm->entry.metadata().source_detail(), "kernel-core 7.3.4-100.fc43");
+  EXPECT_TRUE(base::Exists(EntryPath(rpm->entry.metadata().key(), "config")));
+  absl::StatusOr<KernelCache::Imported> pacman = Import(MakePacman(
+      "pkgname = linux\npkgver = 7.3.4.arch1-1\narch = x86_64\n",
+      {{"usr/lib/modules/7.3.4-arch1-1/vmlinuz", ImageOf("7.3.4-arch1-1")}}, Compression::kZstd));
+  ASSERT_TRUE(pacman.ok()) << pacman.status();
+  EXPECT_EQ(pacman->entry.metadata().source(), "pacman");
+  EXPECT_EQ(pacman->entry.metadata().source_detail(), "linux 7.3.4.arch1-1");
+  EXPECT_EQ(pacman->entry.metadata().release(), "7.3.4-arch1-1");
 }
 
 TEST_F(KernelCacheTest, BadInputsSayWhatTheyAre) {
@@ -163,7 +265,16 @@ TEST_F(KernelCacheTest, BadInputsSayWhatTheyAre) {
       {MakeDeb({.architecture = "arm64", .files = {{"./boot/vmlinuz-7", "x"}}}), "is for arm64"},
       {MakeDeb({.files = {{"./boot/vmlinuz-7", "no kernel"}}}), "boot/vmlinuz-7: not a bzImage"},
       {MakeDeb({.package = "linux-base-9.9", .files = {{"./boot/config-9.9", "CONFIG_A=y\n"}}}),
-       "Import the package with the image first (linux-binary-9.9)"},
+       "Import the package with the image too (linux-binary-9.9)"},
+      {MakeRpm({.architecture = "aarch64", .files = {{"./lib/modules/7/vmlinuz", "x"}}}),
+       "package kernel-core is for aarch64"},
+      {MakeRpm({.files = {{"./etc/x", "x"}}}), "package kernel-core holds no kernel image"},
+      {MakeRpm({.compressor = "bzip2"}), "unpack it with `rpm2cpio FILE | cpio -id`"},
+      {MakeRpm({}).substr(0, 300), "damaged or cut short"},
+      {MakePacman("", {{"linux/Makefile", "x"}}, Compression::kXz), "no .PKGINFO"},
+      {MakePacman("", {{"linux/Makefile", "x"}}, Compression::kNone), "no .PKGINFO"},
+      {Pack(Compression::kGzip, ImageOf("7.3.4")), "not a kernel but a gzip file; unpack it first"},
+      {Pack(Compression::kZstd, MakeVmlinux({})), "not a kernel but a zstd file; unpack it first"},
       {MakeVmlinux({.machine = 183}), "aarch64"},
       {MakeVmlinux({.release = ""}), "not a Linux kernel"},
       {MakeVmlinux({.pvh = false}), "cannot be entered by PVH"},
@@ -178,14 +289,14 @@ TEST_F(KernelCacheTest, BadInputsSayWhatTheyAre) {
               HasSubstr("no kernel .config"));
   base::UniqueFd huge = FdOf(MakeVmlinux({}));
   ASSERT_EQ(ftruncate(huge.get(), kMaxVmlinuxBytes + 1), 0);
-  const absl::Status too_large = cache_->Import(huge.get(), "huge", "").status();
+  const absl::Status too_large = cache_->Import({{huge.get(), "huge"}}, "", 0).status();
   EXPECT_TRUE(absl::IsInvalidArgument(too_large)) << too_large;
   EXPECT_THAT(MessageOf(too_large),
               StartsWith("huge: 536870913 bytes are too large for a kernel image"));
   int fds[2];
   ASSERT_EQ(pipe(fds), 0);
   base::UniqueFd read_end(fds[0]), write_end(fds[1]);
-  EXPECT_THAT(MessageOf(cache_->Import(read_end.get(), "pipe", "").status()),
+  EXPECT_THAT(MessageOf(cache_->Import({{read_end.get(), "pipe"}}, "", 0).status()),
               HasSubstr("not a regular file"));
   ExpectNothingLeft();
 }
@@ -201,8 +312,7 @@ TEST_F(KernelCacheTest, TwoImportsAtOnce) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
     KernelCache* cache = i % 2 == 0 ? cache_.get() : other->get();
-    threads.emplace_back(
-        [&, i, cache] { results[i] = cache->Import(FdOf(deb).get(), "x.deb", ""); });
+    threads.emplace_back([&, i, cache] { results[i] = ImportInto(cache, deb); });
   }
   for (std::thread& thread : threads) thread.join();
   for (const auto& result : results) {
@@ -272,10 +382,10 @@ TEST_F(KernelCacheTest, ResolvesByEveryName) {
     const char* why;
   };
   const Case cases[] = {
-      {"", false, "7.30.1", "newest in the cache"},
-      {"", true, "7.3.10-b", "newest in the cache, can do sched_ext"},
-      {"7.3", true, "7.3.10-b", "newest in the cache that matches '7.3', can do sched_ext"},
-      {"7", true, "7.3.10-b", "newest in the cache that matches '7', can do sched_ext"},
+      {"", false, "7.30.1", "newest version in the cache"},
+      {"", true, "7.3.10-b", "newest version in the cache, can do sched_ext"},
+      {"7.3", true, "7.3.10-b", "newest version in the cache that matches '7.3', can do sched_ext"},
+      {"7", true, "7.3.10-b", "newest version in the cache that matches '7', can do sched_ext"},
       {"7.3.4", false, "7.3.4+a", "its version is '7.3.4'"},
       {"7.3.4+a", false, "7.3.4+a", "its release is '7.3.4+a'"},
       {old_key.c_str(), true, "7.3.10-b", "named by its key"},
@@ -385,7 +495,7 @@ TEST_F(KernelCacheTest, FullDisk) {
   auto cache = KernelCache::Open(path);
   ASSERT_TRUE(cache.ok()) << cache.status();
   std::string vmlinux = MakeVmlinux({.padding = 1 << 20});
-  absl::Status status = (*cache)->Import(FdOf(vmlinux).get(), "vmlinux", "").status();
+  absl::Status status = ImportInto(cache->get(), vmlinux).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   EXPECT_THAT(MessageOf(status), AllOf(HasSubstr(path), HasSubstr("No space left on device"),
                                        HasSubstr("Free space there, or set KTSTR_CACHE_DIR")));
@@ -398,12 +508,12 @@ TEST_F(KernelCacheTest, ReadOnlyCache) {
   ASSERT_TRUE(base::MakeDirs(path).ok());
   TmpfsMount mounted(path, "size=4m");
   if (!mounted.ok()) GTEST_SKIP() << "needs to mount a tmpfs (root): " << strerror(errno);
-  ASSERT_TRUE((*KernelCache::Open(path))->Import(FdOf(DebOf("7.3.4")).get(), "x.deb", "").ok());
+  ASSERT_TRUE(ImportInto(KernelCache::Open(path)->get(), DebOf("7.3.4")).ok());
   ASSERT_EQ(mount(nullptr, path.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);
   auto cache = KernelCache::Open(path);
   ASSERT_TRUE(cache.ok()) << cache.status();
   EXPECT_EQ((*cache)->List()->size(), 1u);
-  absl::Status status = (*cache)->Import(FdOf(DebOf("7.3.5")).get(), "x.deb", "").status();
+  absl::Status status = ImportInto(cache->get(), DebOf("7.3.5")).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   EXPECT_THAT(MessageOf(status),
               AllOf(HasSubstr("Read-only file system"), HasSubstr("set KTSTR_CACHE_DIR")));

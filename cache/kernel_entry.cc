@@ -187,12 +187,14 @@ EntryCheck CheckEntry(const std::string& dir, const std::string& key) {
   for (const v1::KernelFile& file : check.entry.metadata().files()) {
     if (check.ok()) CheckFile(dir, file, &check);
     has_vmlinux = has_vmlinux || file.name() == kVmlinuxFile;
+    if (file.name() == kConfigFile) check.entry.set_has_config(true);
   }
   if (check.ok() && !has_vmlinux) {
     Fail(&check, "image_missing", absl::StrCat("metadata.json in ", dir, " lists no vmlinux"));
   }
   if (!check.ok()) {
     check.entry.clear_metadata();
+    check.entry.clear_has_config();
     check.entry.mutable_metadata()->set_key(key);
     check.stamp.clear();
   }
@@ -215,6 +217,7 @@ void CheckContent(const std::string& dir, EntryCheck* check) {
     if (check->ok()) continue;
     std::string key = check->entry.metadata().key();
     check->entry.clear_metadata();
+    check->entry.clear_has_config();
     check->entry.mutable_metadata()->set_key(key);
     check->stamp.clear();
     return;

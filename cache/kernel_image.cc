@@ -16,10 +16,12 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
+#include "cache/archive_files.h"
 #include "cache/btf.h"
 #include "cache/byte_source.h"
 #include "cache/decompress.h"
 #include "cache/elf_image.h"
+#include "cache/rpm_header.h"
 
 namespace ktstr::cache {
 namespace {
@@ -181,8 +183,10 @@ absl::Status Describe(KernelImage* kernel) {
 
 FileKind FileKindOf(std::string_view data) {
   if (data.substr(0, 8) == "!<arch>\n") return FileKind::kDeb;
+  if (data.substr(0, kRpmMagic.size()) == kRpmMagic) return FileKind::kRpm;
   if (IsElf(data)) return FileKind::kElf;
   if (IsBzImage(data)) return FileKind::kBzImage;
+  if (CompressionOf(data) != Compression::kNone || IsTar(data)) return FileKind::kPacked;
   return FileKind::kOther;
 }
 
@@ -251,6 +255,8 @@ absl::StatusOr<KernelImage> DecodeKernel(std::string_view file, uint64_t max_vml
       break;
     }
     case FileKind::kDeb:
+    case FileKind::kRpm:
+    case FileKind::kPacked:
     case FileKind::kOther:
       return absl::InvalidArgumentError(
           absl::StrCat("not a bzImage or vmlinux ELF file but ", DescribeOther(file)));

@@ -17,7 +17,9 @@ namespace ktstr::cache {
 inline constexpr uint64_t kMaxVmlinuxBytes = uint64_t{512} << 20;
 
 enum class FileKind {
-  kDeb,      // ar archive
+  kDeb,  // ar archive
+  kRpm,
+  kPacked,   // Packed by gzip, xz, zstd or lz4, or a tar archive: a pacman package is both.
   kBzImage,  // x86 boot protocol
   kElf,
   kOther,

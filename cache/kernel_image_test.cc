@@ -7,7 +7,6 @@
 #include "cache/btf.h"
 #include "cache/elf_image.h"
 #include "cache/test_kernel.h"
-#include "cache/version_order.h"
 
 namespace ktstr::cache {
 namespace {
@@ -148,26 +147,6 @@ TEST(VersionTest, OfRelease) {
   EXPECT_EQ(VersionOfRelease("6.12.1.5"), "6.12.1");
   EXPECT_EQ(VersionOfRelease("6"), "");
   EXPECT_EQ(VersionOfRelease("%s"), "");
-}
-
-TEST(VersionTest, Order) {
-  const char* ascending[] = {"6.9", "6.12-rc1", "6.12-rc10", "6.12", "6.12.9", "6.12.10", "7.3.4"};
-  for (size_t i = 0; i < std::size(ascending); ++i) {
-    for (size_t j = 0; j < std::size(ascending); ++j) {
-      int order = CompareVersions(ascending[i], ascending[j]);
-      EXPECT_EQ(order < 0, i < j) << ascending[i] << " " << ascending[j];
-      EXPECT_EQ(order > 0, i > j) << ascending[i] << " " << ascending[j];
-    }
-  }
-}
-
-TEST(VersionTest, Prefix) {
-  EXPECT_TRUE(IsVersionPrefix("7", "7.3.4"));
-  EXPECT_TRUE(IsVersionPrefix("7.3", "7.3.4"));
-  EXPECT_TRUE(IsVersionPrefix("7.3.4", "7.3.4"));
-  EXPECT_FALSE(IsVersionPrefix("7.3", "7.30.1"));
-  EXPECT_FALSE(IsVersionPrefix("7.3.4.5", "7.3.4"));
-  EXPECT_FALSE(IsVersionPrefix("", "7.3.4"));
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 //
 // Packages of the distribution, as they are: KTSTR_TEST_DEBS is a directory with linux-image-*.deb,
 // or linux-binary-*.deb with its linux-base-*.deb. tests/run's vm stage fetches them.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 
@@ -50,11 +52,22 @@ TEST(RealPackagesTest, EachBecomesAKernelThatResolves) {
     SCOPED_TRACE(name);
     ++kernels;
     const std::vector<std::string> packages = PackagesOf(directory, name, *names);
-    absl::StatusOr<KernelCache::Imported> imported = (*cache)->ImportPackages(packages);
-    ASSERT_TRUE(imported.ok()) << imported.status();
+    std::vector<base::UniqueFd> fds;
+    std::vector<KernelCache::File> files;
+    for (const std::string& path : packages) {
+      absl::StatusOr<base::UniqueFd> fd = base::Open(path, O_RDONLY);
+      ASSERT_TRUE(fd.ok()) << fd.status();
+      files.push_back({fd->get(), path});
+      fds.push_back(*std::move(fd));
+    }
+    absl::StatusOr<std::vector<KernelCache::Imported>> all =
+        (*cache)->Import(files, /*config_text=*/"", getuid());
+    ASSERT_TRUE(all.ok()) << all.status();
+    ASSERT_EQ(all->size(), 1u);
+    const KernelCache::Imported* imported = &all->front();
     EXPECT_FALSE(imported->already_there);
     const v1::KernelMetadata& metadata = imported->entry.metadata();
-    EXPECT_TRUE(absl::StartsWith(metadata.key(), "deb-linux-")) << metadata.key();
+    EXPECT_TRUE(absl::StartsWith(metadata.key(), metadata.release() + "-x86_64-"));
     EXPECT_FALSE(metadata.version().empty());
     EXPECT_TRUE(absl::StrContains(name, metadata.version())) << metadata.version();
     EXPECT_FALSE(metadata.build_id().empty());

@@ -191,30 +191,80 @@ std::string MakeBzImage(std::string_view packed_payload, bool header_says_payloa
   return image.append(512, '\0');
 }
 
-std::string MakeTar(const TestFiles& files, Compression compression) {
+namespace {
+
+std::string MakeArchive(const TestFiles& files, Compression compression,
+                        int (*set_format)(archive*)) {
   std::string out(1 << 16, '\0');
   for (const auto& [path, content] : files) out.resize(out.size() + content.size() + 4096);
   size_t used = 0;
-  archive* tar = archive_write_new();
-  archive_write_set_format_ustar(tar);
-  if (compression == Compression::kXz) archive_write_add_filter_xz(tar);
-  if (compression == Compression::kZstd) archive_write_add_filter_zstd(tar);
-  if (compression == Compression::kGzip) archive_write_add_filter_gzip(tar);
-  archive_write_open_memory(tar, out.data(), out.size(), &used);
+  archive* writer = archive_write_new();
+  set_format(writer);
+  if (compression == Compression::kXz) archive_write_add_filter_xz(writer);
+  if (compression == Compression::kZstd) archive_write_add_filter_zstd(writer);
+  if (compression == Compression::kGzip) archive_write_add_filter_gzip(writer);
+  archive_write_open_memory(writer, out.data(), out.size(), &used);
   for (const auto& [path, content] : files) {
     archive_entry* entry = archive_entry_new();
     archive_entry_set_pathname(entry, path.c_str());
     archive_entry_set_size(entry, static_cast<la_int64_t>(content.size()));
     archive_entry_set_filetype(entry, AE_IFREG);
     archive_entry_set_perm(entry, 0644);
-    KTSTR_CHECK(archive_write_header(tar, entry) == ARCHIVE_OK);
-    archive_write_data(tar, content.data(), content.size());
+    KTSTR_CHECK(archive_write_header(writer, entry) == ARCHIVE_OK);
+    archive_write_data(writer, content.data(), content.size());
     archive_entry_free(entry);
   }
-  KTSTR_CHECK(archive_write_close(tar) == ARCHIVE_OK);
-  archive_write_free(tar);
+  KTSTR_CHECK(archive_write_close(writer) == ARCHIVE_OK);
+  archive_write_free(writer);
   out.resize(used);
   return out;
+}
+
+void AppendBigEndian(std::string* out, size_t number) {
+  for (int shift : {24, 16, 8, 0}) out->push_back(static_cast<char>(number >> shift & 0xff));
+}
+
+// A header of an RPM package with texts (type 6) only.
+std::string MakeRpmSection(const std::vector<std::pair<uint32_t, std::string>>& texts) {
+  std::string entries, data;
+  for (const auto& [tag, text] : texts) {
+    for (size_t number : {size_t{tag}, size_t{6}, data.size(), size_t{1}}) {
+      AppendBigEndian(&entries, number);
+    }
+    data += text + '\0';
+  }
+  std::string section = "\x8e\xad\xe8\x01" + std::string(4, '\0');
+  AppendBigEndian(&section, texts.size());
+  AppendBigEndian(&section, data.size());
+  return section + entries + data;
+}
+
+}  // namespace
+
+std::string MakeTar(const TestFiles& files, Compression compression) {
+  return MakeArchive(files, compression, &archive_write_set_format_ustar);
+}
+
+std::string MakeCpio(const TestFiles& files, Compression compression) {
+  return MakeArchive(files, compression, &archive_write_set_format_cpio_newc);
+}
+
+std::string MakeRpm(const TestRpm& rpm) {
+  std::string out = "\xed\xab\xee\xdb\x03" + std::string(91, '\0');  // The lead.
+  const std::string signature = MakeRpmSection({{269, "0123456789"}});
+  out += signature + std::string((8 - signature.size() % 8) % 8, '\0');
+  out += MakeRpmSection({{1000, rpm.name},
+                         {1001, rpm.version},
+                         {1002, rpm.release},
+                         {1022, rpm.architecture},
+                         {1124, "cpio"},
+                         {1125, rpm.compressor}});
+  return out + MakeCpio(rpm.files, rpm.compression);
+}
+
+std::string MakePacman(const std::string& info, TestFiles files, Compression compression) {
+  if (!info.empty()) files.insert(files.begin(), {".PKGINFO", info});
+  return MakeTar(files, compression);
 }
 
 std::string MakeAr(const TestFiles& members) {

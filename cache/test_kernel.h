@@ -35,6 +35,8 @@ std::string MakeBzImage(std::string_view packed_payload, bool header_says_payloa
 
 using TestFiles = std::vector<std::pair<std::string, std::string>>;  // Path -> content.
 std::string MakeTar(const TestFiles& files, Compression compression);
+// A cpio archive ("newc"), as in an RPM package.
+std::string MakeCpio(const TestFiles& files, Compression compression);
 struct TestDeb {
   std::string package = "linux-image-7.3.4+test-amd64";
   std::string version = "7.3.4-1";
@@ -44,6 +46,18 @@ struct TestDeb {
   Compression compression = Compression::kXz;
 };
 std::string MakeDeb(const TestDeb& deb);
+struct TestRpm {
+  std::string name = "kernel-core";
+  std::string version = "7.3.4";
+  std::string release = "100.fc43";
+  std::string architecture = "x86_64";
+  std::string compressor = "zstd";  // What the header says; the payload is packed by `compression`.
+  TestFiles files;
+  Compression compression = Compression::kZstd;
+};
+std::string MakeRpm(const TestRpm& rpm);
+// A package of pacman; `info` is its .PKGINFO, empty: none.
+std::string MakePacman(const std::string& info, TestFiles files, Compression compression);
 // An ar archive of `members`.
 std::string MakeAr(const TestFiles& members);
 

@@ -15,104 +15,111 @@
 #include "base/string_view.h"
 #include "client/command.h"
 #include "client/kernel_list.h"
-#include "client/kernel_match.h"
-#include "client/kernel_package.h"
 #include "client/render.h"
 #include "scenario/json.h"
+#include "scenario/kernel_choice.h"
 
 namespace ktstr::client {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
 
-// A file to import and the configuration that goes with it.
-struct Import {
+struct KernelFile {
   std::string path;
-  std::string config;
+  base::UniqueFd fd;
+  off_t size = 0;
 };
 
-// Pairs each image with its configuration: --config, its own package's, or that of another package
-// of the command.
-absl::StatusOr<std::vector<Import>> PlanImports(const std::vector<std::string>& files,
-                                                const std::string& config_file) {
-  std::string shared_config;
-  if (!config_file.empty()) {
-    KTSTR_ASSIGN_OR_RETURN(shared_config, base::ReadFile(config_file, size_t{4} << 20));
+// A file that must be there, before anything is sent.
+absl::StatusOr<KernelFile> OpenKernelFile(const std::string& path) {
+  KernelFile file;
+  file.path = path;
+  KTSTR_ASSIGN_OR_RETURN(file.fd, base::Open(path, O_RDONLY | O_NONBLOCK));
+  struct stat st;
+  if (fstat(file.fd.get(), &st) != 0) return base::ErrnoStatus(errno, path);
+  if (S_ISDIR(st.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": a directory. Name a file: a package, or arch/x86/boot/bzImage of a built tree"));
   }
-  std::vector<Import> imports;
-  for (const std::string& file : files) {
-    KTSTR_ASSIGN_OR_RETURN(KernelPackage package, InspectKernelPackage(file));
-    const bool config_only = package.is_package && !package.has_image;
-    if (config_only && package.config.empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(file,
-                       ": this package holds neither a kernel image nor a kernel "
-                       "configuration. Give linux-image-*.deb, or linux-binary-*.deb with "
-                       "its linux-base-*.deb"));
-    }
-    if (config_only && shared_config.empty()) shared_config = package.config;
-    if (!config_only) imports.push_back({file, std::move(package.config)});
+  if (!S_ISREG(st.st_mode))
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
+  if (st.st_size == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a kernel but an empty file"));
   }
-  if (imports.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(files.front(),
-                     ": holds a kernel configuration, but no image. Name the "
-                     "linux-binary-*.deb of the same version as well"));
-  }
-  for (Import& import : imports) {
-    if (import.config.empty()) import.config = shared_config;
-  }
-  return imports;
+  file.size = st.st_size;
+  return file;
 }
 
-// What the daemon says of a file, whose name it knows and whose path the user does. A damaged file
-// is invalid input, as one of another kind is.
-absl::Status OfImport(const absl::Status& status, const std::string& path) {
+// What the daemon reports of a file, whose name it knows and whose path the user does. A damaged
+// file is invalid input, as one of another kind is.
+absl::Status OfImport(const absl::Status& status, const std::vector<KernelFile>& files) {
   if (status.ok()) return status;
   absl::string_view message = status.message();
-  absl::ConsumePrefix(&message, absl::StrCat(base::ToAbsl(base::Basename(path)), ": "));
+  std::string path;
+  for (const KernelFile& file : files) {
+    if (!absl::ConsumePrefix(&message,
+                             absl::StrCat(base::ToAbsl(base::Basename(file.path)), ": "))) {
+      continue;
+    }
+    path = absl::StrCat(file.path, ": ");
+    break;
+  }
   return absl::Status(absl::IsDataLoss(status) ? absl::StatusCode::kInvalidArgument : status.code(),
-                      absl::StrCat(path, ": ", message));
+                      absl::StrCat(path, message));
 }
 
-absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session, const Import& import,
-                                              Terminal* terminal) {
-  KTSTR_ASSIGN_OR_RETURN(const base::UniqueFd fd, base::Open(import.path, O_RDONLY));
-  struct stat st;
-  if (fstat(fd.get(), &st) != 0) return base::ErrnoStatus(errno, import.path);
-  if (!S_ISREG(st.st_mode))
-    return absl::InvalidArgumentError(absl::StrCat(import.path, ": not a regular file"));
-  grpc::ClientContext context;
-  v1::ImportKernelResponse response;
-  const std::shared_ptr<Connection> connection = session.connection();
-  const auto writer = connection->stub()->ImportKernel(&context, &response);
+using ImportStream = grpc::ClientWriterInterface<v1::ImportKernelRequest>;
+
+// False: the daemon wants no more; the end of the call has the reason.
+absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config,
+                              ImportStream* writer, Terminal* terminal) {
   v1::ImportKernelRequest request;
-  request.mutable_header()->set_file_name(std::string(base::Basename(import.path)));
-  request.mutable_header()->set_size(static_cast<uint64_t>(st.st_size));
-  request.mutable_header()->set_config(import.config);
+  request.mutable_header()->set_file_name(std::string(base::Basename(file.path)));
+  request.mutable_header()->set_size(static_cast<uint64_t>(file.size));
+  request.mutable_header()->set_config(config);
   bool open = writer->Write(request);
-  for (off_t sent = 0; open && sent < st.st_size;) {
+  for (off_t sent = 0; open && sent < file.size;) {
     request.Clear();
     request.mutable_data()->resize(kPiece);
-    const ssize_t n = pread(fd.get(), request.mutable_data()->data(), kPiece, sent);
+    const ssize_t n = pread(file.fd.get(), request.mutable_data()->data(), kPiece, sent);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      const int error = errno;
-      context.TryCancel();
-      writer->Finish().ok();  // The reason is known here; the answer would be "cancelled".
-      if (n < 0) return base::ErrnoStatus(error, absl::StrCat("read ", import.path));
+    if (n < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", file.path));
+    if (n == 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat(import.path, ": became shorter while it was sent. Start again"));
+          absl::StrCat(file.path, ": became shorter while it was sent. Start again"));
     }
     request.mutable_data()->resize(static_cast<size_t>(n));
     open = writer->Write(request);
     sent += n;
     terminal->Live(
-        absl::StrCat("sending ", import.path, ": ", Bytes(sent), " of ", Bytes(st.st_size)));
+        absl::StrCat("sending ", file.path, ": ", Bytes(sent), " of ", Bytes(file.size)));
+  }
+  return open;
+}
+
+absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session,
+                                              const std::vector<KernelFile>& files,
+                                              const std::string& config, Terminal* terminal) {
+  grpc::ClientContext context;
+  v1::ImportKernelResponse response;
+  const std::shared_ptr<Connection> connection = session.connection();
+  const auto writer = connection->stub()->ImportKernel(&context, &response);
+  bool open = true;
+  for (const KernelFile& file : files) {
+    const absl::StatusOr<bool> sent = SendFile(file, config, writer.get(), terminal);
+    if (!sent.ok()) {
+      context.TryCancel();
+      writer->Finish().ok();  // The reason is known here; the answer would be "cancelled".
+      return sent.status();
+    }
+    open = *sent;
+    if (!open) break;
   }
   if (open) writer->WritesDone();
-  terminal->Live(absl::StrCat("importing ", import.path));
-  KTSTR_RETURN_IF_ERROR(OfImport(FromGrpc(writer->Finish()), import.path));
+  terminal->Live(absl::StrCat(
+      "importing ", files.front().path,
+      files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : std::string()));
+  KTSTR_RETURN_IF_ERROR(OfImport(FromGrpc(writer->Finish()), files));
   return response;
 }
 
@@ -128,32 +135,41 @@ absl::Status PrintEntry(const v1::KernelEntry& entry, bool json, absl::string_vi
   return absl::OkStatus();
 }
 
-absl::Status ImportAll(const Session& session, const std::vector<std::string>& files,
+// A kernel without its configuration works, but for schedulers that ask for it.
+void NoteMissingConfig(const v1::KernelEntry& entry, absl::string_view remedy, Terminal* terminal) {
+  if (entry.has_config()) return;
+  const std::string& release = entry.metadata().release();
+  terminal->Note(
+      absl::StrCat("warning: kernel ", release,
+                   " is cached without its configuration: the guest has no /boot/config-", release,
+                   ", and schedulers that need it do not load. ", remedy));
+}
+
+absl::Status ImportAll(const Session& session, const std::vector<std::string>& paths,
                        const std::string& config_file, bool json, Terminal* terminal) {
-  KTSTR_ASSIGN_OR_RETURN(const std::vector<Import> imports, PlanImports(files, config_file));
-  for (const Import& import : imports) {
-    KTSTR_ASSIGN_OR_RETURN(const v1::ImportKernelResponse response,
-                           Send(session, import, terminal));
-    if (import.config.empty()) {
-      terminal->Note(absl::StrCat(
-          "warning: ", import.path,
-          " comes without a kernel configuration; schedulers that read "
-          "/boot/config-VERSION will not load. Name its linux-base-*.deb too, or --config FILE"));
-    }
-    KTSTR_RETURN_IF_ERROR(PrintEntry(response.entry(), json,
-                                     response.already_there() ? "already cached" : "imported",
-                                     terminal));
+  std::string config;
+  if (!config_file.empty()) {
+    KTSTR_ASSIGN_OR_RETURN(config, base::ReadFile(config_file, size_t{4} << 20));
+  }
+  std::vector<KernelFile> files;
+  for (const std::string& path : paths) {
+    KTSTR_ASSIGN_OR_RETURN(KernelFile file, OpenKernelFile(path));
+    files.push_back(std::move(file));
+  }
+  KTSTR_ASSIGN_OR_RETURN(const v1::ImportKernelResponse response,
+                         Send(session, files, config, terminal));
+  for (const v1::ImportKernelResponse::Kernel& kernel : response.kernels()) {
+    NoteMissingConfig(kernel.entry(),
+                      "Import it again together with its linux-base-*.deb, or with --config FILE.",
+                      terminal);
+    KTSTR_RETURN_IF_ERROR(PrintEntry(
+        kernel.entry(), json, kernel.already_there() ? "already cached" : "imported", terminal));
   }
   return absl::OkStatus();
 }
 
 absl::Status Fetch(const Session& session, const std::string& source,
                    const std::vector<std::string>& suites, bool json, Terminal* terminal) {
-  if (!absl::StartsWith(source, "deb:") || source.size() == 4) {
-    return absl::InvalidArgumentError(absl::StrCat("'", source,
-                                                   "' is no source of kernels. Write deb:PACKAGE, "
-                                                   "as deb:linux-image-6.18.15+deb13-cloud-amd64"));
-  }
   grpc::ClientContext context;
   v1::FetchKernelRequest request;
   request.set_source(source);
@@ -168,6 +184,10 @@ absl::Status Fetch(const Session& session, const std::string& source,
     terminal->live() ? terminal->Live(response.progress()) : terminal->Note(response.progress());
   }
   KTSTR_RETURN_IF_ERROR(base::Annotate(FromGrpc(reader->Finish()), source));
+  NoteMissingConfig(entry,
+                    "The source has no package with it. Where you have the file, import the image "
+                    "with --config FILE.",
+                    terminal);
   return PrintEntry(entry, json, "fetched", terminal);
 }
 
@@ -175,7 +195,14 @@ absl::StatusOr<v1::KernelEntry> FindKernel(const Session& session, const std::st
   v1::ListKernelsResponse kernels;
   KTSTR_RETURN_IF_ERROR(
       Call(session, &v1::Ktstr::StubInterface::ListKernels, v1::ListKernelsRequest(), &kernels));
-  if (const v1::KernelEntry* found = MatchKernel(kernels, id); found != nullptr) return *found;
+  std::vector<scenario::CachedKernel> cached;
+  for (const v1::KernelEntry& entry : kernels.kernels()) {
+    cached.push_back(scenario::CachedKernelOf(entry));
+  }
+  const absl::StatusOr<scenario::KernelChoice> choice =
+      scenario::ChooseKernel(cached, id, /*needs_sched_ext=*/false);
+  if (choice.ok()) return kernels.kernels(static_cast<int>(choice->index));
+  if (!absl::IsNotFound(choice.status())) return choice.status();
   return absl::InvalidArgumentError(
       absl::StrCat("no kernel '", id, "' in the cache ", session.connection()->daemon().cache_dir(),
                    ". See `ktstrctl kernel list` for keys and versions"));
@@ -242,11 +269,11 @@ void AddKernelCommands(CLI::App* app, Action* action) {
         });
   });
 
-  CLI::App* add =
-      kernel->add_subcommand("import", "Put kernel packages (.deb) or images into the cache");
-  add->add_option(
-         "FILE", o->files,
-         "linux-image-*.deb; linux-binary-*.deb with its linux-base-*.deb; bzImage or vmlinux")
+  CLI::App* add = kernel->add_subcommand("import", "Put kernel packages or images into the cache");
+  add->add_option("FILE", o->files,
+                  "Packages (.deb, .rpm, .pkg.tar.*), bzImage or vmlinux; linux-binary-*.deb "
+                  "together with its "
+                  "linux-base-*.deb")
       ->required();
   add->add_option("--config", o->config,
                   "The kernel's configuration, where the files do not hold it")

@@ -146,13 +146,6 @@ std::string ResultLine(const v1::RunRecord& record, bool color) {
                       Seconds(t.scenario_ms()), ", teardown ", Seconds(t.teardown_ms()), ")\n");
 }
 
-// The number at the head of a release: "7.3.4" of "7.3.4+deb13-cloud-amd64".
-std::string VersionOf(const v1::RunRecord& record) {
-  const std::string& release = record.kernel_version();
-  const std::string version = release.substr(0, release.find_first_not_of("0123456789."));
-  return version.empty() ? record.variant().kernel() : version;
-}
-
 std::string Workers(const v1::RunRecord& record) {
   if (record.workers_size() == 0) return "";
   std::vector<std::vector<std::string>> rows = {{"CGROUP", "WORK", "ITERATIONS", "CPU MS",
@@ -187,6 +180,14 @@ size_t Repeats(const std::vector<absl::string_view>& lines, size_t at, size_t le
   return count;
 }
 
+// What a sound kernel cannot do.
+std::string Lacks(const v1::KernelEntry& entry) {
+  std::vector<std::string> lacks;
+  if (!entry.metadata().sched_ext()) lacks.push_back("(no sched_ext)");
+  if (!entry.has_config()) lacks.push_back("(no config)");
+  return absl::StrJoin(lacks, " ");
+}
+
 }  // namespace
 
 std::string VerdictName(v1::Verdict verdict) {
@@ -196,10 +197,14 @@ std::string VerdictName(v1::Verdict verdict) {
 std::string HeaderLine(const v1::RunRecord& record) {
   const v1::Variant& variant = record.variant();
   if (variant.kernel().empty()) return "";
-  const std::string source = variant.kernel().substr(0, variant.kernel().find('-'));
+  // A record of an earlier version holds neither release nor source of the kernel.
+  const std::string& release =
+      variant.kernel_release().empty() ? record.kernel_version() : variant.kernel_release();
+  const std::string source =
+      variant.kernel_source().empty() ? "" : absl::StrCat(variant.kernel_source(), ", ");
   const bool warm = record.timings().start() == v1::Timings::RESTORE;
-  return absl::StrCat("kernel ", VersionOf(record), " (", source, ", cached)   topology ",
-                      variant.topology(), "   engine ", variant.engine(),
+  return absl::StrCat("kernel ", release.empty() ? variant.kernel() : release, " (", source,
+                      "cached)   topology ", variant.topology(), "   engine ", variant.engine(),
                       warm ? ", warm" : ", cold", variant.engine() == "tcg" ? ", virtual time" : "",
                       ", seed ", variant.seed(), "\n");
 }
@@ -308,7 +313,7 @@ std::string KernelsTable(const v1::ListKernelsResponse& kernels, absl::Time now)
       continue;
     }
     rows.push_back({m.key(), m.version(), m.source(), m.arch(), Age(m.created_unix_s(), now),
-                    Bytes(entry.size_bytes()), m.sched_ext() ? "" : "(no sched_ext)"});
+                    Bytes(entry.size_bytes()), Lacks(entry)});
   }
   return Table(rows);
 }

@@ -18,8 +18,8 @@
 
 namespace ktstr::client {
 
-// "kernel 7.3.4 (deb, cached)   topology 1n2l2c1t   engine tcg, cold, virtual time, seed 1". Empty
-// when no kernel was taken.
+// "kernel 7.3.4-cloud (deb, cached)   topology 1n2l2c1t   engine tcg, cold, virtual time, seed 1".
+// Empty when no kernel was taken.
 std::string HeaderLine(const v1::RunRecord& record);
 
 // The mark, the verdict and the timings; then the findings, the sections of a dead scheduler and

@@ -23,7 +23,9 @@ v1::RunRecord Failed() {
   r.set_run_id("r-0193");
   r.set_scenario("cpuset_resize");
   r.mutable_variant()->set_topology("1n2l2c1t");
-  r.mutable_variant()->set_kernel("deb-linux-binary-7.3.4-x86_64");
+  r.mutable_variant()->set_kernel("7.3.4-x86_64-0123456789abcdef");
+  r.mutable_variant()->set_kernel_release("7.3.4+deb13-cloud-amd64");
+  r.mutable_variant()->set_kernel_source("deb");
   r.mutable_variant()->set_engine("tcg");
   r.mutable_variant()->set_seed(1);
   r.mutable_scheduler()->set_name("scx_mine");
@@ -50,9 +52,9 @@ v1::RunRecord Failed() {
 
 TEST(Render, TranscriptOfAFailure) {
   const v1::RunRecord r = Failed();
-  EXPECT_EQ(
-      HeaderLine(r),
-      "kernel 7.3.4 (deb, cached)   topology 1n2l2c1t   engine tcg, warm, virtual time, seed 1\n");
+  EXPECT_EQ(HeaderLine(r),
+            "kernel 7.3.4+deb13-cloud-amd64 (deb, cached)   topology 1n2l2c1t   engine tcg, warm, "
+            "virtual time, seed 1\n");
   EXPECT_EQ(
       ResultText(r, /*color=*/false),
       "✗ cpuset_resize [scx_mine]  1n2l2c1t  FAIL  4.9 s  (queue 0.0, restore 0.2, attach 0.4, "
@@ -158,6 +160,11 @@ TEST(Render, KernelsAndCorruptFooter) {
   sound->mutable_metadata()->set_created_unix_s(1000);
   sound->mutable_metadata()->set_sched_ext(true);
   sound->set_size_bytes(3 << 20);
+  v1::KernelEntry* bare = kernels.add_kernels();
+  *bare = *sound;
+  bare->mutable_metadata()->set_key("k3");
+  bare->mutable_metadata()->set_sched_ext(false);
+  sound->set_has_config(true);
   EXPECT_EQ(CorruptFooter(kernels, "/c"), "");
   v1::KernelEntry* corrupt = kernels.add_kernels();
   corrupt->mutable_metadata()->set_key("k2");
@@ -166,6 +173,7 @@ TEST(Render, KernelsAndCorruptFooter) {
   EXPECT_EQ(KernelsTable(kernels, absl::FromUnixSeconds(1000 + 7200)),
             "KEY  VERSION  SOURCE  ARCH    AGE  SIZE\n"
             "k1   7.3.4    deb     x86_64  2h   3.0 MiB\n"
+            "k3   7.3.4    deb     x86_64  2h   3.0 MiB  (no sched_ext) (no config)\n"
             "k2                                          (corrupt: truncated)\n");
   EXPECT_NE(CorruptFooter(kernels, "/c").find("k2: /c/kernels/k2/metadata.json: cut short"),
             std::string::npos);
@@ -237,12 +245,12 @@ TEST(Ktap, LinesAndEscapes) {
   r.mutable_findings()->RemoveLast();
   EXPECT_EQ(KtapLine(1, r),
             "# STUCK cgroup left: odd _ SKIP ok 1\n"
-            "not ok 1 cpuset_resize[scx_mine,1n2l2c1t,deb-linux-binary-7.3.4-x86_64,seed=1]\n");
+            "not ok 1 cpuset_resize[scx_mine,1n2l2c1t,7.3.4-x86_64-0123456789abcdef,seed=1]\n");
   r.clear_findings();
   r.set_verdict(v1::SKIP);
   EXPECT_EQ(
       KtapLine(2, r),
-      "ok 2 cpuset_resize[scx_mine,1n2l2c1t,deb-linux-binary-7.3.4-x86_64,seed=1] # SKIP SKIP\n");
+      "ok 2 cpuset_resize[scx_mine,1n2l2c1t,7.3.4-x86_64-0123456789abcdef,seed=1] # SKIP SKIP\n");
 }
 
 TEST(Sidecar, NameStaysInItsDirectory) {

@@ -7,17 +7,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
-#include "cache/apt_fetch.h"
-#include "cache/cache_error.h"
+#include "daemon/cache_status.h"
 #include "daemon/engine_choice.h"
 #include "daemon/spec_check.h"
 
@@ -25,58 +21,8 @@ namespace ktstr::daemon {
 namespace {
 
 constexpr int kMaxNames = 4096;
-constexpr absl::Duration kFetchTurnPoll = absl::Milliseconds(200);
-constexpr int kMaxSuites = 8;
-constexpr size_t kMaxConfigBytes = size_t{2} << 20;
-
-// What a cache that cannot be written looks like to the user.
-absl::Status CacheError(absl::Status status, const std::string& cache_dir) {
-  const std::string what = "cache directory " + cache_dir;
-  // It was just being made: what is not there is a place to make it.
-  if (absl::IsNotFound(status)) status = absl::FailedPreconditionError(status.message());
-  if (absl::IsInternal(status)) return base::Annotate(std::move(status), what);
-  return cache::ExplainCacheError(std::move(status), what);
-}
-
-bool IsDebianName(const std::string& text) {
-  return text.size() >= 2 && text.size() <= 128 &&
-         (absl::ascii_islower(text[0]) || absl::ascii_isdigit(text[0])) &&
-         std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '+' || c == '-' ||
-                  c == '.';
-         });
-}
-
-absl::StatusOr<std::string> PackageOf(const std::string& source) {
-  const std::string prefix = "deb:";
-  if (!absl::StartsWith(source, prefix) || !IsDebianName(source.substr(prefix.size()))) {
-    return absl::InvalidArgumentError(absl::StrCat("source '", source.substr(0, 128),
-                                                   "': must be deb:PACKAGE, such as "
-                                                   "deb:linux-image-cloud-amd64"));
-  }
-  return source.substr(prefix.size());
-}
 
 }  // namespace
-
-absl::Status KernelUpload::Append(std::string_view data) {
-  received_ += data.size();
-  if (received_ > header_.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(header_.file_name(), ": more than the ", header_.size(), " bytes announced"));
-  }
-  absl::Status written = base::WriteAll(file_.get(), data, header_.file_name());
-  return written.ok() ? written : CacheError(std::move(written), cache_dir_);
-}
-
-absl::StatusOr<cache::KernelCache::Imported> KernelUpload::Finish() {
-  if (received_ != header_.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(header_.file_name(), ": ", received_, " of ",
-                                                   header_.size(), " bytes announced"));
-  }
-  if (lseek(file_.get(), 0, SEEK_SET) != 0) return base::ErrnoStatus(errno, header_.file_name());
-  return kernels_->Import(file_.get(), header_.file_name(), header_.config());
-}
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& options) {
   const std::string& cache_dir = options.cache_dir;
@@ -100,6 +46,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
   daemon->kernels_ = *std::move(kernels);
   KTSTR_ASSIGN_OR_RETURN(daemon->store_, RunStore::Open(base::JoinPath(runs_root, "runs.db")));
   const v1::DaemonConfig& config = options.config;
+  daemon->imports_ = std::make_unique<KernelImports>(
+      daemon->kernels_.get(), cache_dir,
+      std::vector<std::string>(config.kernel_suites().begin(), config.kernel_suites().end()));
   daemon->blobs_ = std::make_unique<UserBlobs>(base::JoinPath(cache_dir, "blobs"),
                                                uint64_t{config.blob_budget_mb()} << 20);
   daemon->boot_ =
@@ -126,7 +75,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
 Daemon::~Daemon() { Stop(); }
 
 void Daemon::Stop() {
-  stopping_ = true;
+  if (imports_ != nullptr) imports_->Stop();
   if (runs_ != nullptr) runs_->Stop();
 }
 
@@ -189,90 +138,7 @@ absl::StatusOr<std::string> Daemon::SubmitRun(const Caller& caller, const v1::Ru
   return runs_->Submit(caller, spec);
 }
 
-absl::StatusOr<std::unique_ptr<KernelUpload>> Daemon::BeginKernel(
-    const v1::ImportKernelRequest::ImportHeader& header) {
-  if (header.size() == 0 || header.size() > kMaxKernelFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("size: ", header.size(), " bytes, must be 1 to ", kMaxKernelFileBytes));
-  }
-  if (header.file_name().empty() || header.file_name().size() > 255 ||
-      absl::StrContains(header.file_name(), "/")) {
-    return absl::InvalidArgumentError("file_name: must be a base name of at most 255 bytes");
-  }
-  if (header.config().size() > kMaxConfigBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("config: ", header.config().size(), " bytes, at most ", kMaxConfigBytes));
-  }
-  absl::StatusOr<base::UniqueFd> file = base::Open(options_.cache_dir, O_RDWR | O_TMPFILE, 0600);
-  if (!file.ok()) return CacheError(file.status(), options_.cache_dir);
-  return std::unique_ptr<KernelUpload>(
-      new KernelUpload(kernels_.get(), options_.cache_dir, *std::move(file), header));
-}
-
-bool Daemon::TakeFetchTurn() {
-  base::MutexLock lock(&fetch_mutex_);
-  if (fetching_) fetch_ended_.WaitFor(&fetch_mutex_, kFetchTurnPoll);
-  return !std::exchange(fetching_, true);
-}
-
-void Daemon::EndFetchTurn() {
-  base::MutexLock lock(&fetch_mutex_);
-  fetching_ = false;
-  fetch_ended_.SignalAll();
-}
-
-absl::StatusOr<v1::KernelEntry> Daemon::FetchKernel(
-    const v1::FetchKernelRequest& request, const std::function<void(const std::string&)>& progress,
-    const std::function<bool()>& cancelled) {
-  cache::AptFetchOptions fetch;
-  KTSTR_ASSIGN_OR_RETURN(fetch.package, PackageOf(request.source()));
-  fetch.suites.assign(request.suites().begin(), request.suites().end());
-  if (fetch.suites.empty()) {
-    fetch.suites.assign(options_.config.kernel_suites().begin(),
-                        options_.config.kernel_suites().end());
-  }
-  if (fetch.suites.size() > kMaxSuites) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("suites: ", fetch.suites.size(), ", at most ", kMaxSuites));
-  }
-  for (const std::string& suite : fetch.suites) {
-    if (!IsDebianName(suite)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("suites: '", suite.substr(0, 64), "' is not the name of a suite"));
-    }
-  }
-  struct Counted {
-    explicit Counted(std::atomic<int>* count) : count(count) { ++*count; }
-    ~Counted() { --*count; }
-    std::atomic<int>* count;
-  } counted(&fetches_);
-  fetch.state_dir = base::JoinPath(options_.cache_dir, "apt");
-  fetch.dest_dir = base::JoinPath(options_.cache_dir, "fetched");
-  fetch.progress = progress;
-  fetch.cancelled = [&] { return stopping_.load() || cancelled(); };
-  for (bool told = false; !TakeFetchTurn(); told = true) {
-    if (fetch.cancelled()) return absl::CancelledError("cancelled while waiting for another fetch");
-    if (!told) progress("waiting for another fetch");
-  }
-  const absl::Cleanup end_turn = [this] { EndFetchTurn(); };
-  absl::Status made = base::MakeDirs(fetch.dest_dir, 0755);
-  if (!made.ok()) return CacheError(made, options_.cache_dir);
-  const absl::StatusOr<std::vector<std::string>> paths = cache::FetchPackages(fetch);
-  if (absl::IsResourceExhausted(paths.status())) {
-    return CacheError(paths.status(), options_.cache_dir);
-  }
-  KTSTR_RETURN_IF_ERROR(paths.status());
-  progress(absl::StrCat("importing ", fetch.package));
-  absl::StatusOr<cache::KernelCache::Imported> imported = kernels_->ImportPackages(*paths);
-  // The entry is the cache; the packages were the way to it.
-  if (absl::Status removed = base::RemoveAll(fetch.dest_dir); !removed.ok()) {
-    KTSTR_LOG(WARNING) << removed;
-  }
-  KTSTR_RETURN_IF_ERROR(imported.status());
-  return std::move(imported->entry);
-}
-
-absl::StatusOr<std::vector<v1::SnapshotEntry>> Daemon::ListSnapshots() {
+absl::StatusOr<std::vector<v1::SnapshotEntry>> Daemon::ListSnapshots(const Caller& caller) {
   auto snapshots = snapshots_->List();
   if (!snapshots.ok()) return CacheError(snapshots.status(), options_.cache_dir);
   return snapshots;

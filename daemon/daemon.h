@@ -7,8 +7,6 @@
 #ifndef KTSTR_DAEMON_DAEMON_H_
 #define KTSTR_DAEMON_DAEMON_H_
 
-#include <atomic>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,11 +14,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/flock.h"
-#include "base/mutex.h"
 #include "cache/kernel_cache.h"
 #include "daemon/boot_images.h"
 #include "daemon/caller.h"
 #include "daemon/config.h"
+#include "daemon/kernel_imports.h"
 #include "daemon/run_manager.h"
 #include "daemon/run_store.h"
 #include "daemon/user_blobs.h"
@@ -30,31 +28,6 @@
 namespace ktstr::daemon {
 
 inline constexpr uint32_t kProtocolVersion = 1;
-inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
-
-// A kernel file on its way in: appended piece by piece to a file without a name, imported at the
-// end. One thread.
-class KernelUpload {
- public:
-  // InvalidArgument when more comes than was announced; FailedPrecondition on a full disk.
-  absl::Status Append(std::string_view data);
-  // InvalidArgument when less came.
-  absl::StatusOr<cache::KernelCache::Imported> Finish();
-
- private:
-  friend class Daemon;
-  KernelUpload(cache::KernelCache* kernels, std::string cache_dir, base::UniqueFd file,
-               v1::ImportKernelRequest::ImportHeader header)
-      : kernels_(kernels),
-        cache_dir_(std::move(cache_dir)),
-        file_(std::move(file)),
-        header_(std::move(header)) {}
-  cache::KernelCache* const kernels_;
-  const std::string cache_dir_;  // For messages.
-  base::UniqueFd file_;
-  const v1::ImportKernelRequest::ImportHeader header_;
-  uint64_t received_ = 0;
-};
 
 class Daemon {
  public:
@@ -76,35 +49,30 @@ class Daemon {
   absl::StatusOr<std::string> SubmitRun(const Caller& caller, const v1::RunSpec& spec);
   RunManager& runs() { return *runs_; }
 
-  absl::StatusOr<std::vector<v1::KernelEntry>> ListKernels() { return kernels_->List(); }
-  absl::StatusOr<std::unique_ptr<KernelUpload>> BeginKernel(
-      const v1::ImportKernelRequest::ImportHeader& header);
-  // `progress` gets lines for people; `cancelled` is asked now and then. One fetch at a time.
-  absl::StatusOr<v1::KernelEntry> FetchKernel(
-      const v1::FetchKernelRequest& request,
-      const std::function<void(const std::string&)>& progress,
-      const std::function<bool()>& cancelled);
+  // Kernels are everyone's: a key is a content, and no import changes another's.
+  absl::StatusOr<std::vector<v1::KernelEntry>> ListKernels(const Caller& caller) {
+    return kernels_->List();
+  }
+  KernelImports& imports() { return *imports_; }
 
-  absl::StatusOr<std::vector<v1::SnapshotEntry>> ListSnapshots();
+  absl::StatusOr<std::vector<v1::SnapshotEntry>> ListSnapshots(const Caller& caller);
   // PermissionDenied for a caller who shares the daemon with others.
   absl::StatusOr<std::vector<v1::SnapshotEntry>> CleanSnapshots(const Caller& caller);
 
   // No run is active and no kernel is being fetched.
-  bool Idle() { return runs_->Idle() && fetches_.load() == 0; }
+  bool Idle() { return runs_->Idle() && !imports_->Fetching(); }
   // Ends everything that takes long; see RunManager::Stop. Once, by the owner.
   void Stop();
 
  private:
   Daemon(const ServerOptions& options, base::FileLock lock)
       : options_(options), lock_(std::move(lock)) {}
-  // Takes the turn to fetch, after a short wait at most. False: another one has it still.
-  bool TakeFetchTurn();
-  void EndFetchTurn();
 
   const ServerOptions options_;
   const base::FileLock lock_;  // One daemon per cache: what is running in runs.db is ours.
   std::string runs_root_;
   std::unique_ptr<cache::KernelCache> kernels_;
+  std::unique_ptr<KernelImports> imports_;
   std::unique_ptr<UserBlobs> blobs_;
   std::unique_ptr<BootImages> boot_;
   std::unique_ptr<Snapshots> snapshots_;
@@ -112,12 +80,6 @@ class Daemon {
   std::unique_ptr<RunStore> store_;
   std::unique_ptr<VmRunExecutor> executor_;
   std::unique_ptr<RunManager> runs_;
-  std::atomic<bool> stopping_ = false;
-  std::atomic<int> fetches_ = 0;
-  // One fetch at a time: apt has one state directory.
-  base::Mutex fetch_mutex_;
-  base::CondVar fetch_ended_;
-  bool fetching_ ABSL_GUARDED_BY(fetch_mutex_) = false;
 };
 
 }  // namespace ktstr::daemon

@@ -19,6 +19,7 @@
 #include "base/flock.h"
 #include "base/sha256.h"
 #include "base/subprocess.h"
+#include "cache/test_kernel.h"
 #include "daemon/caller.h"
 #include "daemon/daemon.h"
 #include "daemon/testing/test_server.h"
@@ -68,6 +69,7 @@ TEST_F(ServerTest, SubmitWatchPass) {
   EXPECT_EQ(record.verdict(), v1::PASS) << record.DebugString();
   EXPECT_EQ(record.run_id(), id);
   EXPECT_EQ(record.variant().kernel(), "image-fake-x86_64");
+  EXPECT_EQ(record.variant().kernel_release(), "7.3.4-fake");
   EXPECT_EQ(record.variant().engine(), "tcg");
   EXPECT_EQ(record.variant().topology(), "1n1l1c1t");
   EXPECT_EQ(record.reproduce(), "ktstrctl run fake --kernel image-fake-x86_64");
@@ -497,8 +499,9 @@ TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
       v1::FetchKernelRequest request;
       request.set_source("deb:linux-image-none");
       fetch->status = (*daemon)
-                          ->FetchKernel(
-                              request,
+                          ->imports()
+                          .Fetch(
+                              CallerOf(getuid()), request,
                               [&](const std::string& line) {
                                 fetch->waits = line == "waiting for another fetch";
                               },
@@ -521,6 +524,62 @@ TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
     EXPECT_TRUE(absl::IsCancelled(fetch->status)) << fetch->status;
   }
   (*daemon)->Stop();
+}
+
+TEST_F(ServerTest, SeveralKernelsOfOneVersion) {
+  WriteFakeKernel(server_.options().cache_dir, "other-x86_64", "7.3.4-other", /*created=*/100);
+  Start();
+  TestClient client = server_.Connect();
+  std::string id;
+  v1::RunSpec spec = FakeSpec("pass");
+  spec.set_kernel("7.3.4");
+  const grpc::Status ambiguous = client.Submit(spec, &id);
+  EXPECT_EQ(ambiguous.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(ambiguous.error_message(),
+            "kernel '7.3.4' is ambiguous: 2 cached kernels match. Name one by its release or its "
+            "key:\n  release 7.3.4-other  key other-x86_64\n  release 7.3.4-fake  key "
+            "image-fake-x86_64");
+  spec.set_kernel("7.3.4-other");
+  ASSERT_TRUE(client.Submit(spec, &id).ok());
+  v1::RunRecord record = client.Finish(id);
+  EXPECT_EQ(record.variant().kernel(), "other-x86_64");
+  EXPECT_EQ(record.variant().kernel_release(), "7.3.4-other");
+  EXPECT_EQ(record.variant().kernel_source(), "image");
+  // Without a name: the one that was cached first, not the last one.
+  spec.clear_kernel();
+  ASSERT_TRUE(client.Submit(spec, &id).ok());
+  EXPECT_EQ(client.Finish(id).variant().kernel(), "image-fake-x86_64");
+}
+
+TEST_F(ServerTest, KernelFilesThatComeTogether) {
+  Start();
+  TestClient client = server_.Connect();
+  const std::string release = "7.3.5+test-amd64";
+  const std::string files[] = {
+      cache::MakeDeb({.package = "linux-base-" + release,
+                      .files = {{"./boot/config-" + release, "CONFIG_A=y\n"}}}),
+      cache::MakeVmlinux({.release = release})};
+  for (const bool whole : {false, true}) {
+    grpc::ClientContext context;
+    v1::ImportKernelResponse response;
+    auto writer = client->ImportKernel(&context, &response);
+    for (const std::string& file : files) {
+      v1::ImportKernelRequest piece;
+      piece.mutable_header()->set_file_name("file");
+      piece.mutable_header()->set_size(file.size() + (whole ? 0 : 1));
+      piece.set_data(file);
+      writer->Write(piece);
+    }
+    writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    EXPECT_EQ(status.error_code(),
+              whole ? grpc::StatusCode::OK : grpc::StatusCode::INVALID_ARGUMENT)
+        << status.error_message();
+    ASSERT_EQ(response.kernels_size(), whole ? 1 : 0);
+    if (!whole) continue;
+    EXPECT_TRUE(response.kernels(0).entry().has_config());
+    EXPECT_EQ(response.kernels(0).entry().metadata().owner_uid(), getuid());
+  }
 }
 
 TEST_F(ServerTest, KernelImportChecksWhatComes) {

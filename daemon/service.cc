@@ -40,24 +40,25 @@ absl::Status ReceiveBlob(Daemon* daemon, const Caller& caller, grpc::ServerConte
   return writer->Commit();
 }
 
-absl::StatusOr<v1::ImportKernelResponse> ReceiveKernel(
-    Daemon* daemon, grpc::ServerContext* context,
+absl::StatusOr<v1::ImportKernelResponse> ReceiveKernels(
+    Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
     grpc::ServerReader<v1::ImportKernelRequest>* reader) {
+  const std::unique_ptr<KernelUpload> upload = daemon->imports().BeginUpload(caller);
   v1::ImportKernelRequest piece;
-  if (!reader->Read(&piece) || !piece.has_header()) {
-    return absl::InvalidArgumentError("ImportKernel: the first message must hold the header");
-  }
-  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<KernelUpload> upload, daemon->BeginKernel(piece.header()));
-  do {
+  while (reader->Read(&piece)) {
+    if (piece.has_header()) KTSTR_RETURN_IF_ERROR(upload->Begin(piece.header()));
     KTSTR_RETURN_IF_ERROR(CheckPiece(piece.data()));
     KTSTR_RETURN_IF_ERROR(upload->Append(piece.data()));
     piece.Clear();
-  } while (reader->Read(&piece));
+  }
   if (context->IsCancelled()) return Cancelled();
-  KTSTR_ASSIGN_OR_RETURN(cache::KernelCache::Imported imported, upload->Finish());
+  KTSTR_ASSIGN_OR_RETURN(std::vector<cache::KernelCache::Imported> imported, upload->Finish());
   v1::ImportKernelResponse response;
-  *response.mutable_entry() = std::move(imported.entry);
-  response.set_already_there(imported.already_there);
+  for (cache::KernelCache::Imported& one : imported) {
+    v1::ImportKernelResponse::Kernel* kernel = response.add_kernels();
+    *kernel->mutable_entry() = std::move(one.entry);
+    kernel->set_already_there(one.already_there);
+  }
   return response;
 }
 
@@ -149,7 +150,7 @@ grpc::Status KtstrService::GetRun(grpc::ServerContext* context, const v1::GetRun
 grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
                                        const v1::ListKernelsRequest* request,
                                        v1::ListKernelsResponse* response) {
-  const auto kernels = daemon_->ListKernels();
+  const auto kernels = daemon_->ListKernels(caller_);
   if (!kernels.ok()) return ToGrpc(kernels.status());
   response->mutable_kernels()->Assign(kernels->begin(), kernels->end());
   return grpc::Status::OK;
@@ -158,7 +159,7 @@ grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
 grpc::Status KtstrService::ListSnapshots(grpc::ServerContext* context,
                                          const v1::ListSnapshotsRequest* request,
                                          v1::ListSnapshotsResponse* response) {
-  const auto snapshots = daemon_->ListSnapshots();
+  const auto snapshots = daemon_->ListSnapshots(caller_);
   if (!snapshots.ok()) return ToGrpc(snapshots.status());
   response->mutable_snapshots()->Assign(snapshots->begin(), snapshots->end());
   return grpc::Status::OK;
@@ -176,7 +177,7 @@ grpc::Status KtstrService::CleanSnapshots(grpc::ServerContext* context,
 grpc::Status KtstrService::ImportKernel(grpc::ServerContext* context,
                                         grpc::ServerReader<v1::ImportKernelRequest>* reader,
                                         v1::ImportKernelResponse* response) {
-  return Answer(ReceiveKernel(daemon_, context, reader), response);
+  return Answer(ReceiveKernels(daemon_, caller_, context, reader), response);
 }
 
 grpc::Status KtstrService::FetchKernel(grpc::ServerContext* context,
@@ -188,7 +189,8 @@ grpc::Status KtstrService::FetchKernel(grpc::ServerContext* context,
     writer->Write(response);
   };
   auto cancelled = [context] { return context->IsCancelled(); };
-  absl::StatusOr<v1::KernelEntry> entry = daemon_->FetchKernel(*request, progress, cancelled);
+  absl::StatusOr<v1::KernelEntry> entry =
+      daemon_->imports().Fetch(caller_, *request, progress, cancelled);
   if (!entry.ok()) return ToGrpc(entry.status());
   v1::FetchKernelResponse response;
   *response.mutable_entry() = *std::move(entry);

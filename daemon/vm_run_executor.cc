@@ -192,6 +192,8 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   *outcome.observations.mutable_scenario() = job.spec.scenario();
   if (course.kernel.has_value()) {
     record.mutable_variant()->set_kernel(course.kernel->metadata.key());
+    record.mutable_variant()->set_kernel_release(course.kernel->metadata.release());
+    record.mutable_variant()->set_kernel_source(course.kernel->metadata.source());
     // "The newest one" may be another kernel when the run is repeated.
     if (job.spec.kernel().empty() && !record.reproduce().empty()) {
       absl::StrAppend(record.mutable_reproduce(), " --kernel ", course.kernel->metadata.key());

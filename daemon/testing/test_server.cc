@@ -123,17 +123,19 @@ void AddScheduler(const std::string& content, v1::RunSpec* spec) {
   spec->set_scheduler_path("bin/scx_fake");
 }
 
-void WriteFakeKernel(const std::string& cache_dir) {
+void WriteFakeKernel(const std::string& cache_dir, const std::string& key,
+                     const std::string& release, int64_t created_unix_s) {
   v1::KernelMetadata metadata;
   metadata.set_schema_version(cache::kMetadataSchema);
-  metadata.set_key("image-fake-x86_64");
+  metadata.set_key(key);
   metadata.set_version("7.3.4");
-  metadata.set_release("7.3.4-fake");
+  metadata.set_release(release);
+  metadata.set_created_unix_s(created_unix_s);
   metadata.set_source("image");
   metadata.set_arch("x86_64");
   metadata.set_sched_ext(true);
   metadata.set_build_id("0123456789abcdef");
-  const std::string dir = cache_dir + "/kernels/image-fake-x86_64";
+  const std::string dir = cache_dir + "/kernels/" + key;
   ASSERT_TRUE(base::MakeDirs(dir).ok());
   const absl::Status written = cache::WriteEntry(
       dir, {{"vmlinux", "not really a kernel"}, {"config", "CONFIG_FAKE=y\n"}}, &metadata);

@@ -41,8 +41,9 @@ class TestClient {
 v1::RunSpec FakeSpec(const std::string& mode);
 // Adds the scheduler "scx_fake" with this content; the content must be put separately.
 void AddScheduler(const std::string& content, v1::RunSpec* spec);
-// Writes the made-up kernel into a cache directory.
-void WriteFakeKernel(const std::string& cache_dir);
+// Writes a made-up kernel, of version 7.3.4, into a cache directory.
+void WriteFakeKernel(const std::string& cache_dir, const std::string& key = "image-fake-x86_64",
+                     const std::string& release = "7.3.4-fake", int64_t created_unix_s = 1);
 // Waits up to 20 s for the process to be gone.
 bool WaitGone(int pid);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cache/version_order.h"
+#include "scenario/version_order.h"
 
 #include <cctype>
 #include <cstddef>
 
-namespace ktstr::cache {
+namespace ktstr::scenario {
 namespace {
 
 bool IsDigit(char c) { return isdigit(static_cast<unsigned char>(c)) != 0; }
@@ -48,4 +48,4 @@ bool IsVersionPrefix(std::string_view prefix, std::string_view version) {
          !IsDigit(prefix.back());
 }
 
-}  // namespace ktstr::cache
+}  // namespace ktstr::scenario

@@ -2,12 +2,12 @@
 //
 // Order and match of kernel versions and releases. Any thread.
 
-#ifndef KTSTR_CACHE_VERSION_ORDER_H_
-#define KTSTR_CACHE_VERSION_ORDER_H_
+#ifndef KTSTR_SCENARIO_VERSION_ORDER_H_
+#define KTSTR_SCENARIO_VERSION_ORDER_H_
 
 #include <string_view>
 
-namespace ktstr::cache {
+namespace ktstr::scenario {
 
 // Negative, 0 or positive, as `a` is older than, equal to or newer than `b`: runs of digits compare
 // as numbers, the rest as text, and "-rc" comes before the end: 7.3-rc2 < 7.3 < 7.3.4 < 7.10.
@@ -16,6 +16,6 @@ int CompareVersions(std::string_view a, std::string_view b);
 // "7", "7.3" and "7.3.4" are prefixes of "7.3.4"; "7.3" is none of "7.30.1".
 bool IsVersionPrefix(std::string_view prefix, std::string_view version);
 
-}  // namespace ktstr::cache
+}  // namespace ktstr::scenario
 
-#endif  // KTSTR_CACHE_VERSION_ORDER_H_
+#endif  // KTSTR_SCENARIO_VERSION_ORDER_H_

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cache/kernel_source.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/utf8.h"
+
+namespace ktstr::cache {
+
+// One line each: cache/sources/NAME.cc.
+const KernelSource& DebSource();
+
+namespace {
+
+const KernelSource* const* Sources(size_t* count) {
+  static const KernelSource* const kSources[] = {
+      &DebSource(),
+  };
+  *count = std::size(kSources);
+  return kSources;
+}
+
+}  // namespace
+
+absl::StatusOr<const KernelSource*> FindKernelSource(const std::string& text) {
+  size_t count;
+  const KernelSource* const* sources = Sources(&count);
+  const std::string prefix = text.substr(0, text.find(':'));
+  std::vector<std::string> usages;
+  for (size_t i = 0; i < count; ++i) {
+    if (prefix.size() + 1 < text.size() && prefix == sources[i]->prefix()) return sources[i];
+    usages.push_back(absl::StrCat(sources[i]->usage(), ", as ", sources[i]->example()));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("'", base::SanitizeUtf8(text.substr(0, 128)),
+                                                 "' is no source of kernels. Write ",
+                                                 absl::StrJoin(usages, "; or ")));
+}
+
+std::string WithoutPrefix(const KernelSource& source, const std::string& text) {
+  return text.substr(std::string(source.prefix()).size() + 1);
+}
+
+}  // namespace ktstr::cache

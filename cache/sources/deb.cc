@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// deb:PACKAGE: a kernel package of the distribution, by the host's apt.
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "base/utf8.h"
+#include "cache/apt_fetch.h"
+#include "cache/kernel_source.h"
+
+namespace ktstr::cache {
+namespace {
+
+constexpr size_t kMaxSuites = 8;
+
+// Policy manual of Debian, 5.6.1; suites have the same characters.
+bool IsDebianName(const std::string& text) {
+  return text.size() >= 2 && text.size() <= 128 &&
+         (absl::ascii_islower(text[0]) || absl::ascii_isdigit(text[0])) &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '+' || c == '-' ||
+                  c == '.';
+         });
+}
+
+class Deb : public KernelSource {
+ public:
+  const char* prefix() const override { return "deb"; }
+  const char* usage() const override { return "deb:PACKAGE"; }
+  const char* example() const override { return "deb:linux-image-cloud-amd64"; }
+
+  absl::Status Check(const FetchRequest& request) const override {
+    if (!IsDebianName(request.what)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "source 'deb:", base::SanitizeUtf8(request.what.substr(0, 128)),
+          "': no name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
+          usage(), ", as ", example()));
+    }
+    if (request.suites.size() > kMaxSuites) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("suites: ", request.suites.size(), ", at most ", kMaxSuites));
+    }
+    for (const std::string& suite : request.suites) {
+      if (IsDebianName(suite)) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "suites: '", base::SanitizeUtf8(suite.substr(0, 64)), "' is not the name of a suite"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<std::string>> Obtain(const FetchRequest& request) const override {
+    AptFetchOptions options;
+    options.package = request.what;
+    options.suites = request.suites;
+    options.state_dir = request.state_dir;
+    options.dest_dir = request.dest_dir;
+    options.progress = request.progress;
+    options.cancelled = request.cancelled;
+    return FetchPackages(options);
+  }
+};
+
+}  // namespace
+
+const KernelSource& DebSource() {
+  static const Deb source;
+  return source;
+}
+
+}  // namespace ktstr::cache

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which cached kernel a name means: the one rule of `run --kernel`, `kernel show` and the daemon.
+// Pure; any thread.
+//
+// A name is, in this order, a key, a release ("7.3.4+deb13-cloud-amd64"), a version ("7.3.4") or
+// the beginning of one ("7.3", "7"). Of what it matches, the newest version counts; several kernels
+// of that version are an error that lists them. Without a name, the newest version in the cache
+// that can do the scenario is taken, and of several kernels of that version the one that came into
+// the cache first: fetching another one of that version changes nothing.
+
+#ifndef KTSTR_SCENARIO_KERNEL_CHOICE_H_
+#define KTSTR_SCENARIO_KERNEL_CHOICE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "ktstr/v1/kernel.pb.h"
+
+namespace ktstr::scenario {
+
+struct CachedKernel {
+  std::string key;
+  std::string version;  // Empty, as is `release`, when the entry is corrupt.
+  std::string release;
+  bool sched_ext = false;
+  int64_t created_unix_s = 0;
+};
+CachedKernel CachedKernelOf(const v1::KernelEntry& entry);
+
+struct KernelChoice {
+  size_t index;     // Of the kernel among those given.
+  std::string why;  // "newest version in the cache, can do sched_ext", for the user.
+};
+
+// A corrupt entry is found by its key only. Errors: NotFound when nothing matches, InvalidArgument
+// when several kernels do, with their keys, FailedPrecondition when what matches lacks sched_ext
+// and `needs_sched_ext`; each with the remedy.
+absl::StatusOr<KernelChoice> ChooseKernel(const std::vector<CachedKernel>& kernels,
+                                          const std::string& name, bool needs_sched_ext);
+
+// The order of lists: newest version first, then newest release, then by key; corrupt ones last.
+bool ListedBefore(const CachedKernel& a, const CachedKernel& b);
+
+}  // namespace ktstr::scenario
+
+#endif  // KTSTR_SCENARIO_KERNEL_CHOICE_H_
