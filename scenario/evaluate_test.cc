@@ -19,8 +19,10 @@ namespace ktstr::scenario {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 using v1::Observation;
 
@@ -680,6 +682,26 @@ TEST(SchedulerDied, StoppedByTheAgentIsNoDeath) {
   // An exit that is seen again after the stop is the stop.
   run.insert(run.end() - 1, Exit("cause: PROCESS_EXITED was_enabled: true"));
   EXPECT_EQ(Judge(run).verdict(), v1::PASS);
+}
+
+TEST(SchedulerDied, KernelCachedWithoutItsConfiguration) {
+  const std::string libbpf =
+      "scheduler_output { data: 'libbpf: failed to open system Kconfig\\n"
+      "libbpf: failed to load object\\n' }";
+  const std::string reason =
+      "; the guest has no kernel configuration, which the scheduler needs: the kernel was cached "
+      "without it (`ktstrctl kernel list`). Import it again with --config FILE";
+  auto lines = Lines(Judge({libbpf, Exit("cause: PROCESS_EXITED exit_code: 1"), kDone}));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], EndsWith(reason));
+  lines = Lines(Judge({libbpf, Exit("cause: ATTACH_TIMEOUT"), kDone}));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], EndsWith(reason));
+  // A scheduler that was enabled died of something else.
+  lines = Lines(Judge(
+      With(GoodRun(), kStopped, Exit("cause: PROCESS_EXITED was_enabled: true exit_code: 1"))));
+  ASSERT_FALSE(lines.empty());
+  EXPECT_THAT(lines[0], Not(EndsWith(reason)));
 }
 
 TEST(SchedulerNotAttached, TimeOut) {

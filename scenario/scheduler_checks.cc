@@ -31,6 +31,8 @@ constexpr int kShellCode = 128;  // A shell's exit code for a program that a sig
 // What libbpf prints around the verifier's log.
 constexpr char kLogBegin[] = "-- BEGIN PROG LOAD LOG --";
 constexpr char kLogEnd[] = "-- END PROG LOAD LOG --";
+// What it prints when it finds neither /boot/config-RELEASE nor /proc/config.gz.
+constexpr char kNoConfig[] = "libbpf: failed to open system Kconfig";
 
 // "while attaching", "after completing step 2 of 5 (12.3s into test)", ...
 std::string When(const Facts& facts) {
@@ -245,6 +247,15 @@ void AddStop(const v1::Scenario& scenario, const Facts& facts, std::vector<Candi
   out->push_back(std::move(candidate));
 }
 
+// Why a scheduler did not load, where its own last words do not name the cause.
+void AddMissingConfig(const Facts& facts, v1::Finding* finding) {
+  if (facts.enabled || !absl::StrContains(facts.scheduler_output, kNoConfig)) return;
+  absl::StrAppend(finding->mutable_message(),
+                  "; the guest has no kernel configuration, which the scheduler needs: the kernel "
+                  "was cached without it (`ktstrctl kernel list`). Import it again with --config "
+                  "FILE");
+}
+
 }  // namespace
 
 std::string StopFault(const SchedulerExit& stop) {
@@ -273,6 +284,7 @@ void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
   } else {
     AddDeath(facts, candidates);
   }
+  AddMissingConfig(facts, &candidates->back().finding);
 }
 
 }  // namespace ktstr::scenario
