@@ -11,6 +11,7 @@
 #include "base/seqpacket.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
+#include "base/unnamed_file.h"
 #include "base/utf8.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -118,6 +119,28 @@ TEST(File, MakeDirsSaysWhatIsInTheWay) {
   std::string file = JoinPath(dir.path(), "f");
   ASSERT_TRUE(WriteFileAtomic(file, "").ok());
   EXPECT_THAT(MakeDirs(JoinPath(file, "x")).message(), HasSubstr(file));
+}
+
+TEST(File, UnnamedFileLeavesNoName) {
+  const auto dir = TempDir::Make("unnamed");
+  ASSERT_TRUE(dir.ok());
+  const auto file = MakeUnnamedFile(dir->path());
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(WriteAll(file->get(), "abc", "unnamed").ok());
+  struct stat info;
+  ASSERT_EQ(fstat(file->get(), &info), 0);
+  EXPECT_EQ(info.st_nlink, 0u);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  EXPECT_TRUE(ListDir(dir->path())->empty());
+  EXPECT_THAT(std::string(MakeUnnamedFile(dir->path() + "/no").status().message()),
+              HasSubstr(dir->path() + "/no: No such file"));
+}
+
+// The name that it tries instead is in the message: procfs takes no files at all.
+TEST(File, UnnamedFileWithoutTmpfile) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root may write where there is no O_TMPFILE (/proc)";
+  EXPECT_THAT(std::string(MakeUnnamedFile("/proc").status().message()),
+              HasSubstr("create /proc/.unnamed."));
 }
 
 TEST(File, Paths) {

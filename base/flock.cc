@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
+#include "base/wait_scope.h"
 
 namespace ktstr::base {
 namespace {
@@ -82,10 +83,18 @@ absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path, LockMode mod
                                            absl::Duration timeout, std::string_view what) {
   KTSTR_ASSIGN_OR_RETURN(UniqueFd fd, OpenLockFile(path));
   absl::Time deadline = absl::Now() + timeout;
-  for (;;) {
+  for (bool told = false;; told = true) {
     KTSTR_ASSIGN_OR_RETURN(bool taken, TryLock(fd.get(), mode, path));
     if (taken) return FileLock(std::move(fd));
     if (absl::Now() >= deadline) break;
+    if (!told) {
+      WaitScope::Waiting(absl::StrCat("waiting for ", ToAbsl(what), " (lockfile ", path,
+                                      ", holders: ", DescribeHolders(path), ")"));
+    }
+    if (WaitScope::Cancelled()) {
+      return absl::CancelledError(
+          absl::StrCat("cancelled while waiting for ", ToAbsl(what), " (lockfile ", path, ")"));
+    }
     absl::SleepFor(std::min(kPollInterval, deadline - absl::Now()));
   }
   return absl::DeadlineExceededError(absl::StrCat(

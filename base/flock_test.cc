@@ -3,8 +3,12 @@
 
 #include <unistd.h>
 
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/wait_scope.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -52,6 +56,26 @@ TEST_F(FlockTest, MissingDirectoryNamesThePath) {
   auto lock = FileLock::TryAcquire(JoinPath(dir_.path(), "no/a.lock"), LockMode::kShared);
   EXPECT_EQ(lock.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(lock.status().message(), HasSubstr("no/a.lock"));
+}
+
+TEST(FileLock, AWaitIsToldAndCanBeCancelled) {
+  auto dir = TempDir::Make("flock");
+  ASSERT_TRUE(dir.ok());
+  const std::string path = dir->path() + "/x.lock";
+  const auto held = FileLock::TryAcquire(path, LockMode::kExclusive);
+  ASSERT_TRUE(held.ok()) << held.status();
+  std::vector<std::string> told;
+  const WaitScope outer([] { return false; });
+  {
+    const WaitScope scope([&told] { return !told.empty(); },
+                          [&told](const std::string& text) { told.push_back(text); });
+    const auto lock = FileLock::Acquire(path, LockMode::kShared, absl::Minutes(5), "kernel x");
+    EXPECT_TRUE(absl::IsCancelled(lock.status())) << lock.status();
+    ASSERT_EQ(told.size(), 1u);
+    EXPECT_EQ(told[0].rfind("waiting for kernel x (lockfile " + path, 0), 0u) << told[0];
+    EXPECT_TRUE(WaitScope::Cancelled());
+  }
+  EXPECT_FALSE(WaitScope::Cancelled());  // The outer one counts again.
 }
 
 }  // namespace

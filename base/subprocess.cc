@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "base/descriptors.h"
 #include "base/file.h"
 #include "base/head_tail.h"
 #include "base/status_macros.h"
@@ -36,7 +37,8 @@ struct ChildPlan {
   const char* cwd;
   const std::vector<std::pair<int, int>>* fds;  // Sources above every target.
   const std::map<int, uint64_t>* rlimits;
-  int error_fd;  // Close-on-exec pipe: receives errno when exec fails.
+  const rlimit* descriptor_limit;  // Null: the parent's.
+  int error_fd;                    // Close-on-exec pipe: receives errno when exec fails.
   pid_t parent;
   bool die_with_parent;
   bool new_session;
@@ -68,6 +70,9 @@ struct ChildPlan {
     if (dup2(source, target) < 0) FailChild(plan.error_fd);
   }
   if (plan.cwd != nullptr && chdir(plan.cwd) != 0) FailChild(plan.error_fd);
+  if (plan.descriptor_limit != nullptr && setrlimit(RLIMIT_NOFILE, plan.descriptor_limit) != 0) {
+    FailChild(plan.error_fd);
+  }
   for (const auto& [resource, value] : *plan.rlimits) {
     rlimit limit{value, value};
     if (setrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) FailChild(plan.error_fd);
@@ -171,12 +176,14 @@ absl::StatusOr<Child> Spawn(const SpawnOptions& options) {
 
   std::vector<char*> argv = Pointers(options.argv);
   std::vector<char*> env = options.env.has_value() ? Pointers(*options.env) : std::vector<char*>();
+  const std::optional<rlimit> descriptor_limit = OriginalDescriptorLimit();
   ChildPlan plan{program.c_str(),
                  argv.data(),
                  options.env.has_value() ? env.data() : environ,
                  options.cwd.empty() ? nullptr : options.cwd.c_str(),
                  &lifted,
                  &options.rlimits,
+                 descriptor_limit.has_value() ? &*descriptor_limit : nullptr,
                  error_end.get(),
                  getpid(),
                  options.die_with_parent,

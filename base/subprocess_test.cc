@@ -2,12 +2,16 @@
 #include "base/subprocess.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "base/descriptors.h"
 #include "base/file.h"
 #include "base/head_tail.h"
 #include "gmock/gmock.h"
@@ -89,6 +93,28 @@ TEST(Spawn, GivesNoOtherDescriptors) {
   close(77);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->out, "0\n1\n2\n3\n");  // 3 is ls's own, of the directory.
+}
+
+TEST(Spawn, ARaisedDescriptorLimitStaysHere) {
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const absl::Cleanup restore = [&before] { setrlimit(RLIMIT_NOFILE, &before); };
+  if (before.rlim_max < 101) GTEST_SKIP() << "hard RLIMIT_NOFILE of " << before.rlim_max;
+  const rlimit low = {100, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  EXPECT_FALSE(CanOpenDescriptors(100));  // Some are open.
+  EXPECT_TRUE(CanOpenDescriptors(32));
+  EXPECT_EQ(OriginalDescriptorLimit(), std::nullopt);
+  ASSERT_TRUE(RaiseDescriptorLimit().ok());
+  rlimit raised;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &raised), 0);
+  EXPECT_EQ(raised.rlim_cur, before.rlim_max);
+  EXPECT_TRUE(CanOpenDescriptors(100));
+  const auto result = RunCommand(Shell("ulimit -Sn; ulimit -Hn"), absl::Seconds(30));
+  ASSERT_TRUE(result.ok()) << result.status();
+  const std::string hard =
+      before.rlim_max == RLIM_INFINITY ? "unlimited" : absl::StrCat(before.rlim_max);
+  EXPECT_EQ(result->out, absl::StrCat("100\n", hard, "\n"));
 }
 
 TEST(Spawn, SwapsDescriptors) {

@@ -16,11 +16,14 @@
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/flock.h"
+#include "base/protocol.h"
 #include "base/status_macros.h"
 #include "client/private_daemon.h"
 
 namespace ktstr::client {
 namespace {
+
+static_assert(kProtocolVersion == base::kProtocolVersion);
 
 constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
 // How long a daemon may take to end, and the pause between attempts meanwhile.
@@ -46,8 +49,10 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
   const int flags = fcntl(fd.get(), F_GETFL);
   if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)
     return base::ErrnoStatus(errno, path);
+  grpc::ChannelArguments arguments;
+  arguments.SetUserAgentPrefix(base::ProtocolAgent());
   const std::shared_ptr<grpc::Channel> channel =
-      grpc::CreateInsecureChannelFromFd("ktstrd", fd.Release());
+      grpc::CreateCustomInsecureChannelFromFd("ktstrd", fd.Release(), arguments);
   const std::unique_ptr<v1::Ktstr::Stub> stub = v1::Ktstr::NewStub(channel);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +

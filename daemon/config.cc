@@ -68,7 +68,7 @@ bool IsSuiteName(std::string_view text) {
 void FillDefaults(v1::DaemonConfig* config, int host_cpus) {
   // Software emulation keeps one CPU busy, however many the guest has.
   if (config->max_running_vms() == 0) config->set_max_running_vms(std::max(1, host_cpus));
-  if (config->idle_exit_seconds() == 0) config->set_idle_exit_seconds(600);
+  if (!config->has_idle_exit_seconds()) config->set_idle_exit_seconds(600);
   if (config->max_queued_runs() == 0) config->set_max_queued_runs(10000);
   if (config->blob_budget_mb() == 0) config->set_blob_budget_mb(4096);
   if (config->qemu_path().empty()) config->set_qemu_path("qemu-system-x86_64");
@@ -207,7 +207,8 @@ std::string_view UsageText() {
          "  --cache-dir DIR        default: KTSTR_CACHE_DIR, $XDG_CACHE_HOME/ktstr, "
          "$HOME/.cache/ktstr\n"
          "  --config FILE          DaemonConfig in protobuf text format\n"
-         "  --idle-exit-seconds N  end after N seconds without client and run (default 600)\n"
+         "  --idle-exit-seconds N  end after N seconds without client and run (default 600); 0: "
+         "never\n"
          "  --ready-fd N           write \"ready\", \"running\" or \"error: TEXT\" to descriptor "
          "N\n"
          "Example: ktstrd --private --socket /tmp/k.sock --cache-dir /tmp/kc --idle-exit-seconds "

@@ -31,6 +31,12 @@ TEST(ConfigTest, KeepsWhatIsSet) {
   ASSERT_EQ(config->kernel_suites_size(), 1);
 }
 
+TEST(ConfigTest, IdleExitOfZeroIsNever) {
+  EXPECT_EQ(ParseConfig("idle_exit_seconds: 0", "k")->idle_exit_seconds(), 0u);
+  EXPECT_EQ(ParseConfig("idle_exit_seconds: 604800", "k")->idle_exit_seconds(), 604800u);
+  EXPECT_FALSE(ParseConfig("idle_exit_seconds: 604801", "k").ok());
+}
+
 struct BadConfig {
   const char* text;
   const char* message;

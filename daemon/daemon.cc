@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/protocol.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
@@ -21,6 +22,7 @@ namespace ktstr::daemon {
 namespace {
 
 constexpr int kMaxNames = 4096;
+constexpr size_t kMaxVersionBytes = 256;
 
 }  // namespace
 
@@ -81,17 +83,21 @@ void Daemon::Stop() {
 
 absl::StatusOr<v1::HandshakeResponse> Daemon::Handshake(const Caller& caller,
                                                         const v1::HandshakeRequest& request) {
-  if (request.protocol_version() != kProtocolVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("protocol version ", request.protocol_version(), " of the client (",
-                     request.client_version().substr(0, 64), ") is not version ", kProtocolVersion,
-                     " of ktstrd " KTSTR_VERSION
-                     ": install client and daemon from one build; a running daemon "
-                     "of an earlier build ends with 'kill ",
-                     getpid(), "'"));
+  if (request.client_version().size() > kMaxVersionBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "client_version: ", request.client_version().size(), " bytes, at most ", kMaxVersionBytes));
+  }
+  if (request.protocol_version() != base::kProtocolVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "protocol version ", request.protocol_version(), " of the client (",
+        request.client_version().substr(0, 64), ") is not version ", base::kProtocolVersion,
+        " of ktstrd " KTSTR_VERSION
+        ": install client and daemon from one build; a running daemon "
+        "of an earlier build ends with 'kill ",
+        getpid(), "'"));
   }
   v1::HandshakeResponse response;
-  response.set_protocol_version(kProtocolVersion);
+  response.set_protocol_version(base::kProtocolVersion);
   response.set_daemon_version("ktstrd " KTSTR_VERSION);
   response.set_uid(caller.uid);
   response.set_daemon_pid(getpid());

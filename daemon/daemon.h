@@ -27,7 +27,6 @@
 
 namespace ktstr::daemon {
 
-inline constexpr uint32_t kProtocolVersion = 1;
 
 class Daemon {
  public:

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/unnamed_file.h"
 #include "cache/kernel_source.h"
 #include "daemon/cache_status.h"
 
@@ -50,7 +51,7 @@ absl::Status KernelUpload::Begin(const v1::ImportKernelRequest::ImportHeader& he
         absl::StrCat("config: ", header.config().size(), " bytes, at most ", kMaxConfigBytes));
   }
   if (!header.config().empty()) config_ = header.config();
-  absl::StatusOr<base::UniqueFd> file = base::Open(cache_dir_, O_RDWR | O_TMPFILE, 0600);
+  absl::StatusOr<base::UniqueFd> file = base::MakeUnnamedFile(cache_dir_);
   if (!file.ok()) return CacheError(file.status(), cache_dir_);
   files_.push_back({*std::move(file), header.file_name(), header.size(), 0});
   return absl::OkStatus();

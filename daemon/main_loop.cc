@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "base/descriptors.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -90,6 +91,10 @@ int RunDaemon(const std::vector<std::string>& args) {
   ready.Reset(line->ready_fd);
   const absl::StatusOr<base::UniqueFd> signals = BlockSignals();
   if (!signals.ok()) return Fail(&ready, signals.status());
+  // Not worth ending for: with too few descriptors runs wait and clients are refused.
+  if (absl::Status raised = base::RaiseDescriptorLimit(); !raised.ok()) {
+    KTSTR_LOG(WARNING) << raised;
+  }
   absl::StatusOr<std::unique_ptr<Server>> server = StartServer(*line);
   if (absl::IsAlreadyExists(server.status())) {
     Tell(&ready, "running");

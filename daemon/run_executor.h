@@ -39,7 +39,7 @@ class RunReporter {
   virtual void Phase(v1::RunPhase::Phase phase, const std::string& detail) = 0;
   virtual void Progress(const v1::RunProgress& progress) = 0;
   virtual void Console(const std::string& text) = 0;  // RunConsole.text
-  // Readable (eventfd, never read) from the moment the run has to stop.
+  // Readable (eventfd, never read) from the moment the run has to stop. Valid during Execute.
   virtual int stop_fd() const = 0;
   virtual std::optional<StopRequest> stop() const = 0;
 };

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
@@ -16,6 +17,8 @@ namespace ktstr::daemon {
 namespace {
 
 constexpr int kEventsPerRead = 16;
+// Files of machine and snapshot, bundle, sockets and pidfd of a VM process, with room to spare.
+constexpr int kDescriptorsPerRun = 32;
 constexpr uint32_t kDefaultListLimit = 100;
 constexpr uint32_t kMaxListLimit = 10000;
 // People's lines beyond this are dropped, so that a run cannot fill the store.
@@ -97,14 +100,11 @@ absl::StatusOr<std::unique_ptr<RunManager>> RunManager::Create(const RunManagerO
 
 RunManager::~RunManager() { Stop(); }
 
-absl::StatusOr<RunManager::ActiveRun> RunManager::MakeActive(uid_t uid,
-                                                             const v1::RunSpec& spec) const {
+RunManager::ActiveRun RunManager::MakeActive(uid_t uid, const v1::RunSpec& spec) const {
   ActiveRun run;
   run.uid = uid;
   run.cancel_when_unwatched = spec.cancel_when_unwatched();
   run.grace = options_.unwatched_grace;
-  run.stop_fd.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!run.stop_fd.valid()) return base::ErrnoStatus(errno, "eventfd");
   return run;
 }
 
@@ -127,7 +127,7 @@ absl::Status RunManager::TakeUp() {
           store_->Finish(stored.number, outcome.record, outcome.observations, NowMs()).status());
       continue;
     }
-    KTSTR_ASSIGN_OR_RETURN(ActiveRun run, MakeActive(stored.uid, job.spec));
+    ActiveRun run = MakeActive(stored.uid, job.spec);
     absl::StatusOr<std::unique_ptr<RunClaim>> claim = executor_->Claim(stored.uid, job.spec);
     if (claim.ok()) {
       run.claim = *std::move(claim);
@@ -146,13 +146,19 @@ absl::Status RunManager::TakeUp() {
 }
 
 std::string RunManager::QueueDetail() {
-  if (queue_.empty() && running_ < static_cast<int>(options_.slots)) return "next to start";
-  return absl::StrCat("place ", queue_.size() + 1, " in the queue, waiting for a VM slot (",
-                      running_, " of ", options_.slots, " in use)");
+  if (queue_.empty() && running_ < static_cast<int>(options_.slots) && !starved_) {
+    return "next to start";
+  }
+  const std::string place = absl::StrCat("place ", queue_.size() + 1, " in the queue, ");
+  if (starved_) {
+    return absl::StrCat(place, "waiting for file descriptors (ktstrd's RLIMIT_NOFILE)");
+  }
+  return absl::StrCat(place, "waiting for a VM slot (", running_, " of ", options_.slots,
+                      " in use)");
 }
 
 absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::RunSpec& spec) {
-  KTSTR_ASSIGN_OR_RETURN(ActiveRun run, MakeActive(caller.uid, spec));
+  ActiveRun run = MakeActive(caller.uid, spec);
   KTSTR_ASSIGN_OR_RETURN(run.claim, executor_->Claim(caller.uid, spec));
   run.events = 1;
   std::string detail;
@@ -197,19 +203,41 @@ void RunManager::Emit(int64_t number, v1::RunEvent event) {
   changed_.SignalAll();
 }
 
-void RunManager::WorkerLoop() {
+std::optional<int64_t> RunManager::TakeNext() {
   while (true) {
-    int64_t number;
     {
       base::MutexLock lock(&mutex_);
       while (!stopping_ && queue_.empty()) changed_.Wait(&mutex_);
-      if (stopping_) return;
-      number = *queue_.begin();
-      queue_.erase(queue_.begin());
-      active_.at(number).running = true;
-      ++running_;
+      if (stopping_) return std::nullopt;
     }
-    Work(number);
+    // A run that begins without them would end as ERROR; in the queue it loses nothing.
+    const bool enough = base::CanOpenDescriptors(kDescriptorsPerRun);
+    base::UniqueFd stop_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    base::MutexLock lock(&mutex_);
+    if (stopping_) return std::nullopt;
+    if (!enough || !stop_fd.valid()) {
+      if (!std::exchange(starved_, true)) {
+        KTSTR_LOG(WARNING) << "too few file descriptors to start a run, which takes up to "
+                           << kDescriptorsPerRun << ": raise the hard limit (RLIMIT_NOFILE)";
+      }
+      changed_.WaitFor(&mutex_, options_.descriptor_retry);
+      continue;
+    }
+    starved_ = false;
+    if (queue_.empty()) continue;
+    const int64_t number = *queue_.begin();
+    queue_.erase(queue_.begin());
+    ActiveRun& run = active_.at(number);
+    run.running = true;
+    run.stop_fd = std::move(stop_fd);
+    ++running_;
+    return number;
+  }
+}
+
+void RunManager::WorkerLoop() {
+  while (const std::optional<int64_t> number = TakeNext()) {
+    Work(*number);
     base::MutexLock lock(&mutex_);
     --running_;
   }
@@ -302,7 +330,8 @@ void RunManager::Prune(uid_t uid) {
 void RunManager::StopRun(ActiveRun* run, StopRequest why) {
   if (run->stop.has_value()) return;
   run->stop = std::move(why);
-  if (eventfd_write(run->stop_fd.get(), 1) != 0) KTSTR_LOG(ERROR) << "eventfd_write failed";
+  if (run->running && eventfd_write(run->stop_fd.get(), 1) != 0)
+    KTSTR_LOG(ERROR) << "eventfd_write failed";
 }
 
 void RunManager::UpdateUnwatched(ActiveRun* run) {

@@ -37,6 +37,8 @@ struct RunManagerOptions {
   absl::Duration unwatched_grace = absl::Seconds(5);
   absl::Duration restart_grace = absl::Seconds(60);
   absl::Duration record_retry = absl::Seconds(5);  // For an end that could not be stored.
+  // The next look when there are too few descriptors to start a run.
+  absl::Duration descriptor_retry = absl::Seconds(1);
   const base::Clock* clock = base::RealClock();
 };
 
@@ -102,8 +104,8 @@ class RunManager {
     absl::Duration grace;
     std::unique_ptr<RunClaim> claim;  // Null: it could not be taken again after a restart.
     std::optional<StopRequest> stop;
-    base::UniqueFd stop_fd;
-    absl::Status broken;  // Its events can no longer be stored.
+    base::UniqueFd stop_fd;  // Valid while it runs.
+    absl::Status broken;     // Its events can no longer be stored.
   };
   struct Unrecorded {
     uid_t uid;
@@ -116,8 +118,10 @@ class RunManager {
   RunManager(const RunManagerOptions& options, RunStore* store, RunExecutor* executor)
       : options_(options), store_(store), executor_(executor) {}
   absl::Status TakeUp();
-  absl::StatusOr<ActiveRun> MakeActive(uid_t uid, const v1::RunSpec& spec) const;
+  ActiveRun MakeActive(uid_t uid, const v1::RunSpec& spec) const;
   void WorkerLoop();
+  // Takes the next run out of the queue; blocks. nullopt: the manager stops.
+  std::optional<int64_t> TakeNext() ABSL_LOCKS_EXCLUDED(mutex_);
   void HousekeepingLoop();
   // Time until the next run is due; infinite when none is.
   absl::Duration StopUnwatched() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -142,6 +146,7 @@ class RunManager {
   base::CondVar changed_;  // Queue, events, stop.
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool starved_ ABSL_GUARDED_BY(mutex_) = false;     // Too few descriptors to start the next run.
   std::set<int64_t> queue_ ABSL_GUARDED_BY(mutex_);  // Ascending: first in, first out.
   std::map<int64_t, ActiveRun> active_ ABSL_GUARDED_BY(mutex_);
   std::map<uid_t, uint32_t> submitting_ ABSL_GUARDED_BY(mutex_);  // Between count and queue.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <thread>
@@ -126,6 +127,58 @@ TEST_F(RunManagerTest, ARunWhoseClaimIsGoneIsTakenUpAllTheSame) {
   Start();
   executor_.Release(1);
   EXPECT_EQ(ReadAll(kAnna, "r-0002").back().finished().verdict(), v1::PASS);
+}
+
+// Lowers the soft RLIMIT_NOFILE of this process while it lives.
+class FewDescriptors {
+ public:
+  explicit FewDescriptors(rlim_t count) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit low = {count, before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  }
+  ~FewDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST_F(RunManagerTest, QueuedRunsTakeNoDescriptors) {
+  constexpr int kRuns = 150;
+  const FewDescriptors few(100);
+  Start();
+  for (int i = 0; i < kRuns; ++i) {
+    const auto id = manager_->Submit(kAnna, Spec());
+    ASSERT_TRUE(id.ok()) << i << ": " << id.status();
+  }
+  executor_.WaitForStarts(1);
+  manager_.reset();
+  Start();  // Takes all of them up but the first.
+  executor_.Release(kRuns - 1);
+  EXPECT_EQ(ReadAll(kAnna, RunId(kRuns)).back().finished().verdict(), v1::PASS);
+}
+
+TEST_F(RunManagerTest, RunsWaitForDescriptorsInTheQueue) {
+  options_.descriptor_retry = absl::Milliseconds(5);
+  Start();
+  executor_.Release(3);
+  std::string detail;
+  {
+    const FewDescriptors few(30);
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (detail.find("file descriptors") == std::string::npos && absl::Now() < deadline) {
+      const auto id = manager_->Submit(kAnna, Spec());
+      ASSERT_TRUE(id.ok()) << id.status();
+      auto events = store_->Events(*ParseRunId(*id), 0, 1);
+      ASSERT_TRUE(events.ok() && events->size() == 1);
+      detail = events->front().phase().detail();
+    }
+    EXPECT_NE(detail.find("waiting for file descriptors (ktstrd's RLIMIT_NOFILE)"),
+              std::string::npos)
+        << detail;
+    EXPECT_EQ(executor_.starts(), 0u);
+  }
+  EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().verdict(), v1::PASS);
 }
 
 TEST_F(RunManagerTest, WatchResumesAtItsCursor) {

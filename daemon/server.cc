@@ -33,6 +33,9 @@ constexpr int kMaxStreamsPerConnection = 256;
 constexpr int kMaxRequestBytes = 4 << 20;
 constexpr absl::Duration kPrefacePatience = absl::Seconds(5);
 constexpr absl::Duration kClaimPatience = absl::Seconds(10);
+// After an accept that failed: until the next one, and between two lines about it in the log.
+constexpr absl::Duration kAcceptPause = absl::Milliseconds(200);
+constexpr absl::Duration kAcceptLogPause = absl::Minutes(1);
 // Bytes that are there and are too few cannot be waited for by poll.
 constexpr absl::Duration kPartialPeriod = absl::Milliseconds(50);
 // A peer that does not read, or hangs, loses its connection after this long (RFC 9113, 6.7 PING).
@@ -96,14 +99,18 @@ absl::Duration Server::NextWake() const {
   for (const Pending& pending : pending_) {
     next = std::min(next, pending.partial ? kPartialPeriod : pending.deadline - Now());
   }
+  if (accept_after_ > Now()) next = std::min(next, accept_after_ - Now());
   return std::max(next, absl::ZeroDuration());
 }
 
 void Server::Serve(int stop_fd) {
-  const absl::Duration idle_exit = absl::Seconds(options_.config.idle_exit_seconds());
+  const uint32_t idle_seconds = options_.config.idle_exit_seconds();
+  const absl::Duration idle_exit =
+      idle_seconds == 0 ? absl::InfiniteDuration() : absl::Seconds(idle_seconds);
   idle_since_ = Now();
   while (true) {
-    std::vector<pollfd> waits = {{stop_fd, POLLIN, 0}, {socket_.fd(), POLLIN, 0}};
+    const bool accepts = Now() >= accept_after_;
+    std::vector<pollfd> waits = {{stop_fd, POLLIN, 0}, {accepts ? socket_.fd() : -1, POLLIN, 0}};
     for (const Pending& pending : pending_) {
       waits.push_back({pending.partial ? -1 : pending.fd.get(), POLLIN, 0});
     }
@@ -130,7 +137,7 @@ void Server::Serve(int stop_fd) {
       break;
     }
     if (Now() - idle_since_ >= idle_exit) {
-      KTSTR_LOG(INFO) << "idle for " << options_.config.idle_exit_seconds() << " s, ending";
+      KTSTR_LOG(INFO) << "idle for " << idle_seconds << " s, ending";
       break;
     }
   }
@@ -156,7 +163,7 @@ void Server::Accept() {
     base::UniqueFd fd(accept4(socket_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid()) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
-      if (errno != EAGAIN) KTSTR_LOG(WARNING) << base::ErrnoStatus(errno, "accept");
+      if (errno != EAGAIN) PauseAccept(errno);
       return;
     }
     uid_t uid = 0;
@@ -167,6 +174,14 @@ void Server::Accept() {
     }
     pending_.push_back({std::move(fd), uid, Now() + kPrefacePatience});
   }
+}
+
+void Server::PauseAccept(int error) {
+  accept_after_ = Now() + kAcceptPause;
+  if (Now() - accept_logged_ < kAcceptLogPause) return;
+  accept_logged_ = Now();
+  KTSTR_LOG(WARNING) << base::ErrnoStatus(error, "accept") << ": trying again every "
+                     << kAcceptPause << "; this line comes at most once in " << kAcceptLogPause;
 }
 
 bool Server::Examine(Pending* pending) {

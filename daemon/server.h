@@ -58,6 +58,7 @@ class Server {
   bool Idle();
   absl::Duration NextWake() const;
   void Accept();
+  void PauseAccept(int error);
   bool Admit(int fd, uid_t* uid) const;
   // False: the connection is done with as a pending one.
   bool Examine(Pending* pending);
@@ -74,6 +75,10 @@ class Server {
   std::list<Pending> pending_;
   std::list<Open> open_;
   absl::Duration idle_since_;
+  // Monotonic. Nothing is accepted until then: the last try failed for lack of descriptors or
+  // memory.
+  absl::Duration accept_after_ = -absl::InfiniteDuration();
+  absl::Duration accept_logged_ = -absl::InfiniteDuration();
 };
 
 }  // namespace ktstr::daemon

@@ -4,21 +4,29 @@
 // (testing/fake_vm.cc).
 #include "daemon/server.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <map>
 #include <thread>
 
 #include "base/flock.h"
 #include "base/sha256.h"
 #include "base/subprocess.h"
+#include "base/wait_scope.h"
 #include "cache/test_kernel.h"
 #include "daemon/caller.h"
 #include "daemon/daemon.h"
@@ -29,6 +37,25 @@ namespace ktstr::daemon {
 namespace {
 
 using testing::HasSubstr;
+
+// One call with an empty message, whatever its kind.
+grpc::Status CallWithNothing(grpc::GenericStub* stub, const std::string& method) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  grpc::CompletionQueue queue;
+  void* tag = nullptr;
+  bool ok = false;
+  auto call = stub->PrepareCall(&context, method, &queue);
+  call->StartCall(&tag);
+  queue.Next(&tag, &ok);
+  const grpc::Slice nothing;
+  call->WriteLast(grpc::ByteBuffer(&nothing, 1), grpc::WriteOptions(), &tag);
+  queue.Next(&tag, &ok);
+  grpc::Status status;
+  call->Finish(&status, &tag);
+  queue.Next(&tag, &ok);
+  return status;
+}
 
 class ServerTest : public testing::Test {
  protected:
@@ -45,6 +72,24 @@ class ServerTest : public testing::Test {
   }
   static std::string KindOf(const v1::RunRecord& record) {
     return record.findings().empty() ? "" : record.findings(0).kind();
+  }
+  // In a process of its own.
+  absl::StatusOr<base::Child> StartDaemon(int log_fd, std::map<int, uint64_t> rlimits) {
+    int ready[2];
+    if (pipe2(ready, O_CLOEXEC) != 0) return absl::InternalError("pipe");
+    const base::UniqueFd from(ready[0]);
+    base::UniqueFd to(ready[1]);
+    base::SpawnOptions spawn;
+    spawn.argv = {KTSTR_TEST_DAEMON, server_.options().socket, server_.options().cache_dir,
+                  KTSTR_FAKE_VM};
+    spawn.fds = {{2, log_fd}, {3, to.get()}};
+    spawn.rlimits = std::move(rlimits);
+    auto child = base::Spawn(spawn);
+    to.Reset();
+    char line[6];
+    const bool is_ready = read(from.get(), line, sizeof(line)) == sizeof(line);
+    if (child.ok() && !is_ready) return absl::InternalError("the daemon did not get ready");
+    return child;
   }
   TestServer server_;
 };
@@ -350,6 +395,64 @@ TEST_F(ServerTest, Handshake) {
   EXPECT_THAT(status.error_message(), HasSubstr("protocol version 2"));
 }
 
+TEST_F(ServerTest, NumbersOfRequestsHaveLimits) {
+  Start();
+  TestClient client = server_.Connect();
+  std::string id;
+  ASSERT_TRUE(client.Submit(FakeSpec("pass"), &id).ok());
+  for (const int beyond : {0, 1}) {
+    SCOPED_TRACE(beyond);
+    const auto wanted = beyond == 0 ? grpc::StatusCode::OK : grpc::StatusCode::INVALID_ARGUMENT;
+    {
+      grpc::ClientContext context;
+      v1::FindMissingBlobsRequest request;
+      for (int i = 0; i < 4096 + beyond; ++i) request.add_sha256(std::string(64, 'a'));
+      v1::FindMissingBlobsResponse response;
+      const grpc::Status status = client->FindMissingBlobs(&context, request, &response);
+      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
+    }
+    {
+      grpc::ClientContext context;
+      v1::ListRunsRequest request;
+      request.set_limit(10000 + beyond);
+      v1::ListRunsResponse response;
+      const grpc::Status status = client->ListRuns(&context, request, &response);
+      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
+    }
+    {
+      grpc::ClientContext context;
+      v1::HandshakeRequest request;
+      request.set_protocol_version(1);
+      request.set_client_version(std::string(256 + beyond, 'v'));
+      v1::HandshakeResponse response;
+      const grpc::Status status = client->Handshake(&context, request, &response);
+      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
+    }
+    {
+      grpc::ClientContext context;
+      v1::PutBlobResponse response;
+      auto writer = client->PutBlob(&context, &response);
+      v1::PutBlobRequest piece;
+      piece.set_data(std::string((1 << 20) + beyond, 'x'));
+      piece.set_sha256(base::Sha256Hex(piece.data()));
+      piece.set_size(piece.data().size());
+      writer->Write(piece);
+      writer->WritesDone();
+      const grpc::Status status = writer->Finish();
+      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
+    }
+    {
+      grpc::ClientContext context;
+      v1::CancelRunRequest request;
+      request.set_run_id(id);
+      request.set_reason(std::string(256 + beyond, 'r'));
+      v1::CancelRunResponse response;
+      const grpc::Status status = client->CancelRun(&context, request, &response);
+      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
+    }
+  }
+}
+
 TEST_F(ServerTest, TwoClientsAtOnce) {
   server_.options().config.set_max_running_vms(2);
   Start();
@@ -393,6 +496,70 @@ TEST_F(ServerTest, IdleDaemonEndsAndRemovesItsSocket) {
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
   EXPECT_TRUE(server_.WaitEnded());
   EXPECT_FALSE(base::Exists(server_.options().socket));
+}
+
+TEST_F(ServerTest, IdleExitOfZeroIsNever) {
+  server_.options().config.set_idle_exit_seconds(0);
+  Start();
+  // The run is over, and its client gone: an idle daemon that ends would do so now.
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+  EXPECT_FALSE(server_.EndedWithin(absl::Seconds(2)));
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+}
+
+// Clients beyond the daemon's descriptors wait; its log stays readable, and it serves afterwards.
+TEST_F(ServerTest, AcceptWithoutDescriptorsBacksOff) {
+  const std::string log = server_.dir() + "/log";
+  base::UniqueFd log_fd = *base::Open(log, O_RDWR | O_CREAT | O_APPEND, 0600);
+  auto daemon = StartDaemon(log_fd.get(), {{RLIMIT_NOFILE, 96}});
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  auto accepts = [&log] {
+    const std::string text = *base::ReadFile(log);
+    int count = 0;
+    for (size_t at = 0; (at = text.find("accept: ", at)) != std::string::npos; ++at) ++count;
+    return count;
+  };
+  {
+    std::vector<base::UniqueFd> silent;
+    sockaddr_un address = {.sun_family = AF_UNIX};
+    server_.options().socket.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (accepts() == 0 && absl::Now() < deadline) {
+      base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+        silent.push_back(std::move(fd));
+      } else {
+        poll(nullptr, 0, 5);  // Its backlog is full.
+      }
+    }
+    EXPECT_EQ(accepts(), 1);
+  }
+  EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
+  EXPECT_EQ(accepts(), 1);
+  daemon->Kill(SIGKILL);
+}
+
+// Every call, also those of a later version, needs the protocol version.
+TEST_F(ServerTest, CallsOfAnotherProtocolAreRefused) {
+  Start();
+  const auto* service =
+      google::protobuf::DescriptorPool::generated_pool()->FindServiceByName("ktstr.v1.Ktstr");
+  ASSERT_NE(service, nullptr);
+  for (const char* agent : {"", "ktstr/2", "ktstr/11", "other/1 ktstr/1"}) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    if (*agent != '\0') arguments.SetUserAgentPrefix(agent);
+    grpc::GenericStub stub(grpc::CreateCustomChannel(
+        "unix:" + server_.options().socket, grpc::InsecureChannelCredentials(), arguments));
+    for (int i = 0; i < service->method_count(); ++i) {
+      const std::string method = service->method(i)->name();
+      if (method == "Handshake") continue;  // Its request holds the version.
+      SCOPED_TRACE(method + " of '" + agent + "'");
+      const grpc::Status status = CallWithNothing(&stub, "/ktstr.v1.Ktstr/" + method);
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+      EXPECT_THAT(status.error_message(), HasSubstr("'ktstr/1'"));
+    }
+  }
 }
 
 TEST_F(ServerTest, SecondDaemonIsTold) {
@@ -443,22 +610,7 @@ TEST_F(ServerTest, StopInterruptsAndQueuedRunsGoOnNextTime) {
 }
 
 TEST_F(ServerTest, KilledDaemonTakesItsVmAlongAndTheNextOneGoesOn) {
-  auto start_daemon = [this]() -> absl::StatusOr<base::Child> {
-    int ready[2];
-    if (pipe(ready) != 0) return absl::InternalError("pipe");
-    base::SpawnOptions spawn;
-    spawn.argv = {KTSTR_TEST_DAEMON, server_.options().socket, server_.options().cache_dir,
-                  KTSTR_FAKE_VM};
-    spawn.fds = {{2, 2}, {3, ready[1]}};
-    auto child = base::Spawn(spawn);
-    close(ready[1]);
-    char line[6];
-    const bool is_ready = read(ready[0], line, sizeof(line)) == sizeof(line);
-    close(ready[0]);
-    if (child.ok() && !is_ready) return absl::InternalError("the daemon did not get ready");
-    return child;
-  };
-  auto daemon = start_daemon();
+  auto daemon = StartDaemon(STDERR_FILENO, {});
   ASSERT_TRUE(daemon.ok()) << daemon.status();
   std::string running;
   std::string queued;
@@ -580,6 +732,52 @@ TEST_F(ServerTest, KernelFilesThatComeTogether) {
     EXPECT_TRUE(response.kernels(0).entry().has_config());
     EXPECT_EQ(response.kernels(0).entry().metadata().owner_uid(), getuid());
   }
+}
+
+// Somebody writes the kernel of a run: the run says so, and ends when it is told to.
+TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
+  Start();
+  std::string hang, waits;
+  {
+    TestClient client = server_.Connect();
+    ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());
+    ASSERT_TRUE(client.Submit(FakeSpec("pass"), &waits).ok());
+    ASSERT_GT(client.VmPid(hang), 0);
+  }
+  server_.Stop();
+  const auto held = base::FileLock::TryAcquire(
+      server_.options().cache_dir + "/.locks/image-fake-x86_64.lock", base::LockMode::kExclusive);
+  ASSERT_TRUE(held.ok()) << held.status();
+  Start();
+  TestClient client = server_.Connect();
+  std::vector<v1::RunEvent> events;
+  client.Watch(waits, 0, &events, [](const v1::RunEvent& event) {
+    return event.progress().text().find("waiting for kernel image-fake-x86_64") == 0;
+  });
+  ASSERT_FALSE(events.empty());
+  EXPECT_TRUE(events.back().has_progress()) << events.back().DebugString();
+  grpc::ClientContext context;
+  v1::CancelRunRequest request;
+  request.set_run_id(waits);
+  v1::CancelRunResponse response;
+  ASSERT_TRUE(client->CancelRun(&context, request, &response).ok());
+  EXPECT_EQ(KindOf(client.Finish(waits)), "CANCELLED");
+}
+
+// A submit whose client is gone waits no longer.
+TEST_F(ServerTest, ASubmitThatWaitsForItsKernelCanBeCancelled) {
+  const auto daemon = Daemon::Create(server_.options());
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  const std::string lock = server_.options().cache_dir + "/.locks/image-fake-x86_64.lock";
+  const auto writer = base::FileLock::TryAcquire(lock, base::LockMode::kExclusive);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  bool waited = false;
+  const base::WaitScope scope([&waited] { return waited; },
+                              [&waited](const std::string&) { waited = true; });
+  const absl::Status status = (*daemon)->SubmitRun(CallerOf(getuid()), FakeSpec("pass")).status();
+  EXPECT_TRUE(waited);
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  EXPECT_TRUE((*daemon)->runs().List(CallerOf(getuid()), 0)->empty());
 }
 
 TEST_F(ServerTest, KernelImportChecksWhatComes) {

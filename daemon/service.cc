@@ -1,15 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/service.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/protocol.h"
 #include "base/status_macros.h"
+#include "base/wait_scope.h"
 #include "daemon/grpc_status.h"
 
 namespace ktstr::daemon {
 namespace {
+
+// False: the client speaks another protocol, or something else speaks in its place.
+bool SpeaksProtocol(const grpc::ServerContext& context) {
+  const auto found = context.client_metadata().find("user-agent");
+  if (found == context.client_metadata().end()) return false;
+  const std::string agent(found->second.data(), found->second.size());
+  const std::string wanted = base::ProtocolAgent();
+  return agent.rfind(wanted, 0) == 0 &&
+         (agent.size() == wanted.size() || agent[wanted.size()] == ' ');
+}
+
+// The first line of every call but Handshake.
+grpc::Status CheckProtocol(const grpc::ServerContext& context) {
+  if (SpeaksProtocol(context)) return grpc::Status::OK;
+  return ToGrpc(absl::FailedPreconditionError(absl::StrCat(
+      "user-agent: a call must come from the user agent '", base::ProtocolAgent(),
+      "', which names the protocol version: install client and daemon from one build")));
+}
 
 constexpr size_t kMaxPiece = size_t{1} << 20;
 constexpr size_t kMaxReason = 256;
@@ -20,6 +41,11 @@ absl::Status CheckPiece(const std::string& data) {
   if (data.size() <= kMaxPiece) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("data: ", data.size(), " bytes, at most ", kMaxPiece, " a message"));
+}
+
+// A handler's waits end with its client.
+std::function<bool()> ClientGone(grpc::ServerContext* context) {
+  return [context] { return context->IsCancelled(); };
 }
 
 absl::Status Cancelled() { return absl::CancelledError("the client went away"); }
@@ -96,6 +122,7 @@ grpc::Status KtstrService::Handshake(grpc::ServerContext* context,
 grpc::Status KtstrService::FindMissingBlobs(grpc::ServerContext* context,
                                             const v1::FindMissingBlobsRequest* request,
                                             v1::FindMissingBlobsResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   const absl::StatusOr<std::vector<std::string>> missing = daemon_->FindMissingBlobs(
       caller_, std::vector<std::string>(request->sha256().begin(), request->sha256().end()));
   if (!missing.ok()) return ToGrpc(missing.status());
@@ -106,12 +133,15 @@ grpc::Status KtstrService::FindMissingBlobs(grpc::ServerContext* context,
 grpc::Status KtstrService::PutBlob(grpc::ServerContext* context,
                                    grpc::ServerReader<v1::PutBlobRequest>* reader,
                                    v1::PutBlobResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   return ToGrpc(ReceiveBlob(daemon_, caller_, context, reader));
 }
 
 grpc::Status KtstrService::SubmitRun(grpc::ServerContext* context,
                                      const v1::SubmitRunRequest* request,
                                      v1::SubmitRunResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
+  const base::WaitScope waits(ClientGone(context));
   const absl::StatusOr<std::string> id = daemon_->SubmitRun(caller_, request->spec());
   if (id.ok()) response->set_run_id(*id);
   return ToGrpc(id.status());
@@ -120,12 +150,14 @@ grpc::Status KtstrService::SubmitRun(grpc::ServerContext* context,
 grpc::Status KtstrService::WatchRun(grpc::ServerContext* context,
                                     const v1::WatchRunRequest* request,
                                     grpc::ServerWriter<v1::RunEvent>* writer) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   return ToGrpc(StreamEvents(daemon_, caller_, context, *request, writer));
 }
 
 grpc::Status KtstrService::CancelRun(grpc::ServerContext* context,
                                      const v1::CancelRunRequest* request,
                                      v1::CancelRunResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   if (request->reason().size() > kMaxReason) {
     return ToGrpc(absl::InvalidArgumentError(
         absl::StrCat("reason: ", request->reason().size(), " bytes, at most ", kMaxReason)));
@@ -136,6 +168,7 @@ grpc::Status KtstrService::CancelRun(grpc::ServerContext* context,
 grpc::Status KtstrService::ListRuns(grpc::ServerContext* context,
                                     const v1::ListRunsRequest* request,
                                     v1::ListRunsResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   const auto runs = daemon_->runs().List(caller_, request->limit());
   if (!runs.ok()) return ToGrpc(runs.status());
   response->mutable_runs()->Assign(runs->begin(), runs->end());
@@ -144,12 +177,15 @@ grpc::Status KtstrService::ListRuns(grpc::ServerContext* context,
 
 grpc::Status KtstrService::GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
                                   v1::GetRunResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   return Answer(daemon_->runs().Get(caller_, *request), response);
 }
 
 grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
                                        const v1::ListKernelsRequest* request,
                                        v1::ListKernelsResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
+  const base::WaitScope waits(ClientGone(context));
   const auto kernels = daemon_->ListKernels(caller_);
   if (!kernels.ok()) return ToGrpc(kernels.status());
   response->mutable_kernels()->Assign(kernels->begin(), kernels->end());
@@ -159,6 +195,7 @@ grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
 grpc::Status KtstrService::ListSnapshots(grpc::ServerContext* context,
                                          const v1::ListSnapshotsRequest* request,
                                          v1::ListSnapshotsResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   const auto snapshots = daemon_->ListSnapshots(caller_);
   if (!snapshots.ok()) return ToGrpc(snapshots.status());
   response->mutable_snapshots()->Assign(snapshots->begin(), snapshots->end());
@@ -168,6 +205,7 @@ grpc::Status KtstrService::ListSnapshots(grpc::ServerContext* context,
 grpc::Status KtstrService::CleanSnapshots(grpc::ServerContext* context,
                                           const v1::CleanSnapshotsRequest* request,
                                           v1::CleanSnapshotsResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   const auto removed = daemon_->CleanSnapshots(caller_);
   if (!removed.ok()) return ToGrpc(removed.status());
   response->mutable_removed()->Assign(removed->begin(), removed->end());
@@ -177,18 +215,22 @@ grpc::Status KtstrService::CleanSnapshots(grpc::ServerContext* context,
 grpc::Status KtstrService::ImportKernel(grpc::ServerContext* context,
                                         grpc::ServerReader<v1::ImportKernelRequest>* reader,
                                         v1::ImportKernelResponse* response) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
+  const base::WaitScope waits(ClientGone(context));
   return Answer(ReceiveKernels(daemon_, caller_, context, reader), response);
 }
 
 grpc::Status KtstrService::FetchKernel(grpc::ServerContext* context,
                                        const v1::FetchKernelRequest* request,
                                        grpc::ServerWriter<v1::FetchKernelResponse>* writer) {
+  if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   auto progress = [writer](const std::string& line) {
     v1::FetchKernelResponse response;
     response.set_progress(line);
     writer->Write(response);
   };
-  auto cancelled = [context] { return context->IsCancelled(); };
+  const auto cancelled = ClientGone(context);
+  const base::WaitScope waits(cancelled, progress);
   absl::StatusOr<v1::KernelEntry> entry =
       daemon_->imports().Fetch(caller_, *request, progress, cancelled);
   if (!entry.ok()) return ToGrpc(entry.status());

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
+#include "base/wait_scope.h"
 #include "daemon/caller.h"
 #include "daemon/engine_choice.h"
 #include "daemon/run_progress.h"
@@ -95,6 +96,12 @@ struct VmRunExecutor::Course {
 absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& reporter,
                                           Course* course) {
   const absl::Duration begin = base::RealClock()->Monotonic();
+  const base::WaitScope waits([&reporter] { return reporter.stop().has_value(); },
+                              [&reporter](const std::string& text) {
+                                v1::RunProgress line;
+                                line.set_text(text);
+                                reporter.Progress(line);
+                              });
   KTSTR_ASSIGN_OR_RETURN(course->kernel,
                          kernels_->Resolve(job.spec.kernel(), job.spec.scenario().has_scheduler()));
   course->kernel_time = base::RealClock()->Monotonic() - begin;
@@ -169,7 +176,9 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   const absl::Time start = absl::Now();
   absl::Status status = ResolveKernel(job, reporter, &course);
   // A stop that came while the kernel was looked for.
-  if (const std::optional<StopRequest> stop = reporter.stop(); status.ok() && stop.has_value()) {
+  if (const std::optional<StopRequest> stop = reporter.stop();
+      stop.has_value() && (status.ok() || absl::IsCancelled(status))) {
+    status = absl::OkStatus();
     course.observations.push_back(StopObservation(*stop));
   } else if (status.ok()) {
     status = RunMachine(job, reporter, &course);

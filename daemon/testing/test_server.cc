@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "base/protocol.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "cache/kernel_entry.h"
@@ -24,6 +25,7 @@ TestClient::TestClient(const std::string& socket) {
   grpc::ChannelArguments arguments;
   // Channels of one target share a connection otherwise.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetUserAgentPrefix(base::ProtocolAgent());
   stub_ = v1::Ktstr::NewStub(
       grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
 }
@@ -171,9 +173,9 @@ absl::Status TestServer::Start() {
   return absl::OkStatus();
 }
 
-bool TestServer::WaitEnded() {
+bool TestServer::EndedWithin(absl::Duration time) {
   pollfd wait = {ended_.get(), POLLIN, 0};
-  return poll(&wait, 1, 20'000) == 1;
+  return poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(time))) == 1;
 }
 
 void TestServer::Stop() {

@@ -55,7 +55,8 @@ class TestServer {
   absl::Status Start();
   void Stop();
   // Serve() has returned within 20 s.
-  bool WaitEnded();
+  bool WaitEnded() { return EndedWithin(absl::Seconds(20)); }
+  bool EndedWithin(absl::Duration time);
   TestClient Connect() const { return TestClient(options_.socket); }
   const std::string& dir() const { return dir_.path(); }
 
