@@ -136,6 +136,8 @@ absl::Status MakeDirs(const std::string& path, int mode) {
       if (!S_ISDIR(info.st_mode)) {
         return absl::FailedPreconditionError(absl::StrCat("mkdir ", part, ": not a directory"));
       }
+    } else {
+      KTSTR_RETURN_IF_ERROR(FsyncDir(std::string(Dirname(part))));
     }
     if (at == std::string::npos) return absl::OkStatus();
   }

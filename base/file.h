@@ -29,11 +29,12 @@ absl::StatusOr<std::string> ReadFd(int fd, std::string_view name, size_t max_byt
 absl::Status WriteAll(int fd, std::string_view data, std::string_view name);
 absl::Status WriteExisting(const std::string& path, std::string_view data);
 
-// Temporary name in the same directory, fsync, rename, fsync of the directory. On any error the old
-// file stands.
+// Temporary name in the same directory, fsync, rename, fsync of the directory. Whatever fails, and
+// wherever the process or the machine ends, the file is the old one or the new one, whole. A
+// process that is killed may leave the temporary one, PATH.XXXXXX.
 absl::Status WriteFileAtomic(const std::string& path, std::string_view data, int mode = 0644);
 
-// mkdir -p; `mode` for directories that it makes.
+// mkdir -p; `mode` for directories that it makes. They are on the disk when it returns.
 absl::Status MakeDirs(const std::string& path, int mode = 0755);
 // rm -r without following links; a missing path is no error.
 absl::Status RemoveAll(const std::string& path);
