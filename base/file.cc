@@ -105,6 +105,13 @@ absl::Status WriteExisting(const std::string& path, std::string_view data) {
   return WriteAll(fd.get(), data, path);
 }
 
+absl::Status Resize(int fd, uint64_t size, std::string_view name) {
+  int done = ftruncate(fd, static_cast<off_t>(size));
+  while (done != 0 && errno == EINTR) done = ftruncate(fd, static_cast<off_t>(size));
+  if (done == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, absl::StrCat("resize ", ToAbsl(name), " to ", size, " bytes"));
+}
+
 absl::Status WriteFileAtomic(const std::string& path, std::string_view data, int mode) {
   std::string temporary = absl::StrCat(path, ".XXXXXX");
   UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
@@ -187,9 +194,7 @@ std::string_view Dirname(std::string_view path) {
 absl::StatusOr<UniqueFd> MakeMemfd(const std::string& name, uint64_t size) {
   UniqueFd fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("memfd_create ", name));
-  if (ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("memfd ", name, " of ", size, " bytes"));
-  }
+  KTSTR_RETURN_IF_ERROR(Resize(fd.get(), size, absl::StrCat("memfd ", name)));
   return fd;
 }
 

@@ -29,6 +29,9 @@ absl::StatusOr<std::string> ReadFd(int fd, std::string_view name, size_t max_byt
 absl::Status WriteAll(int fd, std::string_view data, std::string_view name);
 absl::Status WriteExisting(const std::string& path, std::string_view data);
 
+// ftruncate(2).
+absl::Status Resize(int fd, uint64_t size, std::string_view name);
+
 // Temporary name in the same directory, fsync, rename, fsync of the directory. Whatever fails, and
 // wherever the process or the machine ends, the file is the old one or the new one, whole. A
 // process that is killed may leave the temporary one, PATH.XXXXXX.

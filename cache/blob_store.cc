@@ -276,7 +276,9 @@ absl::Status BlobWriter::Commit() {
   KTSTR_RETURN_IF_ERROR(state_->Put(sha256_, size_, temporary_path_));
   temporary_path_.clear();
   fd_.Reset();
-  return absl::OkStatus();
+  // The name too: a run that was acknowledged needs it.
+  absl::Status synced = base::FsyncDir(std::string(base::Dirname(state_->PathOf(sha256_))));
+  return synced.ok() ? synced : state_->Explain(std::move(synced));
 }
 
 BlobHold::~BlobHold() { state_->Release(sizes_); }

@@ -106,9 +106,7 @@ absl::StatusOr<v1::SnapshotFile> WriteFile(const std::string& dir, std::string n
   if (fstat(from, &info) != 0) return base::ErrnoStatus(errno, "snapshot");
   const std::string path = base::JoinPath(dir, name);
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd to, base::Open(path, O_RDWR | O_CREAT | O_EXCL, 0600));
-  if (ftruncate(to.get(), info.st_size) != 0) {
-    return base::ErrnoStatus(errno, absl::StrCat("write ", path));
-  }
+  KTSTR_RETURN_IF_ERROR(base::Resize(to.get(), static_cast<uint64_t>(info.st_size), path));
   v1::SnapshotFile file;
   file.set_name(std::move(name));
   file.set_size(static_cast<uint64_t>(info.st_size));

@@ -53,6 +53,38 @@ TEST_F(PrivateTest, RunningPrivateDaemonIsUsed) {
   EXPECT_EQ((*connection)->socket(), options_.private_socket);
 }
 
+// What a run of 4096 workers and 252 CPUs may come to; gRPC's own limit is 4 MiB.
+TEST_F(PrivateTest, LargeAnswersArrive) {
+  FakeService service;
+  service.judge = [](const v1::RunSpec&, v1::RunRecord* record) {
+    record->set_scheduler_log(std::string(size_t{12} << 20, 'l'));
+  };
+  service.observe = [](const v1::RunSpec&, v1::RunObservations* observations) {
+    for (int i = 0; i < 1024; ++i) {
+      observations->add_observations()->mutable_scheduler_output()->set_data(
+          std::string(size_t{40} << 10, 'o'));
+    }
+  };
+  FakeDaemon daemon(&service, options_.system_socket);
+  const auto connection = Connect(options_);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  v1::SubmitRunResponse submitted;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(
+        (*connection)->stub()->SubmitRun(&context, v1::SubmitRunRequest(), &submitted).ok());
+  }
+  grpc::ClientContext context;
+  v1::GetRunRequest request;
+  request.set_run_id(submitted.run_id());
+  request.set_with_observations(true);
+  v1::GetRunResponse response;
+  const grpc::Status status = (*connection)->stub()->GetRun(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.record().scheduler_log().size(), size_t{12} << 20);
+  EXPECT_EQ(response.observations().observations_size(), 1024);
+}
+
 TEST_F(PrivateTest, DaemonThatSaysWhy) {
   Program("echo \"error: HOME is unset; cannot resolve cache directory.\" >&3; exit 1\n");
   const absl::Status status = Connect(options_).status();

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/file.h"
 #include "client/catalog.h"
 #include "client/exit_codes.h"
 #include "client/reports.h"
@@ -253,11 +254,15 @@ TEST(Ktap, LinesAndEscapes) {
       "ok 2 cpuset_resize[scx_mine,1n2l2c1t,7.3.4-x86_64-0123456789abcdef,seed=1] # SKIP SKIP\n");
 }
 
-TEST(Sidecar, NameStaysInItsDirectory) {
-  v1::RunRecord r;
-  r.set_scenario("../../etc/x");
-  r.set_run_id("r-1");
-  EXPECT_EQ(SidecarName(r), ".._.._etc_x-r-1.ktstr.json");
+// `--repeat`: nothing of one command is overwritten; a later command replaces.
+TEST(RecordDirectory, KeepsRepetitionsOfOneCommand) {
+  auto dir = *base::TempDir::Make("records");
+  RecordDirectory first(dir.path() + "/made");
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(first.Write(Failed()).ok());
+  EXPECT_EQ(base::ListDir(dir.path() + "/made")->size(), 3u);
+  RecordDirectory second(dir.path() + "/made");
+  ASSERT_TRUE(second.Write(Failed()).ok());
+  EXPECT_EQ(base::ListDir(dir.path() + "/made")->size(), 3u);
 }
 
 // The catalog's rows are those of the tables in scenario/, each of which a test compares with the

@@ -12,6 +12,7 @@
 #include "base/utf8.h"
 #include "client/render.h"
 #include "scenario/json.h"
+#include "scenario/record.h"
 
 namespace ktstr::client {
 namespace {
@@ -121,16 +122,12 @@ std::string KtapLine(size_t number, const v1::RunRecord& record) {
   return absl::StrCat(out, "\n");
 }
 
-std::string SidecarName(const v1::RunRecord& record) {
-  // The daemon checks both parts; a record from elsewhere must not lead out of the directory.
-  const auto safe = [](absl::string_view text) { return absl::StrReplaceAll(text, {{"/", "_"}}); };
-  return absl::StrCat(safe(record.scenario()), "-", safe(record.run_id()), ".ktstr.json");
-}
-
-absl::Status WriteSidecar(const std::string& directory, const v1::RunRecord& record) {
-  KTSTR_RETURN_IF_ERROR(base::MakeDirs(directory));
+absl::Status RecordDirectory::Write(const v1::RunRecord& record) {
+  KTSTR_RETURN_IF_ERROR(base::MakeDirs(directory_));
   KTSTR_ASSIGN_OR_RETURN(const std::string json, scenario::ToJson(record, /*pretty=*/true));
-  return base::WriteFileAtomic(base::JoinPath(directory, SidecarName(record)), json);
+  const int repetition = ++written_[scenario::RecordFileName(record)];
+  return base::WriteFileAtomic(
+      base::JoinPath(directory_, scenario::RecordFileName(record, repetition)), json);
 }
 
 }  // namespace ktstr::client

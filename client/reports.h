@@ -6,7 +6,9 @@
 #ifndef KTSTR_CLIENT_REPORTS_H_
 #define KTSTR_CLIENT_REPORTS_H_
 
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,11 +25,18 @@ std::string KtapHead(size_t count);
 // The result line number `number` (from 1) with its findings as diagnostic lines before it.
 std::string KtapLine(size_t number, const v1::RunRecord& record);
 
-// Name of a record's sidecar: "SCENARIO-RUN.ktstr.json".
-std::string SidecarName(const v1::RunRecord& record);
-// Writes it into `directory`, which is made when it is missing; atomic, nothing else there is
-// touched.
-absl::Status WriteSidecar(const std::string& directory, const v1::RunRecord& record);
+// Writes records as scenario::RecordFileName names them. Records of one variant that one command
+// writes are all kept; those of an earlier command are replaced. One thread.
+class RecordDirectory {
+ public:
+  explicit RecordDirectory(std::string directory) : directory_(std::move(directory)) {}
+  // Makes the directory when it is missing; atomic, nothing else there is touched.
+  absl::Status Write(const v1::RunRecord& record);
+
+ private:
+  const std::string directory_;
+  std::map<std::string, int> written_;  // Records by the name of the first.
+};
 
 }  // namespace ktstr::client
 

@@ -9,7 +9,6 @@
 #include "base/file.h"
 #include "client/output_file.h"
 #include "client/render.h"
-#include "client/reports.h"
 #include "scenario/json.h"
 
 namespace ktstr::client {
@@ -19,7 +18,8 @@ RunReporter::RunReporter(Terminal* terminal, ReportOptions options, size_t runs)
     : terminal_(terminal),
       options_(std::move(options)),
       runs_(runs),
-      start_(base::RealClock()->Monotonic()) {
+      start_(base::RealClock()->Monotonic()),
+      record_directory_(options_.sidecar_directory) {
   if (options_.ktap) terminal_->Machine(KtapHead(runs));
 }
 
@@ -86,7 +86,7 @@ void RunReporter::WriteOutputs(const v1::RunRecord& record) {
   if (options_.ktap) terminal_->Machine(KtapLine(records_.size(), record));
   PrintJson(record);
   if (!options_.sidecar_directory.empty() && !record.run_id().empty()) {
-    Problem(OutputError(WriteSidecar(options_.sidecar_directory, record)));
+    Problem(OutputError(record_directory_.Write(record)));
   }
 }
 

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "client/exit_codes.h"
+#include "client/reports.h"
 #include "client/run_flow.h"
 #include "client/terminal.h"
 
@@ -61,6 +62,7 @@ class RunReporter : public RunObserver {
   const size_t runs_;
   const absl::Duration start_;
   mutable base::Mutex mutex_;
+  RecordDirectory record_directory_ ABSL_GUARDED_BY(mutex_);
   VerdictCounts counts_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::RunRecord> records_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> active_ ABSL_GUARDED_BY(mutex_);  // Run -> what it does.

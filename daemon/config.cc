@@ -74,6 +74,7 @@ void FillDefaults(v1::DaemonConfig* config, int host_cpus) {
   if (config->qemu_path().empty()) config->set_qemu_path("qemu-system-x86_64");
   if (config->kernel_suites().empty()) config->add_kernel_suites("trixie-backports");
   if (config->max_kept_runs() == 0) config->set_max_kept_runs(10000);
+  if (config->run_budget_mb() == 0) config->set_run_budget_mb(4096);
   if (config->snapshot_budget_mb() == 0) config->set_snapshot_budget_mb(4096);
   if (config->snapshot_memory_mb() == 0) config->set_snapshot_memory_mb(1024);
   if (!config->has_prepared_vms()) config->set_prepared_vms(2);

@@ -60,17 +60,19 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& opti
       uint64_t{config.snapshot_memory_mb()} << 20});
   daemon->prepared_ = std::make_unique<PreparedVms>(config.prepared_vms());
   daemon->executor_ = std::make_unique<VmRunExecutor>(
-      runs_root, MachineRunner::Options{options.vm_program, EnginePaths(config)},
-      daemon->kernels_.get(), daemon->blobs_.get(), daemon->boot_.get(), daemon->snapshots_.get(),
-      daemon->prepared_.get());
+      MachineRunner::Options{options.vm_program, EnginePaths(config)}, daemon->kernels_.get(),
+      daemon->blobs_.get(), daemon->boot_.get(), daemon->snapshots_.get(), daemon->prepared_.get());
+  daemon->record_files_ = std::make_unique<RecordFiles>(runs_root);
   RunManagerOptions run_options;
   run_options.slots = config.max_running_vms();
   run_options.max_queued = config.max_queued_runs();
   run_options.max_kept = config.max_kept_runs();
+  run_options.max_bytes = uint64_t{config.run_budget_mb()} << 20;
   run_options.unwatched_grace = options.unwatched_grace;
   run_options.restart_grace = options.restart_grace;
-  KTSTR_ASSIGN_OR_RETURN(daemon->runs_, RunManager::Create(run_options, daemon->store_.get(),
-                                                           daemon->executor_.get()));
+  KTSTR_ASSIGN_OR_RETURN(
+      daemon->runs_, RunManager::Create(run_options, daemon->store_.get(), daemon->executor_.get(),
+                                        daemon->record_files_.get()));
   return daemon;
 }
 

@@ -19,6 +19,7 @@
 #include "daemon/caller.h"
 #include "daemon/config.h"
 #include "daemon/kernel_imports.h"
+#include "daemon/record_files.h"
 #include "daemon/run_manager.h"
 #include "daemon/run_store.h"
 #include "daemon/user_blobs.h"
@@ -77,6 +78,7 @@ class Daemon {
   std::unique_ptr<Snapshots> snapshots_;
   std::unique_ptr<PreparedVms> prepared_;
   std::unique_ptr<RunStore> store_;
+  std::unique_ptr<RecordFiles> record_files_;
   std::unique_ptr<VmRunExecutor> executor_;
   std::unique_ptr<RunManager> runs_;
 };

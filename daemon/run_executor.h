@@ -47,6 +47,7 @@ class RunReporter {
 struct RunOutcome {
   v1::RunRecord record;
   v1::RunObservations observations;
+  std::string record_file;  // RecordFiles::PathOf; empty: there is no file of this run.
 };
 
 // What a run owns from submit to its end. Released by the destructor; any thread.

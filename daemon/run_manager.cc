@@ -88,8 +88,9 @@ class RunManager::Reporter : public RunReporter {
 
 absl::StatusOr<std::unique_ptr<RunManager>> RunManager::Create(const RunManagerOptions& options,
                                                                RunStore* store,
-                                                               RunExecutor* executor) {
-  std::unique_ptr<RunManager> manager(new RunManager(options, store, executor));
+                                                               RunExecutor* executor,
+                                                               const RecordFiles* files) {
+  std::unique_ptr<RunManager> manager(new RunManager(options, store, executor, files));
   KTSTR_RETURN_IF_ERROR(manager->TakeUp());
   for (uint32_t i = 0; i < std::max(1u, options.slots); ++i) {
     manager->threads_.emplace_back([m = manager.get()] { m->WorkerLoop(); });
@@ -108,7 +109,27 @@ RunManager::ActiveRun RunManager::MakeActive(uid_t uid, const v1::RunSpec& spec)
   return run;
 }
 
+void RunManager::FileAgain() {
+  if (absl::Status cleaned = files_->Clean(); !cleaned.ok()) KTSTR_LOG(WARNING) << cleaned;
+  const auto due = store_->DueFiles();
+  if (!due.ok()) {
+    KTSTR_LOG(WARNING) << "record files: " << due.status();
+    return;
+  }
+  for (const RunStore::DueFile& file : *due) {
+    absl::StatusOr<v1::RunRecord> record = store_->Record(file.number);
+    absl::StatusOr<StagedRecord> staged =
+        record.ok() ? files_->Stage(file.record_file, *record) : record.status();
+    if (staged.ok()) {
+      Publish(file.number, &*staged);
+    } else {
+      KTSTR_LOG(WARNING) << RunId(file.number) << ": record file not written: " << staged.status();
+    }
+  }
+}
+
 absl::Status RunManager::TakeUp() {
+  FileAgain();
   KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> left, store_->Unfinished());
   for (const StoredRun& stored : left) {
     RunJob job{.number = stored.number, .uid = stored.uid, .submitted_ms = stored.submitted_ms};
@@ -122,9 +143,8 @@ absl::Status RunManager::TakeUp() {
       lost = std::string(spec.status().message());
     }
     if (!lost.empty()) {
-      const RunOutcome outcome = executor_->Abandoned(job, {.interrupted = true, .reason = lost});
-      KTSTR_RETURN_IF_ERROR(
-          store_->Finish(stored.number, outcome.record, outcome.observations, NowMs()).status());
+      FinishRun(stored.number, stored.uid,
+                executor_->Abandoned(job, {.interrupted = true, .reason = lost}));
       continue;
     }
     ActiveRun run = MakeActive(stored.uid, job.spec);
@@ -272,10 +292,44 @@ void RunManager::Work(int64_t number) {
   FinishRun(number, job.uid, std::move(outcome));
 }
 
+void RunManager::Publish(int64_t number, StagedRecord* staged) {
+  absl::Status status = staged->Publish();
+  if (status.ok()) status = store_->MarkFiled(number);
+  // It stays due: the next daemon writes it.
+  if (!status.ok()) KTSTR_LOG(WARNING) << RunId(number) << ": record file: " << status;
+}
+
+absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int64_t ended_ms) {
+  std::optional<StagedRecord> staged;
+  if (!outcome.record_file.empty()) {
+    absl::StatusOr<StagedRecord> written = files_->Stage(outcome.record_file, outcome.record);
+    if (written.ok()) {
+      staged.emplace(*std::move(written));
+    } else {
+      KTSTR_LOG(WARNING) << RunId(number) << ": " << written.status();
+      v1::RunEvent line;
+      line.set_unix_ms(ended_ms);
+      line.mutable_progress()->set_text(
+          absl::StrCat("warning: record file not written: ", written.status().message(),
+                       "; the record is in `ktstrctl results show ", RunId(number), "`"));
+      // Where this cannot be stored, Finish cannot either.
+      store_->AppendEvent(number, std::move(line)).IgnoreError();
+    }
+  }
+  const absl::Status recorded = store_
+                                    ->Finish(number, outcome.record, outcome.observations, ended_ms,
+                                             staged.has_value() ? outcome.record_file : "")
+                                    .status();
+  // AlreadyExists: the commit before was one, whatever it returned.
+  if (staged.has_value() && (recorded.ok() || absl::IsAlreadyExists(recorded))) {
+    Publish(number, &*staged);
+  }
+  return recorded;
+}
+
 void RunManager::FinishRun(int64_t number, uid_t uid, RunOutcome outcome) {
   const int64_t ended_ms = NowMs();
-  const absl::Status recorded =
-      store_->Finish(number, outcome.record, outcome.observations, ended_ms).status();
+  const absl::Status recorded = StoreEnd(number, outcome, ended_ms);
   if (!recorded.ok()) KTSTR_LOG(ERROR) << RunId(number) << ": not recorded: " << recorded;
   {
     base::MutexLock lock(&mutex_);
@@ -290,7 +344,7 @@ void RunManager::FinishRun(int64_t number, uid_t uid, RunOutcome outcome) {
     active_.erase(number);
     changed_.SignalAll();
   }
-  Prune(uid);
+  Prune(uid, number);
 }
 
 void RunManager::RecordAgain(int64_t number) {
@@ -300,9 +354,7 @@ void RunManager::RecordAgain(int64_t number) {
     end = &unrecorded_.at(number);
   }
   const uid_t uid = end->uid;
-  const absl::Status recorded =
-      store_->Finish(number, end->outcome.record, end->outcome.observations, end->ended_ms)
-          .status();
+  const absl::Status recorded = StoreEnd(number, end->outcome, end->ended_ms);
   // Finished already (the commit's answer was lost), deleted, or in a damaged file: no further try
   // can change it. Not so a full disk.
   const bool done = recorded.ok() || absl::IsAlreadyExists(recorded) ||
@@ -318,11 +370,13 @@ void RunManager::RecordAgain(int64_t number) {
   }
   if (!done) return;
   KTSTR_LOG(INFO) << RunId(number) << ": tried again to record it: " << recorded;
-  Prune(uid);
+  Prune(uid, number);
 }
 
-void RunManager::Prune(uid_t uid) {
-  if (absl::Status pruned = store_->Prune(uid, options_.max_kept); !pruned.ok()) {
+void RunManager::Prune(uid_t uid, int64_t finished) {
+  const RunStore::Limits limits = {
+      .runs = options_.max_kept, .budget_bytes = options_.max_bytes, .spared = finished};
+  if (absl::Status pruned = store_->Prune(uid, limits); !pruned.ok()) {
     KTSTR_LOG(WARNING) << "old runs stay: " << pruned;
   }
 }

@@ -25,15 +25,17 @@
 #include "base/fd.h"
 #include "base/mutex.h"
 #include "daemon/caller.h"
+#include "daemon/record_files.h"
 #include "daemon/run_executor.h"
 #include "daemon/run_store.h"
 
 namespace ktstr::daemon {
 
 struct RunManagerOptions {
-  uint32_t slots = 1;           // VMs at once.
-  uint32_t max_queued = 10000;  // Per user.
-  uint32_t max_kept = 10000;    // Finished runs per user.
+  uint32_t slots = 1;                      // VMs at once.
+  uint32_t max_queued = 10000;             // Per user.
+  uint32_t max_kept = 10000;               // Finished runs per user.
+  uint64_t max_bytes = uint64_t{4} << 30;  // Of what is stored of them, per user.
   absl::Duration unwatched_grace = absl::Seconds(5);
   absl::Duration restart_grace = absl::Seconds(60);
   absl::Duration record_retry = absl::Seconds(5);  // For an end that could not be stored.
@@ -45,9 +47,11 @@ struct RunManagerOptions {
 class RunManager {
  public:
   // Takes up what an earlier daemon left: queued runs wait on, running ones are finished as
-  // INTERRUPTED. `store` and `executor` outlive the manager.
+  // INTERRUPTED (later, when the disk is full), record files that are due are written. `store`,
+  // `executor` and `files` outlive the manager.
   static absl::StatusOr<std::unique_ptr<RunManager>> Create(const RunManagerOptions& options,
-                                                            RunStore* store, RunExecutor* executor);
+                                                            RunStore* store, RunExecutor* executor,
+                                                            const RecordFiles* files);
   ~RunManager();  // Stop().
 
   // A stream of one run's events for one reader thread. While a Watch exists, the run counts as
@@ -115,8 +119,9 @@ class RunManager {
     absl::Duration next;  // Monotonic: when it is tried again.
   };
 
-  RunManager(const RunManagerOptions& options, RunStore* store, RunExecutor* executor)
-      : options_(options), store_(store), executor_(executor) {}
+  RunManager(const RunManagerOptions& options, RunStore* store, RunExecutor* executor,
+             const RecordFiles* files)
+      : options_(options), store_(store), executor_(executor), files_(files) {}
   absl::Status TakeUp();
   ActiveRun MakeActive(uid_t uid, const v1::RunSpec& spec) const;
   void WorkerLoop();
@@ -127,9 +132,14 @@ class RunManager {
   absl::Duration StopUnwatched() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Work(int64_t number);
   void FinishRun(int64_t number, uid_t uid, RunOutcome outcome);
+  // Record and record file, in the order of record_files.h.
+  absl::Status StoreEnd(int64_t number, const RunOutcome& outcome, int64_t ended_ms);
+  void Publish(int64_t number, StagedRecord* staged);
+  // Writes the record files that are due.
+  void FileAgain();
   // Tries again to store one end; by one thread at a time.
   void RecordAgain(int64_t number);
-  void Prune(uid_t uid);  // Old runs beyond max_kept.
+  void Prune(uid_t uid, int64_t finished);  // Old runs beyond max_kept and max_bytes.
   void Emit(int64_t number, v1::RunEvent event) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t NowMs() const { return absl::ToUnixMillis(options_.clock->Now()); }
   absl::StatusOr<StoredRun> Find(const Caller& caller, const std::string& run_id);
@@ -141,6 +151,7 @@ class RunManager {
   const RunManagerOptions options_;
   RunStore* const store_;
   RunExecutor* const executor_;
+  const RecordFiles* const files_;
 
   base::Mutex mutex_;
   base::CondVar changed_;  // Queue, events, stop.

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/file.h"
+#include "base/testing/faults.h"
 #include "daemon/testing/fake_executor.h"
 
 namespace ktstr::daemon {
@@ -35,10 +36,12 @@ class RunManagerTest : public testing::Test {
  protected:
   RunManagerTest()
       : dir_(*base::TempDir::Make("run-manager")),
-        store_(*RunStore::Open(dir_.path() + "/runs.db")) {
+        faults_(dir_.path()),
+        store_(*RunStore::Open(dir_.path() + "/runs.db")),
+        files_(dir_.path()) {
     options_.unwatched_grace = absl::Milliseconds(50);
   }
-  void Start() { manager_ = *RunManager::Create(options_, store_.get(), &executor_); }
+  void Start() { manager_ = *RunManager::Create(options_, store_.get(), &executor_, &files_); }
 
   // Reads to the last event.
   std::vector<v1::RunEvent> ReadAll(const Caller& caller, const std::string& id,
@@ -68,7 +71,9 @@ class RunManagerTest : public testing::Test {
   }
 
   base::TempDir dir_;
+  base::Faults faults_;  // Of the disk below dir_.
   std::unique_ptr<RunStore> store_;
+  RecordFiles files_;
   FakeExecutor executor_;
   RunManagerOptions options_;
   std::unique_ptr<RunManager> manager_;
@@ -339,12 +344,14 @@ TEST_F(RunManagerTest, RestartAfterKillInterruptsWhatWasRunning) {
 
 TEST_F(RunManagerTest, ADamagedRunDoesNotKeepTheDaemonFromStarting) {
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), v1::RunEvent()).ok());
+  store_.reset();
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open((dir_.path() + "/runs.db").c_str(), &db), SQLITE_OK);
   EXPECT_EQ(
       sqlite3_exec(db, "UPDATE runs SET spec = x'ff' WHERE number = 1", nullptr, nullptr, nullptr),
       SQLITE_OK);
   sqlite3_close(db);
+  store_ = *RunStore::Open(dir_.path() + "/runs.db");
   executor_.Release(1);
   Start();
   const auto events = ReadAll(kAnna, "r-0001");
@@ -354,7 +361,6 @@ TEST_F(RunManagerTest, ADamagedRunDoesNotKeepTheDaemonFromStarting) {
   EXPECT_EQ(ReadAll(kAnna, "r-0002").back().finished().verdict(), v1::PASS);
 }
 
-// No update of a run's row: as on a disk that is full.
 class FullDiskTest : public RunManagerTest {
  protected:
   void SetUp() override {
@@ -362,7 +368,9 @@ class FullDiskTest : public RunManagerTest {
     Start();
     ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
     executor_.WaitForStarts(1);
-    Sql("CREATE TRIGGER full BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'full'); END");
+    // The executor's own event is stored.
+    ASSERT_EQ((*manager_->OpenWatch(kAnna, "r-0001", 1))->Next(absl::Seconds(20))->size(), 1u);
+    faults_.Arm(base::Fault::kNoSpace, 1, /*lasting=*/true);
     executor_.Release(1);
     auto watch = *manager_->OpenWatch(kAnna, "r-0001", 0);
     absl::Status told;
@@ -376,27 +384,19 @@ class FullDiskTest : public RunManagerTest {
     EXPECT_FALSE(manager_->Idle());
     EXPECT_FALSE(manager_->Get(kAnna, Of("r-0001"))->has_record());
   }
-  void Sql(const char* statement) {
-    sqlite3* db = nullptr;
-    ASSERT_EQ(sqlite3_open((dir_.path() + "/runs.db").c_str(), &db), SQLITE_OK);
-    sqlite3_busy_timeout(db, 10000);
-    EXPECT_EQ(sqlite3_exec(db, statement, nullptr, nullptr, nullptr), SQLITE_OK)
-        << sqlite3_errmsg(db);
-    sqlite3_close(db);
-  }
 };
 
 TEST_F(FullDiskTest, TheEndIsRecordedOnceThereIsRoom) {
   absl::SleepFor(absl::Milliseconds(60));  // A try or two in vain.
   EXPECT_FALSE(manager_->Get(kAnna, Of("r-0001"))->has_record());
-  Sql("DROP TRIGGER full");
+  faults_.Disarm();
   ASSERT_TRUE(WaitIdle());
   EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().verdict(), v1::PASS);
   EXPECT_EQ(manager_->Get(kAnna, Of("r-0001"))->record().verdict(), v1::PASS);
 }
 
 TEST_F(FullDiskTest, ADaemonThatEndsTriesOnceMore) {
-  Sql("DROP TRIGGER full");
+  faults_.Disarm();
   manager_->Stop();
   EXPECT_EQ(manager_->Get(kAnna, Of("r-0001"))->record().verdict(), v1::PASS);
 }
@@ -404,8 +404,26 @@ TEST_F(FullDiskTest, ADaemonThatEndsTriesOnceMore) {
 TEST_F(FullDiskTest, WhatIsNeverRecordedIsInterruptedForTheNextDaemon) {
   manager_->Stop();
   manager_.reset();
-  Sql("DROP TRIGGER full");
+  faults_.Disarm();
   Start();
+  EXPECT_EQ(KindOf(ReadAll(kAnna, "r-0001")), "INTERRUPTED");
+}
+
+// A run that was running when its daemon was killed, and no room to write its end.
+TEST_F(RunManagerTest, AFullDiskDoesNotKeepTheDaemonFromStarting) {
+  options_.record_retry = absl::Milliseconds(20);
+  ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), v1::RunEvent()).ok());
+  ASSERT_TRUE(store_->SetRunning(1).ok());
+  ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), v1::RunEvent()).ok());
+  faults_.Arm(base::Fault::kNoSpace, 1, /*lasting=*/true);
+  auto started = RunManager::Create(options_, store_.get(), &executor_, &files_);
+  ASSERT_TRUE(started.ok()) << started.status();
+  manager_ = *std::move(started);
+  EXPECT_TRUE(faults_.fired());
+  EXPECT_FALSE(manager_->Idle());
+  faults_.Disarm();
+  executor_.Release(1);
+  ASSERT_TRUE(WaitIdle());
   EXPECT_EQ(KindOf(ReadAll(kAnna, "r-0001")), "INTERRUPTED");
 }
 

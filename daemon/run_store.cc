@@ -13,25 +13,51 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 
 namespace ktstr::daemon {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
+constexpr int64_t kRowBytes = 128;  // Of a run or an event, besides its blobs.
+constexpr int kVacuumPages = 1024;  // Given back to the file system after a removal: 4 MiB.
 
-// `runs.events` counts the rows of `events`: the next event's number without a search.
-constexpr char kSchema[] =
-    "CREATE TABLE runs("
-    "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"
-    "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL, submitted_ms INTEGER NOT NULL,"
-    "  events INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL, record BLOB, observations BLOB);"
-    "CREATE INDEX runs_by_uid ON runs(uid, state, number);"
-    "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"
+// `events` counts the rows of `events`: the next event's number without a search. `bytes` is what
+// the run takes with its events. `record_file` is due while `filed` is 0. The small columns come
+// first, so that reading them does not read the blobs.
+#define KTSTR_RUNS_TABLE                                                                         \
+  "CREATE TABLE runs("                                                                           \
+  "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"    \
+  "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL, submitted_ms INTEGER NOT NULL," \
+  "  events INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,"                       \
+  "  trimmed INTEGER NOT NULL DEFAULT 0, filed INTEGER NOT NULL DEFAULT 1, record_file TEXT,"    \
+  "  spec BLOB NOT NULL, record BLOB, observations BLOB);"                                       \
+  "CREATE INDEX runs_by_uid ON runs(uid, state, number, trimmed, bytes);"                        \
+  "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"                                \
+  "CREATE INDEX runs_unfiled ON runs(number) WHERE filed = 0;"
+
+constexpr char kSchema[] = KTSTR_RUNS_TABLE
     "CREATE TABLE events("
     "  run INTEGER NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL,"
     "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 2;";
+
+// Version 1 had neither sizes nor files that are due.
+constexpr char kFromVersion1[] =
+    "DROP INDEX runs_by_uid; DROP INDEX runs_unfinished;"
+    "ALTER TABLE runs RENAME TO runs_1;" KTSTR_RUNS_TABLE
+    "INSERT INTO runs(number, uid, state, verdict, scenario, submitted_ms, events, spec, record,"
+    "  observations) SELECT number, uid, state, verdict, scenario, submitted_ms, events, spec,"
+    "  record, observations FROM runs_1;"
+    "UPDATE runs SET bytes = 128 + length(spec) + ifnull(length(record), 0) +"
+    "  ifnull(length(observations), 0) +"
+    "  (SELECT ifnull(sum(length(event) + 128), 0) FROM events WHERE run = runs.number);"
+    "DELETE FROM sqlite_sequence WHERE name = 'runs';"
+    "INSERT INTO sqlite_sequence SELECT 'runs', seq FROM sqlite_sequence WHERE name = 'runs_1';"
+    "DROP TABLE runs_1;"
+    "PRAGMA user_version = 2;";
+#undef KTSTR_RUNS_TABLE
 
 constexpr char kRunColumns[] = "number, uid, state, verdict, scenario, submitted_ms, events";
 
@@ -117,8 +143,13 @@ absl::StatusOr<std::unique_ptr<RunStore>> RunStore::Open(const std::string& path
   base::MutexLock lock(&store->mutex_);
   if (rc != SQLITE_OK) return store->Error("open");
   sqlite3_busy_timeout(db, 10000);
-  KTSTR_RETURN_IF_ERROR(store->Exec("PRAGMA journal_mode=WAL"));
+  for (const char* setting : {"PRAGMA locking_mode=EXCLUSIVE", "PRAGMA auto_vacuum=INCREMENTAL",
+                              "PRAGMA journal_mode=WAL", "PRAGMA journal_size_limit=8388608"}) {
+    KTSTR_RETURN_IF_ERROR(store->Exec(setting));
+  }
   KTSTR_RETURN_IF_ERROR(store->CreateSchema());
+  // The names of the database and of its log.
+  KTSTR_RETURN_IF_ERROR(base::FsyncDir(std::string(base::Dirname(path))));
   return store;
 }
 
@@ -178,6 +209,13 @@ absl::Status RunStore::CreateSchema() {
     version = read.Int(0);
   }
   if (version == kSchemaVersion) return absl::OkStatus();
+  if (version == 1) {
+    KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
+    KTSTR_RETURN_IF_ERROR(End(Exec(kFromVersion1)));
+    // Also brings auto_vacuum to a database that was made without. It is no loss on a full disk.
+    if (absl::Status done = Exec("VACUUM"); !done.ok()) KTSTR_LOG(WARNING) << done;
+    return absl::OkStatus();
+  }
   if (version != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat(path_, ": schema version ", version, ", this ktstrd has ", kSchemaVersion,
@@ -187,25 +225,42 @@ absl::Status RunStore::CreateSchema() {
   return End(Exec(kSchema));
 }
 
+absl::Status RunStore::Do(const char* sql, std::initializer_list<int64_t> values) {
+  KTSTR_ASSIGN_OR_RETURN(Statement statement, Prepare(sql));
+  int index = 0;
+  for (const int64_t value : values) statement.Bind(++index, value);
+  return statement.Step() == SQLITE_DONE ? absl::OkStatus() : Error(sql);
+}
+
+absl::StatusOr<int64_t> RunStore::One(const char* sql, std::initializer_list<int64_t> values) {
+  KTSTR_ASSIGN_OR_RETURN(Statement statement, Prepare(sql));
+  int index = 0;
+  for (const int64_t value : values) statement.Bind(++index, value);
+  const int rc = statement.Step();
+  if (rc == SQLITE_DONE) return 0;
+  if (rc != SQLITE_ROW) return Error(sql);
+  return statement.Int(0);
+}
+
 absl::Status RunStore::InsertEvent(int64_t number, uint64_t place, v1::RunEvent event) {
   event.set_number(place);
   KTSTR_ASSIGN_OR_RETURN(Statement insert,
                          Prepare("INSERT INTO events(run, number, event) VALUES(?, ?, ?)"));
   insert.Bind(1, number).Bind(2, static_cast<int64_t>(place)).BindMessage(3, event);
   if (insert.Step() != SQLITE_DONE) return Error("store an event");
-  KTSTR_ASSIGN_OR_RETURN(Statement count, Prepare("UPDATE runs SET events = ? WHERE number = ?"));
-  count.Bind(1, static_cast<int64_t>(place + 1)).Bind(2, number);
-  if (count.Step() != SQLITE_DONE) return Error("count an event");
-  return absl::OkStatus();
+  return Do("UPDATE runs SET events = ?, bytes = bytes + ? WHERE number = ?",
+            {static_cast<int64_t>(place + 1),
+             static_cast<int64_t>(event.ByteSizeLong()) + kRowBytes, number});
 }
 
 absl::StatusOr<int64_t> RunStore::SubmitLocked(uid_t uid, const v1::RunSpec& spec,
                                                v1::RunEvent queued) {
-  KTSTR_ASSIGN_OR_RETURN(
-      Statement insert,
-      Prepare("INSERT INTO runs(uid, state, scenario, submitted_ms, spec) VALUES(?, 0, ?, ?, ?)"));
+  KTSTR_ASSIGN_OR_RETURN(Statement insert,
+                         Prepare("INSERT INTO runs(uid, state, scenario, submitted_ms, spec, bytes)"
+                                 " VALUES(?, 0, ?, ?, ?, ?)"));
   insert.Bind(1, int64_t{uid}).Bind(2, spec.scenario().name());
   insert.Bind(3, queued.unix_ms()).BindMessage(4, spec);
+  insert.Bind(5, static_cast<int64_t>(spec.ByteSizeLong()) + kRowBytes);
   if (insert.Step() != SQLITE_DONE) return Error("store the run");
   const int64_t number = sqlite3_last_insert_rowid(db_);
   KTSTR_RETURN_IF_ERROR(InsertEvent(number, 0, std::move(queued)));
@@ -253,29 +308,53 @@ absl::StatusOr<uint64_t> RunStore::AppendEvent(int64_t number, v1::RunEvent even
 }
 
 absl::Status RunStore::FinishLocked(int64_t number, const v1::RunRecord& record,
-                                    const v1::RunObservations& observations) {
-  KTSTR_ASSIGN_OR_RETURN(Statement update,
-                         Prepare("UPDATE runs SET state = 2, verdict = ?, record = ?,"
-                                 " observations = ? WHERE number = ?"));
-  update.Bind(1, int64_t{record.verdict()}).BindMessage(2, record);
-  update.BindMessage(3, observations).Bind(4, number);
+                                    const v1::RunObservations& observations,
+                                    const std::string& record_file) {
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement update,
+      Prepare("UPDATE runs SET state = 2, verdict = ?, record = ?, observations = ?,"
+              " bytes = bytes + ?, filed = ?, record_file = nullif(?, '') WHERE number = ?"));
+  update.Bind(1, int64_t{record.verdict()}).BindMessage(2, record).BindMessage(3, observations);
+  update.Bind(4, static_cast<int64_t>(record.ByteSizeLong() + observations.ByteSizeLong()));
+  update.Bind(5, int64_t{record_file.empty()}).Bind(6, record_file).Bind(7, number);
   if (update.Step() != SQLITE_DONE) return Error("store the record");
   return absl::OkStatus();
 }
 
 absl::StatusOr<uint64_t> RunStore::Finish(int64_t number, const v1::RunRecord& record,
-                                          const v1::RunObservations& observations,
-                                          int64_t unix_ms) {
+                                          const v1::RunObservations& observations, int64_t unix_ms,
+                                          const std::string& record_file) {
+  // The record stands in its column only; Events() brings it along.
   v1::RunEvent event;
   event.set_unix_ms(unix_ms);
-  *event.mutable_finished() = record;
+  event.mutable_finished();
   base::MutexLock lock(&mutex_);
   KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
   absl::StatusOr<uint64_t> count = AppendLocked(number, std::move(event));
   absl::Status status = count.status();
-  if (status.ok()) status = FinishLocked(number, record, observations);
+  if (status.ok()) status = FinishLocked(number, record, observations, record_file);
   KTSTR_RETURN_IF_ERROR(End(status));
   return count;
+}
+
+absl::Status RunStore::MarkFiled(int64_t number) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/false));
+  return End(Do("UPDATE runs SET filed = 1 WHERE number = ?", {number}));
+}
+
+absl::StatusOr<std::vector<RunStore::DueFile>> RunStore::DueFiles() {
+  base::MutexLock lock(&mutex_);
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement read,
+      Prepare("SELECT number, record_file FROM runs AS due WHERE filed = 0 AND NOT EXISTS"
+              " (SELECT 1 FROM runs WHERE record_file = due.record_file AND number > due.number)"
+              " ORDER BY number"));
+  std::vector<DueFile> due;
+  int rc;
+  while ((rc = read.Step()) == SQLITE_ROW) due.push_back({read.Int(0), read.Text(1)});
+  if (rc != SQLITE_DONE) return Error("read record files that are due");
+  return due;
 }
 
 absl::StatusOr<std::vector<v1::RunEvent>> RunStore::Events(int64_t number, uint64_t cursor,
@@ -283,14 +362,17 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunStore::Events(int64_t number, uint6
   base::MutexLock lock(&mutex_);
   // A cursor beyond every event that can be is a question for nothing, not an error.
   if (cursor > static_cast<uint64_t>(INT64_MAX)) return std::vector<v1::RunEvent>();
-  KTSTR_ASSIGN_OR_RETURN(Statement read,
-                         Prepare("SELECT event FROM events WHERE run = ? AND number >= ?"
-                                 " ORDER BY number LIMIT ?"));
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement read,
+      Prepare("SELECT event, (SELECT record FROM runs WHERE runs.number = run) FROM events"
+              " WHERE run = ? AND number >= ? ORDER BY number LIMIT ?"));
   read.Bind(1, number).Bind(2, static_cast<int64_t>(cursor)).Bind(3, int64_t{max});
   std::vector<v1::RunEvent> events;
   int rc;
   while ((rc = read.Step()) == SQLITE_ROW) {
-    if (!read.ParseBlob(0, &events.emplace_back())) {
+    v1::RunEvent& event = events.emplace_back();
+    if (!read.ParseBlob(0, &event) ||
+        (event.has_finished() && !read.ParseBlob(1, event.mutable_finished()))) {
       return absl::DataLossError(
           absl::StrCat(path_, ": an event of ", RunId(number), " is damaged"));
     }
@@ -340,7 +422,12 @@ absl::Status RunStore::ReadMessage(const char* sql, int64_t number,
   if (rc == SQLITE_DONE) return NoSuchRun(number);
   if (rc != SQLITE_ROW) return Error("read a run");
   if (read.IsNull(0)) {
-    return absl::FailedPreconditionError(absl::StrCat(RunId(number), " has not finished"));
+    KTSTR_ASSIGN_OR_RETURN(const StoredRun run, GetLocked(number));
+    return absl::FailedPreconditionError(
+        run.state == RunState::kFinished
+            ? absl::StrCat("what was observed in ", RunId(number),
+                           " made room for later runs (run_budget_mb); run it again")
+            : absl::StrCat(RunId(number), " has not finished"));
   }
   if (!read.ParseBlob(0, out)) {
     return absl::DataLossError(absl::StrCat(path_, ": ", RunId(number), " is damaged"));
@@ -388,31 +475,77 @@ absl::StatusOr<std::vector<StoredRun>> RunStore::Unfinished() {
   return Rows(&read);
 }
 
-absl::Status RunStore::PruneLocked(uid_t uid, uint32_t keep) {
-  // The newest run that goes, then everything older of the same user.
-  KTSTR_ASSIGN_OR_RETURN(Statement find, Prepare("SELECT number FROM runs WHERE uid = ? AND"
-                                                 " state = 2 ORDER BY number DESC LIMIT 1"
-                                                 " OFFSET ?"));
-  find.Bind(1, int64_t{uid}).Bind(2, int64_t{keep});
-  const int rc = find.Step();
-  if (rc == SQLITE_DONE) return absl::OkStatus();
-  if (rc != SQLITE_ROW) return Error("find old runs");
-  const int64_t last = find.Int(0);
-  for (const char* sql :
-       {"DELETE FROM events WHERE run IN (SELECT number FROM runs WHERE uid = ? AND state = 2 AND"
-        " number <= ?)",
-        "DELETE FROM runs WHERE uid = ? AND state = 2 AND number <= ?"}) {
-    KTSTR_ASSIGN_OR_RETURN(Statement remove, Prepare(sql));
-    remove.Bind(1, int64_t{uid}).Bind(2, last);
-    if (remove.Step() != SQLITE_DONE) return Error("remove old runs");
+absl::StatusOr<std::vector<int64_t>> RunStore::Finished(const char* sql, uid_t uid, int64_t limit) {
+  KTSTR_ASSIGN_OR_RETURN(Statement read, Prepare(sql));
+  read.Bind(1, int64_t{uid}).Bind(2, limit);
+  std::vector<int64_t> numbers;
+  int rc;
+  while ((rc = read.Step()) == SQLITE_ROW) numbers.push_back(read.Int(0));
+  if (rc != SQLITE_DONE) return Error("find old runs");
+  return numbers;
+}
+
+absl::Status RunStore::Remove(int64_t number) {
+  KTSTR_RETURN_IF_ERROR(Do("DELETE FROM events WHERE run = ?", {number}));
+  return Do("DELETE FROM runs WHERE number = ?", {number});
+}
+
+absl::Status RunStore::Trim(int64_t number) {
+  KTSTR_RETURN_IF_ERROR(
+      Do("DELETE FROM events WHERE run = ?1 AND"
+         " number < (SELECT events - 1 FROM runs WHERE number = ?1)",
+         {number}));
+  return Do(
+      "UPDATE runs SET trimmed = 1, observations = NULL,"
+      " bytes = ?2 + length(spec) + ifnull(length(record), 0) +"
+      " (SELECT ifnull(sum(length(event) + ?2), 0) FROM events WHERE run = ?1)"
+      " WHERE number = ?1",
+      {number, kRowBytes});
+}
+
+absl::StatusOr<uint64_t> RunStore::BytesLocked(uid_t uid) {
+  KTSTR_ASSIGN_OR_RETURN(const int64_t bytes, One("SELECT ifnull(sum(bytes), 0) FROM runs"
+                                                  " WHERE uid = ?",
+                                                  {int64_t{uid}}));
+  return static_cast<uint64_t>(bytes);
+}
+
+absl::StatusOr<uint64_t> RunStore::Bytes(uid_t uid) {
+  base::MutexLock lock(&mutex_);
+  return BytesLocked(uid);
+}
+
+absl::Status RunStore::PruneLocked(uid_t uid, const Limits& limits) {
+  KTSTR_ASSIGN_OR_RETURN(
+      const std::vector<int64_t> beyond,
+      Finished("SELECT number FROM runs WHERE uid = ? AND state = 2 ORDER BY number DESC"
+               " LIMIT -1 OFFSET ?",
+               uid, limits.runs));
+  for (const int64_t number : beyond) KTSTR_RETURN_IF_ERROR(Remove(number));
+  for (const bool whole : {true, false}) {
+    KTSTR_ASSIGN_OR_RETURN(uint64_t total, BytesLocked(uid));
+    if (total <= limits.budget_bytes) break;
+    const std::string sql =
+        absl::StrCat("SELECT number FROM runs WHERE uid = ? AND state = 2 AND number != ?",
+                     whole ? " AND trimmed = 0" : "", " ORDER BY number");
+    KTSTR_ASSIGN_OR_RETURN(const std::vector<int64_t> numbers,
+                           Finished(sql.c_str(), uid, limits.spared));
+    for (const int64_t number : numbers) {
+      if (total <= limits.budget_bytes) break;
+      KTSTR_RETURN_IF_ERROR(whole ? Trim(number) : Remove(number));
+      KTSTR_ASSIGN_OR_RETURN(total, BytesLocked(uid));
+    }
   }
   return absl::OkStatus();
 }
 
-absl::Status RunStore::Prune(uid_t uid, uint32_t keep) {
+absl::Status RunStore::Prune(uid_t uid, const Limits& limits) {
   base::MutexLock lock(&mutex_);
   KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/false));
-  return End(PruneLocked(uid, keep));
+  const int before = sqlite3_total_changes(db_);
+  KTSTR_RETURN_IF_ERROR(End(PruneLocked(uid, limits)));
+  if (sqlite3_total_changes(db_) == before) return absl::OkStatus();
+  return Exec(absl::StrCat("PRAGMA incremental_vacuum(", kVacuumPages, ")").c_str());
 }
 
 }  // namespace ktstr::daemon

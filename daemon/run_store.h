@@ -2,8 +2,15 @@
 //
 // runs.db: every run, its numbered events, its spec and its observations, in sqlite (WAL). Submit
 // and Finish are on the disk when they return (synchronous=FULL); events in between survive the end
-// of the daemon, not of the machine. One process uses a database at a time (Server holds the lock).
+// of the daemon, not of the machine. One process uses a database at a time (Daemon holds the lock),
+// so it is locked as a whole and needs no shared memory beside it: a database on a full disk opens.
 // Any thread; calls are serialized.
+//
+// What a user's runs take is counted per run and bounded (Prune). What goes first:
+//   1. observations and events of the oldest finished runs, but for the last event;
+//   2. the oldest finished runs.
+// Queued and running runs stay, and so does the run that finished last. Freed pages are used again,
+// and the file shrinks with them by a few MiB at a time (auto_vacuum=INCREMENTAL).
 
 #ifndef KTSTR_DAEMON_RUN_STORE_H_
 #define KTSTR_DAEMON_RUN_STORE_H_
@@ -11,6 +18,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -64,26 +72,43 @@ class RunStore {
   absl::StatusOr<uint64_t> AppendEvent(int64_t number, v1::RunEvent event)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // One transaction: record, observations, state and the `finished` event. Durable when it returns.
-  // Errors as AppendEvent's.
+  // `record_file` (record_files.h; empty: none) is due from then on. Errors as AppendEvent's.
   absl::StatusOr<uint64_t> Finish(int64_t number, const v1::RunRecord& record,
-                                  const v1::RunObservations& observations, int64_t unix_ms)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+                                  const v1::RunObservations& observations, int64_t unix_ms,
+                                  const std::string& record_file = "") ABSL_LOCKS_EXCLUDED(mutex_);
+  // The record file of this run is written.
+  absl::Status MarkFiled(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
+  struct DueFile {
+    int64_t number;
+    std::string record_file;
+  };
+  // Record files that a daemon could not write before it ended, oldest run first; without those
+  // that a later run has written.
+  absl::StatusOr<std::vector<DueFile>> DueFiles() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // At most `max` events from number `cursor` on.
+  // At most `max` events from number `cursor` on. The `finished` event comes with its record.
   absl::StatusOr<std::vector<v1::RunEvent>> Events(int64_t number, uint64_t cursor, int max)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // NotFound names the run.
   absl::StatusOr<StoredRun> Get(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::RunSpec> Spec(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::RunRecord> Record(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
+  // FailedPrecondition when they made room for later runs.
   absl::StatusOr<v1::RunObservations> Observations(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   // Newest first; of all users when `uid` is unset.
   absl::StatusOr<std::vector<StoredRun>> List(std::optional<uid_t> uid, uint32_t limit)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Queued and running runs, oldest first.
   absl::StatusOr<std::vector<StoredRun>> Unfinished() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Removes the oldest finished runs of `uid` beyond `keep`.
-  absl::Status Prune(uid_t uid, uint32_t keep) ABSL_LOCKS_EXCLUDED(mutex_);
+  struct Limits {
+    uint32_t runs;          // Finished ones.
+    uint64_t budget_bytes;  // Of all.
+    int64_t spared = 0;     // Number of the run that has just finished: it is about to be read.
+  };
+  // Removes the oldest finished runs of `uid` that are too many, and what is above the budget.
+  absl::Status Prune(uid_t uid, const Limits& limits) ABSL_LOCKS_EXCLUDED(mutex_);
+  // What the runs of `uid` take, as Prune counts.
+  absl::StatusOr<uint64_t> Bytes(uid_t uid) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   class Statement;
@@ -108,9 +133,20 @@ class RunStore {
   absl::StatusOr<uint64_t> AppendLocked(int64_t number, v1::RunEvent event)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status FinishLocked(int64_t number, const v1::RunRecord& record,
-                            const v1::RunObservations& observations)
+                            const v1::RunObservations& observations, const std::string& record_file)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status PruneLocked(uid_t uid, uint32_t keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Steps with these integers as parameters, to their end.
+  absl::Status Do(const char* sql, std::initializer_list<int64_t> values)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first column of the first row; 0 when there is none.
+  absl::StatusOr<int64_t> One(const char* sql, std::initializer_list<int64_t> values)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Remove(int64_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Trim(int64_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::vector<int64_t>> Finished(const char* sql, uid_t uid, int64_t limit)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<uint64_t> BytesLocked(uid_t uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status PruneLocked(uid_t uid, const Limits& limits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   base::Mutex mutex_;
   sqlite3* const db_ ABSL_PT_GUARDED_BY(mutex_);

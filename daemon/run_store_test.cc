@@ -7,10 +7,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 
 namespace ktstr::daemon {
 namespace {
+
+constexpr uint64_t kNoBudget = UINT64_MAX;
 
 v1::RunSpec Spec(const std::string& name) {
   v1::RunSpec spec;
@@ -105,7 +108,7 @@ TEST_F(RunStoreTest, PruneTakesOldestFinishedOfThatUserAndNumbersAreNotReused) {
     if (i == 4) break;
     ASSERT_TRUE(store->Finish(number, v1::RunRecord(), v1::RunObservations(), 1).ok());
   }
-  ASSERT_TRUE(store->Prune(1, 1).ok());
+  ASSERT_TRUE(store->Prune(1, {.runs = 1, .budget_bytes = kNoBudget}).ok());
   const auto runs = *store->List(std::nullopt, 100);
   ASSERT_EQ(runs.size(), 3u);
   EXPECT_EQ(runs[0].number, 5);
@@ -113,8 +116,140 @@ TEST_F(RunStoreTest, PruneTakesOldestFinishedOfThatUserAndNumbersAreNotReused) {
   EXPECT_EQ(runs[2].number, 1);
   EXPECT_TRUE(store->Events(2, 0, 10)->empty());
   ASSERT_TRUE(store->Finish(5, v1::RunRecord(), v1::RunObservations(), 1).ok());
-  ASSERT_TRUE(store->Prune(1, 0).ok());
+  ASSERT_TRUE(store->Prune(1, {.runs = 0, .budget_bytes = kNoBudget}).ok());
   EXPECT_EQ(*store->Submit(1, Spec("s"), Phase(v1::RunPhase::QUEUED)), 6);
+}
+
+// A finished run with a MiB of observations and events. Other bytes than those of another run, so
+// that nothing is equal by accident.
+int64_t BigRun(RunStore* store, uid_t uid) {
+  const int64_t number = *store->Submit(uid, Spec("big"), Phase(v1::RunPhase::QUEUED));
+  v1::RunEvent console;
+  console.mutable_console()->set_text(std::string(100'000, 'c'));
+  EXPECT_TRUE(store->AppendEvent(number, console).ok());
+  v1::RunRecord record;
+  record.set_verdict(v1::FAIL);
+  record.set_run_id(RunId(number));
+  v1::RunObservations observations;
+  observations.add_observations()->mutable_scheduler_output()->set_data(
+      std::string(900'000, static_cast<char>('a' + number % 26)));
+  EXPECT_TRUE(store->Finish(number, record, observations, 1).ok());
+  return number;
+}
+
+TEST_F(RunStoreTest, BudgetTakesObservationsOfTheOldestThenTheRuns) {
+  auto store = Open();
+  const int64_t queued = *store->Submit(1, Spec("s"), Phase(v1::RunPhase::QUEUED));
+  const int64_t running = *store->Submit(1, Spec("s"), Phase(v1::RunPhase::QUEUED));
+  ASSERT_TRUE(store->SetRunning(running).ok());
+  std::vector<int64_t> runs;
+  for (int i = 0; i < 4; ++i) runs.push_back(BigRun(store.get(), 1));
+  const int64_t foreign = BigRun(store.get(), 2);
+  EXPECT_GT(*store->Bytes(1), 4'000'000u);
+  ASSERT_TRUE(store->Prune(1, {.runs = 100, .budget_bytes = 2'500'000}).ok());
+  EXPECT_LE(*store->Bytes(1), 2'500'000u);
+  for (int i : {0, 1}) {
+    const auto gone = store->Observations(runs[i]);
+    EXPECT_EQ(gone.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(gone.status().message().find("made room for later runs"), std::string::npos);
+    const auto events = *store->Events(runs[i], 0, 10);
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].number(), 2u);
+    EXPECT_EQ(events[0].finished().verdict(), v1::FAIL);
+    EXPECT_EQ(store->Record(runs[i])->run_id(), RunId(runs[i]));
+  }
+  for (int i : {2, 3}) EXPECT_TRUE(store->Observations(runs[i]).ok());
+  // No room for anything: the run that has just finished and those to come stay.
+  ASSERT_TRUE(store->Prune(1, {.runs = 100, .budget_bytes = 1, .spared = runs[3]}).ok());
+  EXPECT_TRUE(store->Observations(runs[3]).ok());
+  EXPECT_EQ(store->Get(runs[2]).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store->Events(queued, 0, 10)->size(), 1u);
+  EXPECT_EQ(store->Get(running)->state, RunState::kRunning);
+  EXPECT_TRUE(store->Observations(foreign).ok());
+}
+
+// What Bytes() counts is what is there, after each kind of change.
+TEST_F(RunStoreTest, FileShrinksWithTheRuns) {
+  auto store = Open();
+  for (int i = 0; i < 8; ++i) BigRun(store.get(), 1);
+  const uint64_t before = *store->Bytes(1);
+  // Pages that were freed are used again: the file stays as large as one round of runs.
+  for (int i = 0; i < 24; ++i) {
+    BigRun(store.get(), 1);
+    ASSERT_TRUE(store->Prune(1, {.runs = 2, .budget_bytes = kNoBudget}).ok());
+  }
+  EXPECT_LT(*store->Bytes(1), before);
+  store.reset();
+  struct stat info;
+  ASSERT_EQ(stat(Path().c_str(), &info), 0);
+  EXPECT_LT(static_cast<uint64_t>(info.st_size), before / 2);
+}
+
+TEST_F(RunStoreTest, TakesOverADatabaseOfVersion1) {
+  {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(Path().c_str(), &db), SQLITE_OK);
+    const v1::RunEvent event = Phase(v1::RunPhase::QUEUED);
+    v1::RunRecord record;
+    record.set_verdict(v1::PASS);
+    v1::RunEvent finished;
+    finished.set_number(1);
+    *finished.mutable_finished() = record;
+    const auto hex = [](const google::protobuf::MessageLite& message) {
+      std::string text = "x'";
+      for (const unsigned char c : message.SerializeAsString()) {
+        absl::StrAppend(&text, absl::Hex(c, absl::kZeroPad2));
+      }
+      return text + "'";
+    };
+    const std::string sql = absl::StrCat(
+        "PRAGMA journal_mode=WAL;"
+        "CREATE TABLE runs("
+        "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"
+        "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL,"
+        "  submitted_ms INTEGER NOT NULL, events INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL,"
+        "  record BLOB, observations BLOB);"
+        "CREATE INDEX runs_by_uid ON runs(uid, state, number);"
+        "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"
+        "CREATE TABLE events("
+        "  run INTEGER NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL,"
+        "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
+        "PRAGMA user_version = 1;"
+        "INSERT INTO runs VALUES(3, 7, 2, 1, 'old', 5, 2, ",
+        hex(Spec("old")), ", ", hex(record), ", x''), (9, 7, 0, 0, 'gone', 5, 0, x'', NULL, NULL);",
+        "DELETE FROM runs WHERE number = 9;", "INSERT INTO events VALUES(3, 0, ", hex(event),
+        "), (3, 1, ", hex(finished), ");");
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
+    sqlite3_close(db);
+  }
+  auto store = Open();
+  EXPECT_EQ(store->Get(3)->scenario, "old");
+  EXPECT_EQ(store->Spec(3)->scenario().name(), "old");
+  EXPECT_EQ(store->Record(3)->verdict(), v1::PASS);
+  EXPECT_TRUE(store->Observations(3).ok());
+  EXPECT_EQ(store->Events(3, 0, 10)->back().finished().verdict(), v1::PASS);
+  EXPECT_GT(*store->Bytes(7), 0u);
+  EXPECT_TRUE(store->DueFiles()->empty());
+  // Numbers of removed runs are not used again.
+  EXPECT_EQ(*store->Submit(7, Spec("new"), Phase(v1::RunPhase::QUEUED)), 10);
+}
+
+TEST_F(RunStoreTest, RecordFilesAreDueUntilTheyAreWritten) {
+  auto store = Open();
+  for (const char* file : {"a/x", "a/x", "a/y", ""}) {
+    const int64_t number = *store->Submit(1, Spec("s"), Phase(v1::RunPhase::QUEUED));
+    ASSERT_TRUE(store->Finish(number, v1::RunRecord(), v1::RunObservations(), 1, file).ok());
+  }
+  // Not the first: the second run of its variant replaces it.
+  auto due = *store->DueFiles();
+  ASSERT_EQ(due.size(), 2u);
+  EXPECT_EQ(due[0].number, 2);
+  EXPECT_EQ(due[0].record_file, "a/x");
+  EXPECT_EQ(due[1].number, 3);
+  ASSERT_TRUE(store->MarkFiled(2).ok());
+  ASSERT_TRUE(store->MarkFiled(3).ok());
+  EXPECT_TRUE(store->DueFiles()->empty());
 }
 
 // The promise behind the id: a process that is killed right after Submit has lost nothing.
@@ -153,7 +288,7 @@ TEST_F(RunStoreTest, RefusesGarbageAndOtherSchema) {
   EXPECT_EQ(garbage.status().code(), absl::StatusCode::kDataLoss) << garbage.status();
   EXPECT_NE(garbage.status().message().find(Path()), std::string::npos);
   unlink(Path().c_str());
-  Open();
+  Open().reset();
   sqlite3* db = nullptr;
   sqlite3_open(Path().c_str(), &db);
   sqlite3_exec(db, "PRAGMA user_version = 42", nullptr, nullptr, nullptr);

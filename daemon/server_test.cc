@@ -32,6 +32,7 @@
 #include "daemon/daemon.h"
 #include "daemon/testing/test_server.h"
 #include "scenario/json.h"
+#include "scenario/record.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -125,11 +126,58 @@ TEST_F(ServerTest, SubmitWatchPass) {
 
   v1::RunRecord sidecar;
   const std::string path = server_.dir() + "/cache/runs/" + UserName(getuid()) +
-                           "/7.3.4-fake-0123abc/fake-1n1l1c1t-tcg-s1.ktstr.json";
+                           "/7.3.4-fake-0123abc/" + scenario::RecordFileName(record);
+  EXPECT_THAT(scenario::RecordFileName(record), HasSubstr("fake-1n1l1c1t-tcg-s1-"));
   const auto json = base::ReadFile(path);
   ASSERT_TRUE(json.ok()) << json.status();
   ASSERT_TRUE(scenario::FromJson(*json, &sidecar).ok());
   EXPECT_EQ(sidecar.SerializeAsString(), record.SerializeAsString());
+}
+
+// The documented extremes of one run: 4096 workers, 252 CPUs, a log of 1 MiB.
+TEST_F(ServerTest, TheLargestRunIsReadWhole) {
+  v1::RunRecord record;
+  record.set_run_id("r-0001");
+  record.set_verdict(v1::PASS);
+  record.set_scheduler_log(std::string(size_t{1} << 20, 'l'));
+  v1::RunObservations observations;
+  for (int worker = 0; worker < 4096; ++worker) {
+    v1::WorkerSummary* summary = record.add_workers();
+    v1::WorkerReport* report = observations.add_observations()->mutable_worker_report();
+    summary->set_cgroup(std::string(64, 'c'));
+    v1::Finding* finding = record.add_findings();
+    finding->set_kind("STARVED");
+    finding->set_message(std::string(300, 'm'));
+    for (uint32_t cpu = 0; cpu < 252; ++cpu) {
+      summary->add_cpus_used(cpu);
+      report->add_cpus_used(cpu);
+    }
+  }
+  for (int piece = 0; piece < 32; ++piece) {
+    observations.add_observations()->mutable_scheduler_output()->set_data(
+        std::string(size_t{32} << 10, 'l'));
+  }
+  ASSERT_GT(record.ByteSizeLong(), size_t{4} << 20);
+  const std::string runs = server_.options().cache_dir + "/runs";
+  ASSERT_TRUE(base::MakeDirs(runs, 0700).ok());
+  {
+    auto store = *RunStore::Open(runs + "/runs.db");
+    ASSERT_TRUE(store->Submit(getuid(), FakeSpec("pass"), v1::RunEvent()).ok());
+    ASSERT_TRUE(store->Finish(1, record, observations, 1).ok());
+  }
+  Start();
+  TestClient client = server_.Connect();
+  EXPECT_EQ(client.Finish("r-0001").SerializeAsString(), record.SerializeAsString());
+  grpc::ClientContext context;
+  v1::GetRunRequest request;
+  request.set_run_id("r-0001");
+  request.set_with_observations(true);
+  request.set_with_spec(true);
+  v1::GetRunResponse response;
+  const grpc::Status status = client->GetRun(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.record().SerializeAsString(), record.SerializeAsString());
+  EXPECT_EQ(response.observations().SerializeAsString(), observations.SerializeAsString());
 }
 
 TEST_F(ServerTest, ResumeFromCursorAndAfterTheEnd) {
@@ -295,7 +343,8 @@ TEST_F(ServerTest, SubmittingClientThatDiesBeforeWatchingCancels) {
   }
   // Without a connection: one of the same user keeps the run alive.
   const std::string record = server_.dir() + "/cache/runs/" + UserName(getuid()) +
-                             "/7.3.4-fake-0123abc/fake-1n1l1c1t-tcg-s1.ktstr.json";
+                             "/7.3.4-fake-0123abc/" + scenario::RecordFileName(record);
+  EXPECT_THAT(scenario::RecordFileName(record), HasSubstr("fake-1n1l1c1t-tcg-s1-"));
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
   while (!base::Exists(record) && absl::Now() < deadline) poll(nullptr, 0, 10);
   EXPECT_EQ(KindOf(server_.Connect().Finish(id)), "CANCELLED");

@@ -16,9 +16,9 @@
 #include "base/wait_scope.h"
 #include "daemon/caller.h"
 #include "daemon/engine_choice.h"
+#include "daemon/record_files.h"
 #include "daemon/run_progress.h"
 #include "daemon/run_store.h"
-#include "daemon/sidecar.h"
 #include "daemon/spec_check.h"
 #include "scenario/evaluate.h"
 #include "scenario/finding_kinds.h"
@@ -157,19 +157,6 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter,
   return absl::OkStatus();
 }
 
-void VmRunExecutor::WriteRecordFile(const RunJob& job, RunReporter& reporter, const Course& course,
-                                    const v1::RunRecord& record) {
-  const std::string key = RunKey(course.kernel->metadata.release(), record.project_commit());
-  absl::StatusOr<std::string> path =
-      WriteSidecar(runs_root_, UserName(job.uid), key, job.spec.scenario(), record);
-  if (path.ok()) return;
-  KTSTR_LOG(WARNING) << record.run_id() << ": " << path.status();
-  v1::RunProgress line;
-  line.set_text(absl::StrCat("warning: record file not written: ", path.status().message(),
-                             "; the record is in `ktstrctl results show ", record.run_id(), "`"));
-  reporter.Progress(line);
-}
-
 RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   Course course;
   course.began = base::RealClock()->Monotonic();
@@ -207,7 +194,8 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
     if (job.spec.kernel().empty() && !record.reproduce().empty()) {
       absl::StrAppend(record.mutable_reproduce(), " --kernel ", course.kernel->metadata.key());
     }
-    WriteRecordFile(job, reporter, course, record);
+    outcome.record_file =
+        RecordFiles::PathOf(UserName(job.uid), course.kernel->metadata.release(), record);
   }
   for (v1::Observation& observation : course.observations) {
     *outcome.observations.add_observations() = std::move(observation);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Carries a run out in a virtual machine: kernel, bundle, machine (MachineRunner), judgement,
-// record, sidecar. Any thread, one run each; the parts it uses outlive it and are safe for any
+// record. Any thread, one run each; the parts it uses outlive it and are safe for any
 // thread.
 
 #ifndef KTSTR_DAEMON_VM_RUN_EXECUTOR_H_
@@ -24,11 +24,9 @@ namespace ktstr::daemon {
 
 class VmRunExecutor : public RunExecutor {
  public:
-  VmRunExecutor(std::string runs_root, MachineRunner::Options machine_options,
-                cache::KernelCache* kernels, UserBlobs* blobs, BootImages* boot,
-                Snapshots* snapshots, PreparedVms* prepared)
-      : runs_root_(std::move(runs_root)),
-        kernels_(kernels),
+  VmRunExecutor(MachineRunner::Options machine_options, cache::KernelCache* kernels,
+                UserBlobs* blobs, BootImages* boot, Snapshots* snapshots, PreparedVms* prepared)
+      : kernels_(kernels),
         blobs_(blobs),
         machines_(std::move(machine_options), boot, snapshots, prepared) {}
 
@@ -41,10 +39,7 @@ class VmRunExecutor : public RunExecutor {
   absl::Status ResolveKernel(const RunJob& job, RunReporter& reporter, Course* course);
   absl::Status RunMachine(const RunJob& job, RunReporter& reporter, Course* course);
   absl::StatusOr<base::UniqueFd> MakeBundle(const RunJob& job);
-  void WriteRecordFile(const RunJob& job, RunReporter& reporter, const Course& course,
-                       const v1::RunRecord& record);
 
-  const std::string runs_root_;
   cache::KernelCache* const kernels_;
   UserBlobs* const blobs_;
   MachineRunner machines_;

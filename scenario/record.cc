@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/head_tail.h"
@@ -22,6 +23,8 @@ namespace ktstr::scenario {
 namespace {
 
 constexpr size_t kConsoleLines = 20;
+constexpr size_t kMaxNamePart = 64;  // NAME_MAX is 255.
+constexpr size_t kDigestDigits = 8;  // Of a file name.
 
 uint32_t ToMs(uint64_t ns) {
   return static_cast<uint32_t>(
@@ -99,6 +102,32 @@ std::string ScenarioDigest(const v1::Scenario& scenario) {
     scenario.SerializeWithCachedSizes((scenario.ByteSizeLong(), &coded));
   }
   return base::Sha256Hex(bytes);
+}
+
+std::string FileNamePart(std::string text) {
+  if (text.size() > kMaxNamePart) text.resize(kMaxNamePart);
+  for (char& c : text) {
+    if (!absl::ascii_isalnum(c) && c != '_' && c != '.' && c != '-' && c != '+') c = '_';
+  }
+  if (text.empty() || text[0] == '.') text.insert(0, "_");
+  return text;
+}
+
+std::string RecordFileName(const v1::RunRecord& record, int repetition) {
+  const v1::Variant& variant = record.variant();
+  base::Sha256 digest;
+  for (const std::string& part : {record.scenario_digest(), variant.profile(), variant.kernel()}) {
+    digest.Update(part);
+    digest.Update("\0", 1);
+  }
+  std::string name = FileNamePart(record.scenario());
+  if (!record.scheduler().name().empty()) {
+    absl::StrAppend(&name, "-", FileNamePart(record.scheduler().name()));
+  }
+  return absl::StrCat(name, "-", FileNamePart(variant.topology()), "-",
+                      FileNamePart(variant.engine()), "-s", variant.seed(), "-",
+                      digest.FinishHex().substr(0, kDigestDigits),
+                      repetition > 1 ? absl::StrCat("-", repetition) : "", ".ktstr.json");
 }
 
 void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations,

@@ -2,6 +2,8 @@
 
 #include "scenario/record.h"
 
+#include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -155,6 +157,48 @@ TEST(Record, DigestDependsOnContentOnly) {
   EXPECT_EQ(ScenarioDigest(other), ScenarioDigest(MakeScenario()));
   other.set_seed(2);
   EXPECT_NE(ScenarioDigest(other), ScenarioDigest(MakeScenario()));
+}
+
+// What `explore --strategy both`, `minimize` and `--set` make of one scenario, seed and scheduler.
+TEST(Record, FileNamesTellVariantsApart) {
+  const auto name = [](const std::function<void(v1::Scenario*)>& change) {
+    v1::Scenario scenario = MakeScenario();
+    change(&scenario);
+    v1::RunRecord record;
+    FillRecord(scenario, {}, v1::Judgement(), &record);
+    record.mutable_variant()->set_engine("tcg");
+    return RecordFileName(record);
+  };
+  std::set<std::string> names = {
+      name([](v1::Scenario*) {}),
+      name([](v1::Scenario* s) { s->mutable_scheduler()->add_args("--stall"); }),
+      name([](v1::Scenario* s) { s->mutable_perturb()->set_intensity(3); }),
+      name([](v1::Scenario* s) { s->mutable_topology()->set_preset("tiny-1llc"); }),
+      name([](v1::Scenario* s) { s->add_step(); }),
+      name([](v1::Scenario* s) { s->set_seed(99); })};
+  EXPECT_EQ(names.size(), 6u);
+  EXPECT_EQ(name([](v1::Scenario*) {}), name([](v1::Scenario*) {}));
+  EXPECT_THAT(*names.begin(), ::testing::EndsWith(".ktstr.json"));
+
+  v1::RunRecord record;
+  FillRecord(MakeScenario(), {}, v1::Judgement(), &record);
+  const std::string one = RecordFileName(record);
+  record.mutable_variant()->set_kernel("deb-linux-image-rt-x86_64");
+  EXPECT_NE(RecordFileName(record), one);
+  EXPECT_NE(RecordFileName(record, 2), RecordFileName(record));
+}
+
+TEST(Record, FileNamesStayInTheirDirectory) {
+  v1::RunRecord record;
+  record.set_scenario("../../etc/x");
+  record.mutable_scheduler()->set_name(std::string(300, '/'));
+  record.mutable_variant()->set_topology("a/b");
+  const std::string name = RecordFileName(record);
+  EXPECT_EQ(name.find('/'), std::string::npos);
+  EXPECT_LT(name.size(), 255u);
+  EXPECT_EQ(name.substr(0, 5), "_.._.");
+  EXPECT_EQ(FileNamePart(".."), "_..");
+  EXPECT_EQ(FileNamePart(""), "_");
 }
 
 }  // namespace

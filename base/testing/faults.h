@@ -4,7 +4,8 @@
 // faults.cc has these calls of the C library replaced, in all of its code and in the shared
 // libraries that it uses (sqlite, libarchive): open, read, write, fsync, rename, unlink, mkdir and
 // their relatives. Calls on paths below one directory are counted, and the n-th of those that can
-// fail in a given way fails, once or from then on. Everything else goes through untouched.
+// fail in a given way fails, once or from then on. Everything else goes through untouched, but for
+// fsync, which never waits for the disk.
 //
 //   for (uint64_t n = 1;; ++n) {
 //     base::TempDir dir = ...;

@@ -26,6 +26,7 @@ TestClient::TestClient(const std::string& socket) {
   // Channels of one target share a connection otherwise.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetUserAgentPrefix(base::ProtocolAgent());
+  arguments.SetMaxReceiveMessageSize(1 << 30);  // As ktstrctl's.
   stub_ = v1::Ktstr::NewStub(
       grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
 }

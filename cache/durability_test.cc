@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Blobs, snapshots and kernels with each fault at each step of storing one: what was acknowledged
+// is there, and nothing is ever handed out that is not whole. Prints how many steps each path has.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <functional>
+#include <iostream>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/testing/faults.h"
+#include "cache/blob_store.h"
+#include "cache/kernel_cache.h"
+#include "cache/snapshot_store.h"
+#include "cache/test_kernel.h"
+
+namespace ktstr::cache {
+namespace {
+
+using base::Fault;
+
+constexpr Fault kErrors[] = {Fault::kNoSpace, Fault::kIo, Fault::kNoDescriptors,
+                             Fault::kInterrupted, Fault::kShort};
+constexpr Fault kEnds[] = {Fault::kKill, Fault::kPowerCut, Fault::kPowerCutNamesStay,
+                           Fault::kPowerCutContentStays};
+
+// One kind of thing in a directory of its own.
+struct Path {
+  const char* name;
+  // Stores it.
+  std::function<absl::Status(const std::string& dir)> store;
+  // NotFound (or another error, of a store that makes things again) or OK and whole.
+  std::function<absl::Status(const std::string& dir)> read;
+  bool survives_power_cut;  // Else it may be lost, but is noticed.
+};
+
+std::string Where(const Path& path, Fault fault, uint64_t n) {
+  return absl::StrCat(path.name, ", ", base::FaultName(fault), " at step ", n);
+}
+
+void WithEachError(const Path& path) {
+  for (const Fault fault : kErrors) {
+    for (const bool lasting : {false, true}) {
+      if (lasting && (fault == Fault::kInterrupted || fault == Fault::kShort)) continue;
+      bool fired = true;
+      uint64_t n = 0;
+      while (fired) {
+        const std::string where = Where(path, fault, ++n);
+        auto dir = *base::TempDir::Make("durability");
+        absl::Status stored;
+        {
+          base::Faults faults(dir.path());
+          faults.Arm(fault, n, lasting);
+          stored = path.store(dir.path());
+          fired = faults.fired();
+        }
+        absl::Status read = path.read(dir.path());
+        EXPECT_TRUE(read.ok() || !stored.ok()) << where << ": " << read;
+        EXPECT_TRUE(stored.ok() || fired) << where << ": " << stored;
+        if (fault == Fault::kInterrupted || fault == Fault::kShort) {
+          EXPECT_TRUE(stored.ok()) << where << ": " << stored;
+        }
+        // What failed once works the next time.
+        if (!stored.ok()) {
+          stored = path.store(dir.path());
+          EXPECT_TRUE(stored.ok()) << where << ": " << stored;
+          read = path.read(dir.path());
+          EXPECT_TRUE(read.ok()) << where << ": " << read;
+        }
+      }
+      EXPECT_GT(n, 1u);
+      std::cout << path.name << ", " << base::FaultName(fault) << (lasting ? " from there on" : "")
+                << ": " << n - 1 << " steps\n";
+    }
+  }
+}
+
+void WithEachEnd(const Path& path) {
+  for (const Fault fault : kEnds) {
+    std::optional<base::TempDir> dir;
+    base::SharedFacts<bool> stored;
+    const uint64_t steps = base::EndAtEachStep(
+        fault,
+        [&](uint64_t) {
+          dir.emplace(*base::TempDir::Make("durability"));
+          *stored = false;
+          return dir->path();
+        },
+        [&](uint64_t) {
+          *stored = path.store(dir->path()).ok();
+          // A step after the answer, so that there is an end there too.
+          (void)base::WriteFileAtomic(dir->path() + "/after", "").ok();
+        },
+        [&](uint64_t n) {
+          const std::string where = Where(path, fault, n);
+          absl::Status read = path.read(dir->path());
+          const bool promised = *stored && (fault == Fault::kKill || path.survives_power_cut);
+          EXPECT_TRUE(read.ok() || !promised) << where << ": " << read;
+          if (!read.ok()) {
+            const absl::Status again = path.store(dir->path());
+            EXPECT_TRUE(again.ok()) << where << ": " << again;
+            read = path.read(dir->path());
+            EXPECT_TRUE(read.ok()) << where << ": " << read;
+          }
+        });
+    EXPECT_GT(steps, 1u);
+    std::cout << path.name << ", " << base::FaultName(fault) << ": " << steps << " steps\n";
+  }
+}
+
+Path Blob() {
+  static const std::string content(300'000, 'b');
+  static const std::string sha256 = base::Sha256Hex(content);
+  return {"blob",
+          [](const std::string& dir) -> absl::Status {
+            auto store = BlobStore::Open(dir + "/blobs", 1 << 20);
+            if (!store.ok()) return store.status();
+            auto writer = (*store)->Begin(sha256, content.size());
+            if (!writer.ok()) return writer.status();
+            absl::Status status = (*writer)->Append(content);
+            return status.ok() ? (*writer)->Commit() : status;
+          },
+          [](const std::string& dir) -> absl::Status {
+            auto store = BlobStore::Open(dir + "/blobs", 1 << 20);
+            if (!store.ok()) return store.status();
+            auto fd = (*store)->OpenBlob(sha256);
+            if (!fd.ok()) return fd.status();
+            EXPECT_EQ(*base::ReadFd(fd->get(), "blob", 1 << 20), content);
+            EXPECT_TRUE(base::ListDir(dir + "/blobs/.tmp")->empty());
+            return absl::OkStatus();
+          },
+          true};
+}
+
+Path Snapshot() {
+  static const std::string state(5000, 's');
+  static const std::string page(8192, 'p');
+  return {"snapshot",
+          [](const std::string& dir) -> absl::Status {
+            auto state_fd = *base::MakeMemfd("state", 0);
+            auto ram = *base::MakeMemfd("ram", 1 << 20);
+            KTSTR_CHECK(base::WriteAll(state_fd.get(), state, "state").ok());
+            KTSTR_CHECK(pwrite(ram.get(), page.data(), page.size(), 4096) == 8192);
+            SnapshotStore store(dir + "/snapshots", 64 << 20);
+            return store.Store("machine", "label", state_fd.get(), {ram.get()});
+          },
+          [](const std::string& dir) -> absl::Status {
+            SnapshotStore store(dir + "/snapshots", 64 << 20);
+            auto files = store.Load("machine");
+            if (!files.ok()) return files.status();
+            EXPECT_EQ(
+                *base::ReadFd(base::Reopen(files->state.get(), "state")->get(), "state", 1 << 20),
+                state);
+            std::string ram(1 << 20, '\0');
+            std::string expected = ram;
+            expected.replace(4096, page.size(), page);
+            EXPECT_EQ(pread(files->ram[0].get(), ram.data(), ram.size(), 0), 1 << 20);
+            EXPECT_TRUE(ram == expected);
+            return absl::OkStatus();
+          },
+          false};
+}
+
+Path Kernel() {
+  static const std::string image =
+      MakeBzImage(Pack(Compression::kZstd, MakeVmlinux({.build_id = "durable"})));
+  return {"kernel",
+          [](const std::string& dir) -> absl::Status {
+            auto cache = KernelCache::Open(dir);
+            if (!cache.ok()) return cache.status();
+            return (*cache)->Import(FdOf(image).get(), "vmlinuz", "CONFIG_SMP=y\n").status();
+          },
+          [](const std::string& dir) -> absl::Status {
+            auto cache = KernelCache::Open(dir);
+            if (!cache.ok()) return cache.status();
+            // An entry that is there is whole: nothing in the list is corrupt.
+            const auto entries = (*cache)->List();
+            EXPECT_TRUE(entries.ok()) << entries.status();
+            for (const v1::KernelEntry& entry : *entries) EXPECT_EQ(entry.error(), "");
+            EXPECT_TRUE(base::ListDir(dir + "/.tmp")->empty());
+            return (*cache)->Resolve("", true).status();
+          },
+          true};
+}
+
+TEST(DurabilityTest, BlobWithEachError) { WithEachError(Blob()); }
+TEST(DurabilityTest, BlobThatEndsAtEachStep) { WithEachEnd(Blob()); }
+TEST(DurabilityTest, SnapshotWithEachError) { WithEachError(Snapshot()); }
+TEST(DurabilityTest, SnapshotThatEndsAtEachStep) { WithEachEnd(Snapshot()); }
+TEST(DurabilityTest, KernelWithEachError) { WithEachError(Kernel()); }
+TEST(DurabilityTest, KernelThatEndsAtEachStep) { WithEachEnd(Kernel()); }
+
+}  // namespace
+}  // namespace ktstr::cache
