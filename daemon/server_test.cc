@@ -147,7 +147,7 @@ TEST_F(ServerTest, TheLargestRunIsReadWhole) {
     summary->set_cgroup(std::string(64, 'c'));
     v1::Finding* finding = record.add_findings();
     finding->set_kind("STARVED");
-    finding->set_message(std::string(300, 'm'));
+    finding->set_message(std::string(400, 'm'));
     for (uint32_t cpu = 0; cpu < 252; ++cpu) {
       summary->add_cpus_used(cpu);
       report->add_cpus_used(cpu);
