@@ -50,12 +50,19 @@ absl::StatusOr<KernelFile> OpenKernelFile(const std::string& path) {
   return file;
 }
 
+// "a.deb", "a.deb and 2 more"; there is at least one.
+std::string Named(const std::vector<KernelFile>& files) {
+  const std::string& first = files.front().path;
+  return files.size() == 1 ? first : absl::StrCat(first, " and ", files.size() - 1, " more");
+}
+
 // What the daemon reports of a file, whose name it knows and whose path the user does. A damaged
 // file is invalid input, as one of another kind is.
 absl::Status OfImport(const absl::Status& status, const std::vector<KernelFile>& files) {
   if (status.ok()) return status;
   absl::string_view message = status.message();
-  std::string path;
+  // What concerns no single file, as a full disk, names them all.
+  std::string path = absl::StrCat(Named(files), ": ");
   for (const KernelFile& file : files) {
     if (!absl::ConsumePrefix(&message,
                              absl::StrCat(base::ToAbsl(base::Basename(file.path)), ": "))) {
@@ -116,9 +123,7 @@ absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session,
     if (!open) break;
   }
   if (open) writer->WritesDone();
-  terminal->Live(absl::StrCat(
-      "importing ", files.front().path,
-      files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : std::string()));
+  terminal->Live(absl::StrCat("importing ", Named(files)));
   KTSTR_RETURN_IF_ERROR(OfImport(FromGrpc(writer->Finish()), files));
   return response;
 }
