@@ -115,8 +115,7 @@ Options ParseArguments(int argc, char** argv) {
        flag("verifier-reject", &config.verifier_reject), flag("never-attach", &out.never_attach),
        flag("print-forever", &out.print_forever), text("kernel-log", &out.kernel_log),
        text("sysrq", &out.sysrq), flag("hog-cpus", &out.hog_cpus),
-       flag("ignore-stop", &out.ignore_stop),
-       number("stop-code", &out.stop_code, 1, 255),
+       flag("ignore-stop", &out.ignore_stop), number("stop-code", &out.stop_code, 1, 255),
        number("watchdog-ms", &out.watchdog_ms, 10, 30'000)});
   return out;
 }

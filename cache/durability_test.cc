@@ -174,7 +174,8 @@ Path Kernel() {
           [](const std::string& dir) -> absl::Status {
             auto cache = KernelCache::Open(dir);
             if (!cache.ok()) return cache.status();
-            return (*cache)->Import(FdOf(image).get(), "vmlinuz", "CONFIG_SMP=y\n").status();
+            const base::UniqueFd file = FdOf(image);
+            return (*cache)->Import({{file.get(), "vmlinuz"}}, "CONFIG_SMP=y\n", getuid()).status();
           },
           [](const std::string& dir) -> absl::Status {
             auto cache = KernelCache::Open(dir);

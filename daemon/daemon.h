@@ -28,7 +28,6 @@
 
 namespace ktstr::daemon {
 
-
 class Daemon {
  public:
   // Opens everything under `options.cache_dir` and takes up the runs of an earlier daemon.

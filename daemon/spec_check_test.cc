@@ -23,9 +23,7 @@ v1::RunSpec GoodSpec() {
   return spec;
 }
 
-TEST(SpecCheckTest, AcceptsGood) {
-  EXPECT_EQ(CheckRunSpec(GoodSpec()), absl::OkStatus());
-}
+TEST(SpecCheckTest, AcceptsGood) { EXPECT_EQ(CheckRunSpec(GoodSpec()), absl::OkStatus()); }
 
 TEST(SpecCheckTest, TimeLimitCountsTheAttach) {
   v1::RunSpec spec = GoodSpec();
