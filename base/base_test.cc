@@ -86,6 +86,16 @@ TEST(File, WriteAtomicReplacesAndSetsTheMode) {
   EXPECT_THAT(*ListDir(dir.path()), ElementsAre("f"));
 }
 
+// The agent makes directories in cgroup2, whose root the kernel does not sync.
+TEST(File, FsyncDirWhereNoDiskIsBehindIt) {
+  const int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(fsync(fd), -1);
+  close(fd);
+  EXPECT_TRUE(FsyncDir("/proc").ok()) << FsyncDir("/proc");
+  EXPECT_FALSE(FsyncDir("/proc/none").ok());
+}
+
 TEST(File, WriteAtomicFailsWithoutLeavingAnything) {
   TempDir dir = *TempDir::Make("file_test");
   std::string path = JoinPath(dir.path(), "d");
