@@ -143,12 +143,13 @@ std::string Failed(const std::string& more) {
       more, " }");
 }
 
-// The agent ends the steps there; its workers had no time to do anything.
+// The agent ends the steps there; its worker did nothing.
 std::vector<std::string> FailedRun(const std::string& more) {
-  return {kEnabled,     kBegin0,
-          Failed(more), "worker_report { index: 0 }",
-          kStopped,     "stage { stage: DONE }",
-          kDone};
+  return {
+      kEnabled,     kBegin0,
+      Failed(more), "worker_report { index: 0 wall_time_ns: 2000000000 off_cpu_ns: 2000000000 }",
+      kStopped,     "stage { stage: DONE }",
+      kDone};
 }
 
 constexpr char kRoom[] =
@@ -170,7 +171,7 @@ TEST(StopAndOperations, OperationThatTheSchedulerRefuses) {
         ElementsAre(absl::StrCat("OPERATION_FAILED scheduler: fork of worker 1 for cgroup left: "
                                  "Cannot allocate memory; scheduler scx_mine was enabled, and its ",
                                  each.callback, " can refuse this"),
-                    "> STARVED cgroup left: worker 0 (spin_wait) did no work in 0ms"));
+                    "> STARVED cgroup left: worker 0 (spin_wait) did no work in 2000ms"));
   }
 }
 
