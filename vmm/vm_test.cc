@@ -356,7 +356,7 @@ TEST_F(VmTest, SpinningGuestMeetsTheHostsTimeLimit) {
   const Outcome run = Execute({}, HostileImage(), Fault("spin"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::TIMEOUT);
   EXPECT_THAT(run.end.detail(), HasSubstr("1.5s"));
-  ASSERT_EQ(run.end.vcpu_size(), 2);
+  ASSERT_EQ(run.end.vcpu_size(), 4);
   EXPECT_EQ(run.end.vcpu(1).cpu(), 1u);
 }
 
@@ -365,7 +365,7 @@ TEST_F(VmTest, IdleGuestThatNeverGetsReadyMeetsTheLimitInGuestTime) {
   const Outcome run = Execute({}, HostileImage(), Fault("hang"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::GUEST_HUNG) << run.end.DebugString();
   EXPECT_THAT(run.end.detail(), HasSubstr("the boot's limit"));
-  EXPECT_EQ(run.end.vcpu_size(), 2);
+  EXPECT_EQ(run.end.vcpu_size(), 4);
 }
 
 TEST_F(VmTest, ResetIsNoPowerOff) {
