@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/paths.h"
 
+#include <unistd.h>
+
+#include <climits>
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
@@ -51,6 +54,18 @@ absl::StatusOr<std::string> CacheDirFrom(const GetEnv& get_env) {
 
 absl::StatusOr<std::string> CacheDir() {
   return CacheDirFrom([](const char* name) -> const char* { return getenv(name); });
+}
+
+std::string Env(const char* name) {
+  const char* value = getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string ProgramDirectory() {
+  char buffer[PATH_MAX];
+  const ssize_t n = readlink("/proc/self/exe", buffer, sizeof(buffer));
+  if (n <= 0) return "";
+  return std::string(Dirname(std::string_view(buffer, static_cast<size_t>(n))));
 }
 
 std::string PrivateSocketPath(const GetEnv& get_env, uid_t uid) {

@@ -24,6 +24,12 @@ using GetEnv = std::function<const char*(const char* name)>;
 absl::StatusOr<std::string> CacheDir();
 absl::StatusOr<std::string> CacheDirFrom(const GetEnv& get_env);
 
+// Value of an environment variable; empty when it is not set.
+std::string Env(const char* name);
+
+// The directory of the running program; empty when /proc is not there.
+std::string ProgramDirectory();
+
 // The socket of the user's private daemon: $XDG_RUNTIME_DIR/ktstr/ktstrd.sock, else
 // /tmp/ktstr-UID/ktstrd.sock (XDG_RUNTIME_DIR must be absolute to count). A daemon serves one
 // cache, so where the environment names another cache than $HOME/.cache/ktstr the file is

@@ -12,9 +12,9 @@
 namespace ktstr::base {
 
 // Changes when an older side would misunderstand a newer one.
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
-// How the user agent of every call begins: "ktstr/1". ktstrd refuses calls of another one, so that
+// How the user agent of every call begins: "ktstr/2". ktstrd refuses calls of another one, so that
 // a client cannot do without Handshake what Handshake would refuse.
 inline std::string ProtocolAgent() { return "ktstr/" + std::to_string(kProtocolVersion); }
 

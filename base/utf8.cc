@@ -75,4 +75,18 @@ std::string PrintableTail(std::string_view bytes, size_t max_lines) {
   return SanitizeUtf8(text);
 }
 
+std::string OneLine(std::string_view bytes, size_t max_bytes) {
+  std::string line = PrintableTail(bytes, std::numeric_limits<size_t>::max());
+  for (char& c : line) {
+    if (c == '\n' || c == '\t') c = ' ';
+  }
+  line.erase(0, line.find_first_not_of(' '));
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  if (line.size() <= max_bytes) return line;
+  // Not in the middle of a character.
+  size_t end = max_bytes;
+  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0) == 0x80) --end;
+  return line.substr(0, end) + "...";
+}
+
 }  // namespace ktstr::base

@@ -5,6 +5,8 @@
 #ifndef KTSTR_BASE_UTF8_H_
 #define KTSTR_BASE_UTF8_H_
 
+#include <cstddef>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -15,6 +17,9 @@ std::string SanitizeUtf8(std::string_view bytes);
 // As above, with control characters except newline and tab removed (ANSI sequences do not reach a
 // terminal), and only the last `max_lines` lines.
 std::string PrintableTail(std::string_view bytes, size_t max_lines);
+// As above, as one line: newlines and tabs become spaces, and none is left at either end. Longer
+// text is cut behind the last whole character of `max_bytes`, with "..." after it.
+std::string OneLine(std::string_view bytes, size_t max_bytes = std::numeric_limits<size_t>::max());
 
 }  // namespace ktstr::base
 

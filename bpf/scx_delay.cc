@@ -127,7 +127,7 @@ Options ParseArguments(int argc, char** argv) {
 }
 
 // Waits for a scheduler with `callback` and sets `*found` to its programs. False when a stop signal
-// came or the time is over.
+// came. Ends the program with EX_DATAERR when the time is over: nothing is attached yet.
 bool WaitForCallback(const btf* types, const std::string& callback, unsigned wait_ms,
                      std::vector<ktstr::bpf::Callback>* found) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
@@ -137,7 +137,7 @@ bool WaitForCallback(const btf* types, const std::string& callback, unsigned wai
     if (std::chrono::steady_clock::now() >= end) {
       std::fprintf(stderr, "%s: no scheduler that runs has a callback %s (waited %u ms)\n", kName,
                    callback.c_str(), wait_ms);
-      return false;
+      std::exit(EX_DATAERR);
     }
     if (ktstr::bpf::TakeStopSignal(kPollMs)) return false;
   }
@@ -222,7 +222,7 @@ int main(int argc, char** argv) {
     if (ktstr::bpf::IsCallback(types, point.callback)) continue;
     std::fprintf(stderr, "%s: --point %s: this kernel's sched_ext has no such callback\n", kName,
                  point.name.c_str());
-    return EX_USAGE;
+    return EX_DATAERR;
   }
   std::vector<Delay> delays;
   if (!PrepareAll(options, types, &delays)) return EXIT_FAILURE;

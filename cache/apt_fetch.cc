@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/edit_distance.h"
 #include "base/file.h"
 #include "base/flock.h"
 #include "base/status_macros.h"
@@ -338,28 +339,13 @@ absl::StatusOr<std::string> Fetch::Follow(std::string package) {
   return package;
 }
 
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      size_t change = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
-    }
-  }
-  return row[b.size()];
-}
-
 absl::Status Fetch::UnknownPackage(const std::string& package) {
   std::vector<std::pair<size_t, std::string>> near;
   for (const char* prefix : {"linux-image-", "linux-binary-"}) {
     KTSTR_ASSIGN_OR_RETURN(std::string names, Query({"pkgnames", prefix}));
     for (absl::string_view name : absl::StrSplit(names, '\n', absl::SkipEmpty())) {
       if (absl::EndsWith(name, "-dbg") || absl::EndsWith(name, "-unsigned")) continue;
-      near.emplace_back(EditDistance(package, base::ToStd(name)), std::string(name));
+      near.emplace_back(base::EditDistance(package, base::ToStd(name)), std::string(name));
     }
   }
   std::sort(near.begin(), near.end());

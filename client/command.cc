@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/paths.h"
@@ -17,16 +18,41 @@
 namespace ktstr::client {
 namespace {
 
-// An argument of a scheduler looks like an option of ours ("--sched-arg --slice-us"): joined, it
-// cannot be taken for one.
-std::vector<std::string> JoinSchedulerArgs(int argc, const char* const* argv) {
+// The words of the command line in the form in which CLI11 takes each value for what it is. An
+// argument of a scheduler may look like an option of ours ("--sched-arg --slice-us"): it is joined
+// to its option. An empty value stands alone: of "--option=", CLI11 would take the next word.
+std::vector<std::string> PreparedWords(int argc, const char* const* argv) {
   std::vector<std::string> out;
+  bool options = true;  // Until "--".
   for (int i = 1; i < argc; ++i) {
-    std::string arg = argv[i];
-    if (arg == "--sched-arg" && i + 1 < argc) arg = absl::StrCat(arg, "=", argv[++i]);
-    out.push_back(std::move(arg));
+    std::string word = argv[i];
+    options = options && word != "--";
+    if (options && word == "--sched-arg" && i + 1 < argc) {
+      word = absl::StrCat(word, "=", argv[++i]);
+    }
+    const bool empty_value = options && absl::StartsWith(word, "--") &&
+                             word.find('=') == word.size() - 1 && word.size() > 3;
+    if (empty_value) word.pop_back();
+    out.push_back(std::move(word));
+    if (empty_value) out.emplace_back();
   }
   return out;
+}
+
+// Makes an empty value an error for every option and argument of `app` and its subcommands: it
+// would read as one that is not given. A scheduler's argument may be empty.
+void RefuseEmptyValues(CLI::App* app) {
+  const CLI::Validator not_empty(
+      [](const std::string& value) {
+        return std::string(value.empty() ? "the value is empty" : "");
+      },
+      "");
+  for (CLI::Option* option : app->get_options()) {
+    if (option->get_items_expected_max() > 0 && !option->check_lname("sched-arg")) {
+      option->transform(not_empty);  // Before the option's own checks.
+    }
+  }
+  for (CLI::App* command : app->get_subcommands(nullptr)) RefuseEmptyValues(command);
 }
 
 void AddGlobalOptions(CLI::App* app, GlobalOptions* global, std::string* color) {
@@ -88,11 +114,6 @@ std::optional<int> Parse(CLI::App* app, std::vector<std::string> args) {
 
 }  // namespace
 
-std::string Env(const char* name) {
-  const char* value = getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 std::unique_ptr<Terminal> MakeTerminal(const GlobalOptions& global, bool machine) {
   TerminalOptions options;
   options.color = global.color;
@@ -109,9 +130,9 @@ absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global
   options.private_socket = base::PrivateSocketPath(&getenv, geteuid());
   options.interrupt_fd = interrupt_fd;
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
-                         Session::Open([options] { return Connect(options); }));
+                         Session::Open([options] { return Connect(options); }, interrupt_fd));
   const v1::HandshakeResponse& daemon = session->connection()->daemon();
-  const std::string wanted = Env("KTSTR_CACHE_DIR");
+  const std::string wanted = base::Env("KTSTR_CACHE_DIR");
   if (daemon.private_daemon() && !wanted.empty() && wanted != daemon.cache_dir()) {
     terminal->Note(absl::StrCat(
         "warning: the private daemon that runs already (pid ", daemon.daemon_pid(),
@@ -163,10 +184,11 @@ int Main(int argc, const char* const* argv) {
   AddSnapshotsCommands(&app, &action);
   AddResultsCommands(&app, &action);
   AddVersionCommand(&app, &action);
-  if (const std::optional<int> code = Parse(&app, JoinSchedulerArgs(argc, argv))) return *code;
+  RefuseEmptyValues(&app);
+  if (const std::optional<int> code = Parse(&app, PreparedWords(argc, argv))) return *code;
   if (color == "always") global.color = ColorMode::kAlways;
   if (color == "never") global.color = ColorMode::kNever;
-  if (global.socket.empty()) global.socket = Env("KTSTR_SOCKET");
+  if (global.socket.empty()) global.socket = base::Env("KTSTR_SOCKET");
   std::atomic<bool> output_lost = false;
   global.output_lost = &output_lost;
   const ExitCode code = action(global);

@@ -14,8 +14,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/call.h"
 #include "client/connect.h"
 #include "client/exit_codes.h"
+#include "client/signals.h"
 #include "client/terminal.h"
 
 namespace ktstr::client {
@@ -46,9 +48,6 @@ void AddVersionCommand(CLI::App* app, Action* action);     // version
 // The whole program: parses, runs, returns the exit code.
 int Main(int argc, const char* const* argv);
 
-// Value of an environment variable; empty when it is not set.
-std::string Env(const char* name);
-
 // A terminal for the answers of a command; `machine` when stdout is read by a program while people
 // are told on stderr.
 std::unique_ptr<Terminal> MakeTerminal(const GlobalOptions& global, bool machine);
@@ -56,34 +55,35 @@ std::unique_ptr<Terminal> MakeTerminal(const GlobalOptions& global, bool machine
 // The daemon of this command line. Warns when a private daemon works on another cache than
 // KTSTR_CACHE_DIR names.
 absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global,
-                                                     Terminal* terminal, int interrupt_fd = -1);
+                                                     Terminal* terminal, int interrupt_fd);
 
 // "ktstrctl: MESSAGE" on stderr, and the exit code for it.
 ExitCode Fail(Terminal* terminal, const absl::Status& status);
 ExitCode Usage(Terminal* terminal, const absl::Status& status);
 
-// An action that needs a session and gives a status.
+// An action that needs a session and gives a status. A signal ends it with exit code 130.
 template <typename Body>
 Action WithSession(Body body) {
   return [body](const GlobalOptions& global) {
+    SignalFd signals;
     const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
-    absl::StatusOr<std::unique_ptr<Session>> session = OpenSession(global, terminal.get());
+    absl::StatusOr<std::unique_ptr<Session>> session =
+        OpenSession(global, terminal.get(), signals.fd());
     const absl::Status status =
         session.ok() ? body(**session, global, terminal.get()) : session.status();
     return status.ok() ? kOk : Fail(terminal.get(), status);
   };
 }
 
-// One unary call on the session's connection with a deadline.
+// One unary call on the session's connection, which ends also by its deadline or by a signal.
 template <typename Request, typename Response>
 absl::Status Call(const Session& session,
                   grpc::Status (v1::Ktstr::StubInterface::*method)(grpc::ClientContext*,
                                                                    const Request&, Response*),
-                  const Request& request, Response* response) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+                  const Request& request, Response* response, absl::Duration limit = kCallLimit) {
+  GuardedCall call(session.interrupt_fd(), limit);
   const std::shared_ptr<Connection> connection = session.connection();
-  return FromGrpc((connection->stub()->*method)(&context, request, response));
+  return call.Finish((connection->stub()->*method)(call.context(), request, response));
 }
 
 }  // namespace ktstr::client

@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "client/command.h"
+#include "client/overrides.h"
 #include "client/search/drive.h"
 #include "client/search/subject.h"
 #include "client/search/turning_point.h"
@@ -42,7 +43,7 @@ v1::RunSpec Forked(const Subject& subject, uint32_t at_ms, uint32_t number) {
     fork->set_at_ms(at_ms);
     fork->set_seed(seed);
   }
-  spec.set_reproduce("");
+  spec.clear_reproduction();
   return spec;
 }
 
@@ -112,8 +113,8 @@ absl::Status Explain(const ExplainOptions& options, uint32_t resolution_ms, cons
   KTSTR_ASSIGN_OR_RETURN(const Subject subject, SubjectOfRun(session, options.run_id));
   KTSTR_RETURN_IF_ERROR(FailsAgain(subject, trials));
   KTSTR_ASSIGN_OR_RETURN(TurningPoint point, Moments(subject, options, resolution_ms));
-  terminal->Note(absl::StrCat(options.run_id, ": ", base::PrintableTail(subject.key.Text(), 1),
-                              ", seed ", subject.seed()));
+  terminal->Note(absl::StrCat(options.run_id, ": ", base::OneLine(subject.key.Text()), ", seed ",
+                              subject.seed()));
   while (const std::optional<uint32_t> at_ms = point.Next()) {
     absl::StatusOr<uint32_t> failures = Failures(subject, *at_ms, options.forks, trials);
     if (!failures.ok()) {

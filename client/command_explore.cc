@@ -16,7 +16,7 @@
 #include "client/bundle/upload.h"
 #include "client/command.h"
 #include "client/render.h"
-#include "client/run_options.h"
+#include "client/run_flags.h"
 #include "client/search/drive.h"
 #include "client/search/seed_range.h"
 #include "client/search/tally.h"
@@ -30,6 +30,7 @@ constexpr absl::Duration kProgressPeriod = absl::Seconds(10);
 struct ExploreOptions {
   RunOptions run;
   std::string scenario;
+  uint32_t jobs = 8;  // Runs in flight at once.
   std::string seeds;
   uint64_t stop_after = 0;  // 0: no limit.
   uint32_t budget_secs = 0;
@@ -43,12 +44,11 @@ struct Strategy {
   v1::RunSpec spec;  // Of any seed.
 };
 
-// The run of one seed. `argument`: the scenario as it was named.
+// The run of one seed.
 v1::RunSpec SpecOf(const Strategy& strategy, uint64_t seed) {
   v1::RunSpec spec = strategy.spec;
   spec.mutable_scenario()->set_seed(seed);
-  spec.set_reproduce(
-      ReproduceCommand(strategy.options, strategy.options.scenarios[0], spec.kernel(), seed));
+  spec.mutable_reproduction()->set_seed(seed);
   return spec;
 }
 
@@ -88,7 +88,7 @@ class Explorer : public RunObserver {
     if (problem_.ok()) problem_ = status;
     EnoughLocked("a run could not be made");
   }
-  void Reconnecting(const std::string&, const absl::Status& why) override {
+  void Reconnecting(const absl::Status& why) override {
     terminal_->Note(absl::StrCat("connection lost (", why.message(), "), connecting again"));
   }
 
@@ -210,7 +210,6 @@ absl::StatusOr<RunPlan> PlanOf(Strategy* strategy) {
 }
 
 ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
-  SignalFd signals;
   const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
   const absl::StatusOr<SeedRange> seeds = ParseSeedRange(options.seeds);
   if (!seeds.ok())
@@ -241,6 +240,7 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
   }
   for (const std::string& warning : plan->warnings)
     terminal->Note(absl::StrCat("warning: ", warning));
+  SignalFd signals;
   absl::StatusOr<std::unique_ptr<Session>> session =
       OpenSession(global, terminal.get(), signals.fd());
   if (!session.ok()) return Fail(terminal.get(), session.status());
@@ -249,7 +249,7 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
 
   Explorer explorer(terminal.get(), global.json, options.stop_after, *seeds, std::move(strategies));
   RunFlowOptions flow_options;
-  flow_options.in_flight = options.run.jobs;
+  flow_options.in_flight = options.jobs;
   DriveOptions drive;
   drive.enough_fd = explorer.enough_fd();
   drive.tick = [&explorer] { explorer.Tick(); };
@@ -269,16 +269,15 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
 
 void AddExploreCommand(CLI::App* app, Action* action) {
   const auto o = std::make_shared<ExploreOptions>();
-  o->run.jobs = 8;
   CLI::App* explore = app->add_subcommand(
       "explore", "Deterministic runs of one scenario over seeds; failing seeds as commands");
   explore->add_option("SCENARIO", o->scenario, "A scenario file or a canned name")->required();
   explore->add_option("--seeds", o->seeds, "First and last seed to try")
       ->type_name("A..B")
       ->required();
-  AddVariantOptions(explore, &o->run);
+  AddVariantFlags(explore, &o->run);
   explore
-      ->add_option("-j,--jobs", o->run.jobs,
+      ->add_option("-j,--jobs", o->jobs,
                    "Runs in flight at once; the daemon starts as many as it has room for")
       ->check(CLI::Range(1, 256));
   explore->add_option("--stop-after", o->stop_after, "Stop at so many failures")
@@ -291,8 +290,6 @@ void AddExploreCommand(CLI::App* app, Action* action) {
                    "random times; both")
       ->type_name("uniform|pct|both")
       ->check(CLI::IsMember({"uniform", "pct", "both"}));
-  RefuseEmptyValues(explore, {"--kernel", "--scheduler", "--topology", "--duration", "--seeds",
-                              "--set", "--timeout"});
   explore->footer(
       "Two failures are the same finding when kind, place and words are the same, numbers aside. "
       "A rate is given\nwith its 95 % interval (Wilson's score interval). Every command that is "

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/protocol.h"
 #include "base/status_macros.h"
 #include "client/catalog.h"
 #include "client/command.h"
@@ -100,14 +101,6 @@ absl::Status ShowRun(const Session& session, const std::string& run_id, bool jso
   return absl::OkStatus();
 }
 
-template <typename Body>
-ExitCode WithSession(const GlobalOptions& global, Body body) {
-  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
-  absl::StatusOr<std::unique_ptr<Session>> session = OpenSession(global, terminal.get());
-  const absl::Status status = session.ok() ? body(**session, terminal.get()) : session.status();
-  return status.ok() ? kOk : Fail(terminal.get(), status);
-}
-
 }  // namespace
 
 void AddCheckCommand(CLI::App* app, Action* action) {
@@ -144,11 +137,10 @@ void AddListCommands(CLI::App* app, Action* action) {
       [filter](Global g) { return PrintRows(WorkTypeRows(), *filter, g); });
   add("checks", "Checks and their thresholds",
       [filter](Global g) { return PrintRows(CheckRows(), *filter, g); });
-  add("kernels", "Kernels of the cache", [filter](Global g) {
-    return WithSession(g, [&](const Session& session, Terminal* terminal) {
-      return PrintKernels(session, g, *filter, terminal);
-    });
-  });
+  add("kernels", "Kernels of the cache",
+      WithSession([filter](const Session& session, Global g, Terminal* terminal) {
+        return PrintKernels(session, g, *filter, terminal);
+      }));
 }
 
 void AddResultsCommands(CLI::App* app, Action* action) {
@@ -161,22 +153,20 @@ void AddResultsCommands(CLI::App* app, Action* action) {
   list->add_option("--limit", *limit, "So many at most")->check(CLI::Range(1, 10000));
   list->footer("Example:\n  ktstrctl results list --limit 20");
   list->callback([=] {
-    *action = [limit](const GlobalOptions& global) {
-      return WithSession(global, [&](const Session& session, Terminal* terminal) {
-        return ListRuns(session, *limit, global.json, terminal);
-      });
-    };
+    *action = WithSession(
+        [limit](const Session& session, const GlobalOptions& global, Terminal* terminal) {
+          return ListRuns(session, *limit, global.json, terminal);
+        });
   });
   CLI::App* show =
       results->add_subcommand("show", "The whole record of a run; --json for the record itself");
   show->add_option("RUN", *run_id, "Id of the run, as `results list` shows it")->required();
   show->footer("Example:\n  ktstrctl results show r-0001");
   show->callback([=] {
-    *action = [run_id](const GlobalOptions& global) {
-      return WithSession(global, [&](const Session& session, Terminal* terminal) {
-        return ShowRun(session, *run_id, global.json, terminal);
-      });
-    };
+    *action = WithSession(
+        [run_id](const Session& session, const GlobalOptions& global, Terminal* terminal) {
+          return ShowRun(session, *run_id, global.json, terminal);
+        });
   });
 }
 
@@ -186,11 +176,11 @@ void AddVersionCommand(CLI::App* app, Action* action) {
   version->callback([=] {
     *action = [](const GlobalOptions& global) {
       const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
-      terminal->Machine(
-          global.json
-              ? absl::StrCat("{\"version\":\"", KTSTR_VERSION,
-                             "\",\"protocolVersion\":", kProtocolVersion, "}\n")
-              : absl::StrCat("ktstrctl ", KTSTR_VERSION, " (protocol ", kProtocolVersion, ")\n"));
+      terminal->Machine(global.json
+                            ? absl::StrCat("{\"version\":\"", KTSTR_VERSION,
+                                           "\",\"protocolVersion\":", base::kProtocolVersion, "}\n")
+                            : absl::StrCat("ktstrctl ", KTSTR_VERSION, " (protocol ",
+                                           base::kProtocolVersion, ")\n"));
       return kOk;
     };
   });

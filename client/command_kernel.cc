@@ -23,6 +23,10 @@ namespace ktstr::client {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
+// The daemon unpacks and checks what was sent.
+constexpr absl::Duration kImportLimit = absl::Minutes(10);
+// Between two lines of a fetch: the download of one package.
+constexpr absl::Duration kFetchLimit = absl::Minutes(60);
 
 struct KernelFile {
   std::string path;
@@ -78,7 +82,7 @@ absl::Status OfImport(const absl::Status& status, const std::vector<KernelFile>&
 using ImportStream = grpc::ClientWriterInterface<v1::ImportKernelRequest>;
 
 // False: the daemon wants no more; the end of the call has the reason.
-absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config,
+absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config, GuardedCall* call,
                               ImportStream* writer, Terminal* terminal) {
   v1::ImportKernelRequest request;
   request.mutable_header()->set_file_name(std::string(base::Basename(file.path)));
@@ -98,6 +102,7 @@ absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config,
     request.mutable_data()->resize(static_cast<size_t>(n));
     open = writer->Write(request);
     sent += n;
+    call->Progress();
     terminal->Live(
         absl::StrCat("sending ", file.path, ": ", Bytes(sent), " of ", Bytes(file.size)));
   }
@@ -107,15 +112,15 @@ absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config,
 absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session,
                                               const std::vector<KernelFile>& files,
                                               const std::string& config, Terminal* terminal) {
-  grpc::ClientContext context;
+  GuardedCall call(session.interrupt_fd(), kImportLimit);
   v1::ImportKernelResponse response;
   const std::shared_ptr<Connection> connection = session.connection();
-  const auto writer = connection->stub()->ImportKernel(&context, &response);
+  const auto writer = connection->stub()->ImportKernel(call.context(), &response);
   bool open = true;
   for (const KernelFile& file : files) {
-    const absl::StatusOr<bool> sent = SendFile(file, config, writer.get(), terminal);
+    const absl::StatusOr<bool> sent = SendFile(file, config, &call, writer.get(), terminal);
     if (!sent.ok()) {
-      context.TryCancel();
+      call.context()->TryCancel();
       writer->Finish().ok();  // The reason is known here; the answer would be "cancelled".
       return sent.status();
     }
@@ -124,7 +129,9 @@ absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session,
   }
   if (open) writer->WritesDone();
   terminal->Live(absl::StrCat("importing ", Named(files)));
-  KTSTR_RETURN_IF_ERROR(OfImport(FromGrpc(writer->Finish()), files));
+  const absl::Status status = call.Finish(writer->Finish());
+  if (absl::IsCancelled(status)) return status;
+  KTSTR_RETURN_IF_ERROR(OfImport(status, files));
   return response;
 }
 
@@ -175,20 +182,23 @@ absl::Status ImportAll(const Session& session, const std::vector<std::string>& p
 
 absl::Status Fetch(const Session& session, const std::string& source,
                    const std::vector<std::string>& suites, bool json, Terminal* terminal) {
-  grpc::ClientContext context;
+  GuardedCall call(session.interrupt_fd(), kFetchLimit);
   v1::FetchKernelRequest request;
   request.set_source(source);
   for (const std::string& suite : suites) request.add_suites(suite);
   const std::shared_ptr<Connection> connection = session.connection();
-  const auto reader = connection->stub()->FetchKernel(&context, request);
+  const auto reader = connection->stub()->FetchKernel(call.context(), request);
   v1::FetchKernelResponse response;
   v1::KernelEntry entry;
   while (reader->Read(&response)) {
+    call.Progress();
     if (response.has_entry()) entry = response.entry();
     if (response.step_case() != v1::FetchKernelResponse::kProgress) continue;
     terminal->live() ? terminal->Live(response.progress()) : terminal->Note(response.progress());
   }
-  KTSTR_RETURN_IF_ERROR(base::Annotate(FromGrpc(reader->Finish()), source));
+  const absl::Status status = call.Finish(reader->Finish());
+  if (absl::IsCancelled(status)) return status;
+  KTSTR_RETURN_IF_ERROR(base::Annotate(status, source));
   NoteMissingConfig(entry,
                     "The source has no package with it. Where you have the file, import the image "
                     "with --config FILE.",

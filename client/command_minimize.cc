@@ -14,9 +14,10 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
+#include "client/bundle/upload.h"
 #include "client/command.h"
 #include "client/output_file.h"
-#include "client/run_options.h"
+#include "client/run_flags.h"
 #include "client/scenario_source.h"
 #include "client/search/drive.h"
 #include "client/search/reducer.h"
@@ -25,6 +26,7 @@
 #include "google/protobuf/struct.pb.h"
 #include "scenario/json.h"
 #include "scenario/plan.h"
+#include "scenario/reproduce.h"
 #include "scenario/topology.h"
 #include "scenario/work_types.h"
 
@@ -37,6 +39,7 @@ constexpr int kMaxBrokenTries = 3;
 struct MinimizeOptions {
   RunOptions run;
   std::string subject;  // A run or a scenario.
+  uint32_t jobs = 4;    // Runs in flight at once.
   uint32_t seeds_per_try = 8;
   uint32_t budget_secs = 0;
   std::string output;
@@ -53,12 +56,6 @@ std::string Size(const v1::Scenario& scenario) {
                       count(scenario::DeclaredWorkers(scenario).size(), "worker"), ", ",
                       count(topology.ok() ? topology->num_cpus() : 0, "CPU"), ", ",
                       scenario::DurationMs(scenario), " ms");
-}
-
-std::string OneLine(const std::string& text) {
-  std::string line = base::PrintableTail(text, 1);
-  std::replace(line.begin(), line.end(), '\n', ' ');
-  return line;
 }
 
 // Whether a finding at `where` is possible: a cgroup without workers has none.
@@ -87,14 +84,21 @@ class Minimizer {
   absl::Status Reduce();
   // The scenario file, with its story in comments.
   std::string FileText(const std::string& path) const;
+  // Complete: with the seed, and with a scheduler that is found from every directory.
   v1::Scenario Best() const {
     v1::Scenario best = reducer_.best();
     best.set_seed(seed_);
+    const std::string& program = subject_.spec.reproduction().scheduler_program();
+    if (best.has_scheduler() && !program.empty()) best.mutable_scheduler()->set_name(program);
     return best;
   }
+  v1::Reproduction Reproduction(const std::string& path) const {
+    v1::Reproduction run = ReproductionOfFile(subject_.spec.reproduction(), path);
+    run.set_seed(seed_);
+    return run;
+  }
   std::string Command(const std::string& path) const {
-    return ReproduceCommand(OptionsForFile(subject_.options, reducer_.best(), path), path,
-                            subject_.spec.kernel(), seed_);
+    return scenario::ReproduceCommand(Reproduction(path));
   }
   const Subject& subject() const { return subject_; }
   uint64_t seed() const { return seed_; }
@@ -135,7 +139,7 @@ absl::Status Minimizer::NoteBroken(const std::vector<v1::RunRecord>& records) {
 absl::StatusOr<uint64_t> Minimizer::FailingSeed(const v1::Scenario& candidate) {
   if (!HasPlace(subject_.key.where, candidate)) return uint64_t{0};
   const std::string doing =
-      absl::StrCat("try ", tried_ + 1, ", kept ", kept_, ": ", OneLine(reducer_.change()));
+      absl::StrCat("try ", tried_ + 1, ", kept ", kept_, ": ", base::OneLine(reducer_.change()));
   // The seed that failed last is the best guess, and most often enough: it goes alone.
   for (uint64_t done = 0; done < options_.seeds_per_try;) {
     const uint64_t batch =
@@ -146,7 +150,7 @@ absl::StatusOr<uint64_t> Minimizer::FailingSeed(const v1::Scenario& candidate) {
       *spec.mutable_scenario() = candidate;
       // 0 would be the default seed.
       spec.mutable_scenario()->set_seed(std::max<uint64_t>(1, seed_ + done + i));
-      spec.set_reproduce("");
+      spec.clear_reproduction();
       specs.push_back(std::move(spec));
     }
     done += batch;
@@ -167,12 +171,13 @@ absl::Status Minimizer::Reduce() {
     reducer_.Report(seed != 0);
     if (seed != 0) {
       ++kept_;
-      terminal_->Note(absl::StrCat("try ", tried_, ": ", OneLine(reducer_.change()),
+      terminal_->Note(absl::StrCat("try ", tried_, ": ", base::OneLine(reducer_.change()),
                                    ": still fails, kept", seed == seed_ ? "" : " with seed ",
                                    seed == seed_ ? "" : absl::StrCat(seed)));
       seed_ = seed;
     } else if (!terminal_->live() || verbose_) {
-      terminal_->Note(absl::StrCat("try ", tried_, ": ", OneLine(reducer_.change()), ": passes"));
+      terminal_->Note(
+          absl::StrCat("try ", tried_, ": ", base::OneLine(reducer_.change()), ": passes"));
     }
   }
   return absl::OkStatus();
@@ -182,8 +187,8 @@ std::string Minimizer::FileText(const std::string& path) const {
   std::string text;
   google::protobuf::TextFormat::PrintToString(Best(), &text);
   return absl::StrCat("# Made by `ktstrctl minimize` from ", subject_.record.run_id(),
-                      ". Fails with\n#   ", OneLine(subject_.key.Text()), "\n# by\n#   ",
-                      OneLine(Command(path)), "\n", text);
+                      ". Fails with\n#   ", base::OneLine(subject_.key.Text()), "\n# by\n#   ",
+                      base::OneLine(Command(path)), "\n", text);
 }
 
 // Runs the file as a user would, from its text on.
@@ -192,16 +197,13 @@ absl::Status Verify(const Minimizer& minimizer, const std::string& path, const S
   const SourcedScenarios sources = LoadScenarios({path});
   if (!sources.problems.empty()) return absl::InternalError(sources.problems[0]);
   v1::RunSpec spec = minimizer.subject().spec;
-  RunOptions options =
-      OptionsForFile(minimizer.subject().options, sources.scenarios[0].scenario, path);
-  options.seed = absl::StrCat(minimizer.seed());
+  const RunOptions options = OptionsOfFile(minimizer.Reproduction(path));
   const absl::StatusOr<RunChoices> choices = ParseChoices(options);
   if (!choices.ok()) return choices.status();
   absl::StatusOr<RunPlan> plan = MakeRunPlan(options, *choices, PlanPlacesOfProcess());
   if (plan.ok()) {
     KTSTR_RETURN_IF_ERROR(UploadPlan(session, *plan, terminal));
     spec = plan->specs[0];
-    spec.set_kernel(minimizer.subject().spec.kernel());
   } else {
     terminal->Note(absl::StrCat("warning: ", plan.status().message(),
                                 "; the file is verified with the scheduler of ",
@@ -237,7 +239,8 @@ absl::Status PrintJson(const Minimizer& minimizer, const std::string& path, uint
 
 bool HasVariantOptions(const RunOptions& options) {
   return !options.kernels.empty() || !options.seed.empty() ||
-         ReproduceCommand(options, "x", "", 1) != ReproduceCommand(RunOptions(), "x", "", 1);
+         ReproductionOf(options, "").SerializeAsString() !=
+             ReproductionOf(RunOptions(), "").SerializeAsString();
 }
 
 // The subject from a run's id, or from a scenario that is run now.
@@ -251,7 +254,7 @@ absl::StatusOr<Subject> FindSubject(const MinimizeOptions& options, const RunPla
   KTSTR_RETURN_IF_ERROR(UploadPlan(session, plan, terminal));
   KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunRecord> records,
                          trials->Run({plan.specs[0]}, "running it"));
-  return MakeSubject(plan.specs[0], options.run, records[0]);
+  return MakeSubject(plan.specs[0], records[0]);
 }
 
 // Reduces, writes, verifies, reports.
@@ -260,7 +263,7 @@ absl::Status Minimize(const MinimizeOptions& options, Minimizer* minimizer, cons
   const absl::Duration start = base::RealClock()->Monotonic();
   const v1::Scenario before = minimizer->subject().spec.scenario();
   terminal->Note(absl::StrCat(minimizer->subject().record.run_id(), ": ",
-                              OneLine(minimizer->subject().key.Text()), ", seed ",
+                              base::OneLine(minimizer->subject().key.Text()), ", seed ",
                               minimizer->subject().seed(), "; ", Size(before)));
   absl::Status reduced = minimizer->Reduce();
   const bool early = absl::IsCancelled(reduced) || absl::IsDeadlineExceeded(reduced);
@@ -286,7 +289,6 @@ absl::Status Minimize(const MinimizeOptions& options, Minimizer* minimizer, cons
 }
 
 ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
-  SignalFd signals;
   const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
   if (absl::Status status = CheckOutputFile("-o", options.output); !status.ok())
     return Fail(terminal.get(), status);
@@ -317,13 +319,14 @@ ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
     }
     plan = *std::move(made);
   }
+  SignalFd signals;
   absl::StatusOr<std::unique_ptr<Session>> session =
       OpenSession(global, terminal.get(), signals.fd());
   if (!session.ok()) return Fail(terminal.get(), session.status());
   const absl::Duration deadline = options.budget_secs == 0 ? absl::InfiniteDuration()
                                                            : base::RealClock()->Monotonic() +
                                                                  absl::Seconds(options.budget_secs);
-  Trials trials(session->get(), terminal.get(), &signals, options.run.jobs, deadline);
+  Trials trials(session->get(), terminal.get(), &signals, options.jobs, deadline);
   // What was found in the time allowed is verified after it.
   Trials verifying(session->get(), terminal.get(), &signals, 1, absl::InfiniteDuration());
   absl::StatusOr<Subject> subject = FindSubject(options, plan, **session, &trials, terminal.get());
@@ -338,15 +341,13 @@ ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
 
 void AddMinimizeCommand(CLI::App* app, Action* action) {
   const auto o = std::make_shared<MinimizeOptions>();
-  o->run.jobs = 4;
   CLI::App* minimize = app->add_subcommand(
       "minimize", "The smallest scenario that still fails in the same way, as a file");
   minimize->add_option("RUN", o->subject, "Id of a run that failed; or a scenario, with --seed")
       ->required();
   minimize->add_option("--seed", o->run.seed, "Seed with which the scenario fails")->type_name("N");
-  AddVariantOptions(minimize, &o->run);
-  minimize->add_option("-j,--jobs", o->run.jobs, "Runs in flight at once")
-      ->check(CLI::Range(1, 256));
+  AddVariantFlags(minimize, &o->run);
+  minimize->add_option("-j,--jobs", o->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
   minimize
       ->add_option("--seeds-per-try", o->seeds_per_try,
                    "Seeds to try before a candidate counts as passing, the run's own first")
@@ -357,8 +358,6 @@ void AddMinimizeCommand(CLI::App* app, Action* action) {
       ->add_option("-o,--output", o->output,
                    "File to write (else the scenario's NAME.min.ktstr.txtpb)")
       ->type_name("FILE");
-  RefuseEmptyValues(minimize, {"--kernel", "--scheduler", "--topology", "--duration", "--seed",
-                               "--set", "--timeout", "--output"});
   minimize->footer(
       "Leaves out steps, cgroups, work, settings and disturbances, and lowers workers, duration "
       "and "

@@ -7,11 +7,12 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "base/paths.h"
 #include "base/status_macros.h"
 #include "client/bundle/upload.h"
 #include "client/command.h"
 #include "client/output_file.h"
-#include "client/run_options.h"
+#include "client/run_flags.h"
 #include "client/run_reporter.h"
 #include "client/search/repeat_check.h"
 #include "client/signals.h"
@@ -42,17 +43,43 @@ bool Wait(RunFlow* flow, RunReporter* reporter, Terminal* terminal, SignalFd* si
   return interrupted;
 }
 
+absl::Status CancelRun(const Session& session, const std::string& run_id,
+                       const std::string& reason) {
+  v1::CancelRunRequest request;
+  request.set_run_id(run_id);
+  request.set_reason(reason);
+  v1::CancelRunResponse response;
+  return Call(session, &v1::Ktstr::StubInterface::CancelRun, request, &response);
+}
+
+// Submits and prints the ids. A signal ends that: the runs of this command are cancelled then, and
+// the daemon cancels one whose id could not be delivered.
 absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpec>& specs,
-                            bool json, Terminal* terminal) {
+                            bool json, Terminal* terminal, SignalFd* signals) {
+  std::vector<std::string> submitted;
+  absl::Status status;
   for (const v1::RunSpec& spec : specs) {
     v1::SubmitRunRequest request;
     *request.mutable_spec() = spec;
     v1::SubmitRunResponse response;
-    KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::SubmitRun, request, &response));
+    status = Call(session, &v1::Ktstr::StubInterface::SubmitRun, request, &response, kSubmitLimit);
+    if (!status.ok()) break;
+    submitted.push_back(response.run_id());
     terminal->Machine(json ? absl::StrCat("{\"runId\":\"", response.run_id(), "\"}\n")
                            : absl::StrCat(response.run_id(), "\n"));
+    if (!WaitReadable(signals->fd(), absl::ZeroDuration())) continue;
+    status = Interrupted();
+    break;
   }
-  return absl::OkStatus();
+  if (!absl::IsCancelled(status) || submitted.empty()) return status;
+  // Taken: only another signal ends the calls that follow.
+  signals->Take();
+  terminal->Note(absl::StrCat("cancelling the runs submitted so far: ", submitted.size()));
+  for (const std::string& run_id : submitted) {
+    const absl::Status cancelled = CancelRun(session, run_id, "interrupted by the user");
+    if (!cancelled.ok()) return base::Annotate(cancelled, absl::StrCat("cancel of run ", run_id));
+  }
+  return status;
 }
 
 // What two runs saw, compared; words that say so when it cannot be had.
@@ -90,20 +117,20 @@ void CompareRepeats(const Session& session, RunReporter* reporter, Terminal* ter
   }
 }
 
-ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
-  SignalFd signals;
-  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json || options.ktap);
-  if (options.ktap && global.json) {
+ExitCode Run(const RunFlags& flags, const GlobalOptions& global) {
+  const RunOptions& options = flags.run;
+  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json || flags.ktap);
+  if (flags.ktap && global.json) {
     return Usage(terminal.get(),
                  absl::InvalidArgumentError("--ktap and --json both want stdout: choose one"));
   }
   absl::StatusOr<RunChoices> choices = ParseChoices(options);
   if (!choices.ok()) return Usage(terminal.get(), choices.status());
   const std::string sidecars =
-      options.output_directory.empty() ? Env("KTSTR_SIDECAR_DIR") : options.output_directory;
+      flags.output_directory.empty() ? base::Env("KTSTR_SIDECAR_DIR") : flags.output_directory;
   for (const absl::Status& status :
-       {CheckOutputFile("--junit", options.junit),
-        CheckOutputDirectory(options.output_directory.empty() ? "KTSTR_SIDECAR_DIR" : "-o",
+       {CheckOutputFile("--junit", flags.junit),
+        CheckOutputDirectory(flags.output_directory.empty() ? "KTSTR_SIDECAR_DIR" : "-o",
                              sidecars)}) {
     if (!status.ok()) return Fail(terminal.get(), status);
   }
@@ -115,6 +142,8 @@ ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
   }
   for (const std::string& warning : plan->warnings)
     terminal->Note(absl::StrCat("warning: ", warning));
+  // From here on a signal ends calls of the daemon, where it ended the program before.
+  SignalFd signals;
   if (choices->seed_drawn) terminal->Note(absl::StrCat("seed ", *choices->overrides.seed));
   absl::StatusOr<std::unique_ptr<Session>> session =
       OpenSession(global, terminal.get(), signals.fd());
@@ -122,19 +151,20 @@ ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
   if (absl::Status status = UploadPlan(**session, *plan, terminal.get()); !status.ok())
     return Fail(terminal.get(), status);
   if (options.detach) {
-    const absl::Status status = SubmitDetached(**session, plan->specs, global.json, terminal.get());
+    const absl::Status status =
+        SubmitDetached(**session, plan->specs, global.json, terminal.get(), &signals);
     return status.ok() ? kOk : Fail(terminal.get(), status);
   }
   ReportOptions report;
   report.json = global.json;
-  report.ktap = options.ktap;
+  report.ktap = flags.ktap;
   report.verbose = global.verbose;
-  report.junit_file = options.junit;
+  report.junit_file = flags.junit;
   report.sidecar_directory = sidecars;
-  report.policy = options.policy;
+  report.policy = flags.policy;
   RunReporter reporter(terminal.get(), report, plan->specs.size());
   RunFlowOptions flow_options;
-  flow_options.in_flight = options.jobs;
+  flow_options.in_flight = flags.jobs;
   bool interrupted = false;
   {
     RunFlow flow(session->get(), &reporter, flow_options);
@@ -165,35 +195,11 @@ ExitCode Attach(const std::string& run_id, const GlobalOptions& global) {
   return reporter.Finish();
 }
 
-ExitCode Cancel(const std::string& run_id, const GlobalOptions& global) {
-  const std::unique_ptr<Terminal> terminal = MakeTerminal(global, global.json);
-  absl::StatusOr<std::unique_ptr<Session>> session = OpenSession(global, terminal.get());
-  if (!session.ok()) return Fail(terminal.get(), session.status());
-  v1::CancelRunRequest request;
-  request.set_run_id(run_id);
-  request.set_reason("ktstrctl cancel");
-  v1::CancelRunResponse response;
-  const absl::Status status =
-      Call(**session, &v1::Ktstr::StubInterface::CancelRun, request, &response);
-  if (!status.ok()) return Fail(terminal.get(), status);
-  terminal->Note(absl::StrCat(run_id, " cancelled"));
-  return kOk;
-}
-
 }  // namespace
 
-absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* terminal) {
-  if (plan.files.empty()) return absl::OkStatus();
-  return UploadFiles(
-      session.connection()->stub(), plan.files, [terminal](uint64_t sent, uint64_t total) {
-        terminal->Live(absl::StrCat("sending the scheduler and its libraries: ", sent >> 20, " of ",
-                                    (total + 1048575) >> 20, " MiB"));
-      });
-}
-
 void AddRunCommands(CLI::App* app, Action* action) {
-  AddRunOptions(app, [action](const RunOptions& options) {
-    *action = [options](const GlobalOptions& global) { return Run(options, global); };
+  AddRunFlags(app, [action](const RunFlags& flags) {
+    *action = [flags](const GlobalOptions& global) { return Run(flags, global); };
   });
   const auto run_id = std::make_shared<std::string>();
   CLI::App* attach =
@@ -208,7 +214,12 @@ void AddRunCommands(CLI::App* app, Action* action) {
   cancel->add_option("RUN", *run_id, "Id of the run, as `results list` shows it")->required();
   cancel->footer("Example:\n  ktstrctl cancel r-0001");
   cancel->callback([action, run_id] {
-    *action = [run_id](const GlobalOptions& global) { return Cancel(*run_id, global); };
+    *action = WithSession(
+        [run_id](const Session& session, const GlobalOptions&, Terminal* terminal) -> absl::Status {
+          KTSTR_RETURN_IF_ERROR(CancelRun(session, *run_id, "ktstrctl cancel"));
+          terminal->Note(absl::StrCat(*run_id, " cancelled"));
+          return absl::OkStatus();
+        });
   });
 }
 

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -18,12 +17,11 @@
 #include "base/flock.h"
 #include "base/protocol.h"
 #include "base/status_macros.h"
+#include "client/call.h"
 #include "client/private_daemon.h"
 
 namespace ktstr::client {
 namespace {
-
-static_assert(kProtocolVersion == base::kProtocolVersion);
 
 constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
 // How long a daemon may take to end, and the pause between attempts meanwhile.
@@ -31,6 +29,9 @@ constexpr absl::Duration kEndingDaemon = absl::Seconds(5);
 constexpr absl::Duration kAttemptPause = absl::Milliseconds(10);
 // A start under way elsewhere: the daemon's own limit and some more.
 constexpr absl::Duration kStartLockTimeout = absl::Seconds(60);
+constexpr absl::Duration kLockPause = absl::Milliseconds(50);
+// A daemon that accepts no connection: its backlog can only be tried again.
+constexpr absl::Duration kBacklogTimeout = absl::Seconds(20);
 
 // gRPC's own limit is 4 MiB. The record of 4096 workers on 252 CPUs with the longest log is larger,
 // and so is what was observed in such a run. The daemon is our own or root's (CheckPeer).
@@ -48,7 +49,8 @@ absl::Status CheckPeer(int fd, const std::string& path) {
                                                   ")"));
 }
 
-absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::string& path) {
+absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::string& path,
+                                                  int interrupt_fd) {
   KTSTR_RETURN_IF_ERROR(CheckPeer(fd.get(), path));
   const int flags = fcntl(fd.get(), F_GETFL);
   if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)
@@ -59,30 +61,50 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
   const std::shared_ptr<grpc::Channel> channel =
       grpc::CreateCustomInsecureChannelFromFd("ktstrd", fd.Release(), arguments);
   const std::unique_ptr<v1::Ktstr::Stub> stub = v1::Ktstr::NewStub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() +
-                       absl::ToChronoMilliseconds(kHandshakeTimeout));
+  GuardedCall call(interrupt_fd, kHandshakeTimeout);
   v1::HandshakeRequest request;
-  request.set_protocol_version(kProtocolVersion);
+  request.set_protocol_version(base::kProtocolVersion);
   request.set_client_version(absl::StrCat("ktstrctl ", KTSTR_VERSION));
   v1::HandshakeResponse response;
-  const absl::Status status = FromGrpc(stub->Handshake(&context, request, &response));
+  const absl::Status status = call.Finish(stub->Handshake(call.context(), request, &response));
+  if (absl::IsCancelled(status)) return status;
   if (!status.ok())
     return base::Annotate(status, absl::StrCat("handshake with the daemon at ", path));
   return std::make_shared<Connection>(channel, std::move(response), path);
 }
 
-// The private daemon's socket; starts the daemon when none listens there.
-absl::StatusOr<base::UniqueFd> ReachPrivate(const ConnectOptions& options) {
-  const std::string& path = options.private_socket;
+// Holds back other clients that would start the same daemon.
+absl::StatusOr<base::FileLock> TakeStartLock(const std::string& directory, int interrupt_fd) {
+  const std::string path = base::JoinPath(directory, "start.lock");
+  const absl::Time deadline = absl::Now() + kStartLockTimeout;
+  while (true) {
+    absl::StatusOr<base::FileLock> lock =
+        base::FileLock::TryAcquire(path, base::LockMode::kExclusive);
+    if (!absl::IsUnavailable(lock.status())) return lock;
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("another client starts the private daemon for ",
+                       absl::FormatDuration(kStartLockTimeout), " now: ", lock.status().message()));
+    }
+    if (WaitReadable(interrupt_fd, kLockPause)) return Interrupted();
+  }
+}
+
+struct Reached {
+  base::UniqueFd fd;
+  std::string path;
+};
+
+// The user's private daemon; starts it when none listens.
+absl::StatusOr<Reached> ReachPrivate(const ConnectOptions& options) {
+  std::string path = options.private_socket;
   const std::string directory(base::Dirname(path));
-  absl::StatusOr<base::UniqueFd> fd = ConnectSocket(path);
+  absl::StatusOr<base::UniqueFd> fd = ConnectSocket(path, options.interrupt_fd);
   if (!fd.ok() && absl::IsUnavailable(fd.status())) {
-    KTSTR_ASSIGN_OR_RETURN(
-        const base::FileLock lock,
-        base::FileLock::Acquire(base::JoinPath(directory, "start.lock"), base::LockMode::kExclusive,
-                                kStartLockTimeout, "the start of the private daemon"));
-    fd = ConnectSocket(path);  // Another client may have started it while this one waited.
+    KTSTR_ASSIGN_OR_RETURN(const base::FileLock lock,
+                           TakeStartLock(directory, options.interrupt_fd));
+    // Another client may have started it while this one waited.
+    fd = ConnectSocket(path, options.interrupt_fd);
     if (!fd.ok() && absl::IsUnavailable(fd.status())) {
       DaemonStart start;
       start.socket = path;
@@ -91,37 +113,48 @@ absl::StatusOr<base::UniqueFd> ReachPrivate(const ConnectOptions& options) {
       if (start.program.empty()) {
         KTSTR_ASSIGN_OR_RETURN(start.program, FindDaemonProgram());
       }
-      KTSTR_RETURN_IF_ERROR(StartDaemon(start));
-      fd = ConnectSocket(path);
+      KTSTR_ASSIGN_OR_RETURN(path, StartDaemon(start));
+      if (path != options.private_socket) KTSTR_RETURN_IF_ERROR(CheckOwnSocket(path));
+      fd = ConnectSocket(path, options.interrupt_fd);
     }
   }
-  if (fd.ok()) return fd;
-  return base::Annotate(fd.status(), "the private daemon runs, but cannot be reached");
+  if (absl::IsCancelled(fd.status())) return fd.status();
+  if (fd.ok()) return Reached{*std::move(fd), path};
+  if (path == options.private_socket) {
+    return base::Annotate(fd.status(), "the private daemon runs, but cannot be reached");
+  }
+  return base::Annotate(
+      fd.status(),
+      "the ktstrd that uses your cache directory serves another socket, which cannot be reached "
+      "from here (end it, or set another KTSTR_CACHE_DIR)");
 }
 
 // A daemon that was killed, or that ends because it was idle, may take a connection still, and
-// close it: the next attempt starts another one. There is nothing to be told its end by.
+// close it: the next attempt starts another one. There is nothing that reports its end.
 absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions& options) {
-  const std::string& path = options.private_socket;
-  KTSTR_RETURN_IF_ERROR(PrepareSocketDirectory(std::string(base::Dirname(path)), geteuid()));
+  KTSTR_RETURN_IF_ERROR(
+      PrepareSocketDirectory(std::string(base::Dirname(options.private_socket)), geteuid()));
   const absl::Time deadline = absl::Now() + kEndingDaemon;
   while (true) {
-    KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, ReachPrivate(options));
-    absl::StatusOr<std::shared_ptr<Connection>> connection = Shake(std::move(fd), path);
-    if (!absl::IsUnavailable(connection.status()) || absl::Now() >= deadline) return connection;
-    absl::SleepFor(kAttemptPause);
+    absl::Status status;
+    if (absl::StatusOr<Reached> reached = ReachPrivate(options); !reached.ok()) {
+      status = reached.status();
+      // The lock of a daemon that is ending may name a socket that is gone.
+      if (!absl::IsUnavailable(status)) return status;
+    } else {
+      absl::StatusOr<std::shared_ptr<Connection>> connection =
+          Shake(std::move(reached->fd), reached->path, options.interrupt_fd);
+      if (!absl::IsUnavailable(connection.status())) return connection;
+      status = connection.status();
+    }
+    if (absl::Now() >= deadline) return status;
+    if (WaitReadable(options.interrupt_fd, kAttemptPause)) return Interrupted();
   }
 }
 
 }  // namespace
 
-absl::Status FromGrpc(const grpc::Status& status) {
-  if (status.ok()) return absl::OkStatus();
-  // The numbers are the same by definition (google.rpc.Code).
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-}
-
-absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path) {
+absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path, int interrupt_fd) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
@@ -133,10 +166,20 @@ absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path) {
                      ". Choose a shorter one by --socket, KTSTR_SOCKET or XDG_RUNTIME_DIR"));
   }
   memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return base::ErrnoStatus(errno, "socket");
+  const absl::Time deadline = absl::Now() + kBacklogTimeout;
   while (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     if (errno == EINTR) continue;
+    if (errno == EAGAIN) {
+      if (absl::Now() >= deadline) {
+        return absl::DeadlineExceededError(
+            absl::StrCat(path, ": the daemon accepted no connection for ",
+                         absl::FormatDuration(kBacklogTimeout), "; it hangs, or is stopped"));
+      }
+      if (WaitReadable(interrupt_fd, kAttemptPause)) return Interrupted();
+      continue;
+    }
     if (errno == ENOENT) return absl::UnavailableError(absl::StrCat(path, ": no such socket"));
     if (errno == ECONNREFUSED)
       return absl::UnavailableError(absl::StrCat(path, ": no daemon listens there"));
@@ -147,24 +190,26 @@ absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path) {
 
 absl::StatusOr<std::shared_ptr<Connection>> Connect(const ConnectOptions& options) {
   if (!options.socket.empty()) {
-    absl::StatusOr<base::UniqueFd> fd = ConnectSocket(options.socket);
+    absl::StatusOr<base::UniqueFd> fd = ConnectSocket(options.socket, options.interrupt_fd);
+    if (absl::IsCancelled(fd.status())) return fd.status();
     if (!fd.ok()) {
       return absl::Status(fd.status().code(),
                           absl::StrCat(fd.status().message(),
                                        ". Start ktstrd with this socket, or leave --socket and "
                                        "KTSTR_SOCKET out to use the system's or a private daemon"));
     }
-    return Shake(*std::move(fd), options.socket);
+    return Shake(*std::move(fd), options.socket, options.interrupt_fd);
   }
-  if (absl::StatusOr<base::UniqueFd> fd = ConnectSocket(options.system_socket); fd.ok()) {
-    return Shake(*std::move(fd), options.system_socket);
-  }
+  absl::StatusOr<base::UniqueFd> fd = ConnectSocket(options.system_socket, options.interrupt_fd);
+  if (absl::IsCancelled(fd.status())) return fd.status();
+  if (fd.ok()) return Shake(*std::move(fd), options.system_socket, options.interrupt_fd);
   return ConnectPrivate(options);
 }
 
-absl::StatusOr<std::unique_ptr<Session>> Session::Open(Connector connector) {
+absl::StatusOr<std::unique_ptr<Session>> Session::Open(Connector connector, int interrupt_fd) {
   KTSTR_ASSIGN_OR_RETURN(std::shared_ptr<Connection> connection, connector());
-  return std::unique_ptr<Session>(new Session(std::move(connector), std::move(connection)));
+  return std::unique_ptr<Session>(
+      new Session(std::move(connector), interrupt_fd, std::move(connection)));
 }
 
 std::shared_ptr<Connection> Session::connection() const {

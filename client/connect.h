@@ -3,7 +3,8 @@
 // From the environment to a daemon that answers. The socket named by --socket or KTSTR_SOCKET; else
 // the system's, when it accepts; else the private daemon's, which is started when needed. Two
 // clients at once start one daemon: the start is under a lock beside the socket, and the daemon
-// itself admits one per user.
+// itself admits one per user. Where the user's cache is in use already by a daemon of the same user
+// with another socket (another XDG_RUNTIME_DIR: ssh, su, cron, a container), that one is taken.
 
 #ifndef KTSTR_CLIENT_CONNECT_H_
 #define KTSTR_CLIENT_CONNECT_H_
@@ -23,7 +24,6 @@
 
 namespace ktstr::client {
 
-inline constexpr uint32_t kProtocolVersion = 1;
 inline constexpr char kSystemSocket[] = "/run/ktstr/ktstrd.sock";
 
 // A connection after its handshake. Any thread.
@@ -53,29 +53,34 @@ struct ConnectOptions {
 };
 
 // connect(2) on a unix socket. Unavailable when nobody listens there (missing or stale),
-// PermissionDenied, and FailedPrecondition when the path is too long for a unix socket.
-absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path);
+// PermissionDenied, and FailedPrecondition when the path is too long for a unix socket. A daemon
+// whose backlog is full is waited for: DeadlineExceeded after 20 s, Cancelled when `interrupt_fd`
+// becomes readable.
+absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path, int interrupt_fd = -1);
 
 absl::StatusOr<std::shared_ptr<Connection>> Connect(const ConnectOptions& options);
-
-// A gRPC status with its message and the code that it stands for.
-absl::Status FromGrpc(const grpc::Status& status);
 
 // The connection of a command, made again when it is lost. Any thread.
 class Session {
  public:
   using Connector = std::function<absl::StatusOr<std::shared_ptr<Connection>>()>;
-  static absl::StatusOr<std::unique_ptr<Session>> Open(Connector connector);
+  // `interrupt_fd`, where there is one, outlives the session.
+  static absl::StatusOr<std::unique_ptr<Session>> Open(Connector connector, int interrupt_fd = -1);
 
   std::shared_ptr<Connection> connection() const;
+  // Readable: the user wants the command to end. -1: nobody can.
+  int interrupt_fd() const { return interrupt_fd_; }
   // Connects again unless another thread has already replaced `lost`.
   absl::Status Reconnect(const std::shared_ptr<Connection>& lost);
 
  private:
-  Session(Connector connector, std::shared_ptr<Connection> connection)
-      : connector_(std::move(connector)), connection_(std::move(connection)) {}
+  Session(Connector connector, int interrupt_fd, std::shared_ptr<Connection> connection)
+      : connector_(std::move(connector)),
+        interrupt_fd_(interrupt_fd),
+        connection_(std::move(connection)) {}
 
   const Connector connector_;
+  const int interrupt_fd_;
   base::Mutex connecting_;  // Held while a new connection is made.
   mutable base::Mutex mutex_;
   std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);

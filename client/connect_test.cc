@@ -129,7 +129,42 @@ TEST_F(PrivateTest, StartIsBounded) {
   start.socket = options_.private_socket;
   start.program = options_.daemon_program;
   start.timeout = absl::Milliseconds(100);
-  EXPECT_EQ(StartDaemon(start).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(StartDaemon(start).status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(PrivateTest, DaemonOfTheSameCacheIsUsed) {
+  FakeService service;
+  const std::string elsewhere = dir_.path() + "/elsewhere.sock";
+  FakeDaemon daemon(&service, elsewhere);
+  Program("echo \"elsewhere: " + elsewhere + "\" >&3\n");
+  const auto connection = Connect(options_);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  EXPECT_EQ((*connection)->socket(), elsewhere);
+}
+
+TEST_F(PrivateTest, DaemonOfTheSameCacheThatIsOutOfReach) {
+  Program("echo \"elsewhere: " + dir_.path() + "/none.sock\" >&3\n");
+  EXPECT_THAT(Error(), HasSubstr("none.sock: the socket of the ktstrd that uses your cache"));
+  ASSERT_TRUE(base::WriteFileAtomic(dir_.path() + "/file.sock", "x").ok());
+  Program("echo \"elsewhere: " + dir_.path() + "/file.sock\" >&3\n");
+  EXPECT_THAT(Error(), HasSubstr("it is no socket"));
+}
+
+// A stopped daemon: the kernel takes connections, nobody answers.
+TEST_F(PrivateTest, DaemonThatHangsCanBeInterrupted) {
+  const std::string path = dir_.path() + "/hangs.sock";
+  const base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  snprintf(address.sun_path, sizeof(address.sun_path), "%s", path.c_str());
+  ASSERT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(listen(fd.get(), 0), 0);
+  const base::UniqueFd interrupt(eventfd(1, EFD_CLOEXEC));
+  options_.socket = path;
+  options_.interrupt_fd = interrupt.get();
+  EXPECT_EQ(Connect(options_).status().code(), absl::StatusCode::kCancelled);  // In its handshake.
+  // The connection fills its backlog.
+  EXPECT_EQ(ConnectSocket(path, interrupt.get()).status().code(), absl::StatusCode::kCancelled);
 }
 
 TEST_F(PrivateTest, StaleSocketIsNoDaemon) {

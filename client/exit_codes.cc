@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/exit_codes.h"
 
+#include "scenario/finding_kinds.h"
+
 namespace ktstr::client {
 
 ExitCode ExitCodeOf(const absl::Status& status) {
@@ -43,11 +45,28 @@ void VerdictCounts::Add(v1::Verdict verdict) {
   }
 }
 
+void VerdictCounts::Add(const v1::RunRecord& record) {
+  Add(record.verdict());
+  if (record.verdict() == v1::ERROR && !record.findings().empty() &&
+      scenario::IsKind(record.findings(0), scenario::FindingKind::kBadInput)) {
+    ++bad_inputs;
+  }
+}
+
+void VerdictCounts::Add(const VerdictCounts& other) {
+  passed += other.passed;
+  failed += other.failed;
+  skipped += other.skipped;
+  errors += other.errors;
+  bad_inputs += other.bad_inputs;
+  inconclusive += other.inconclusive;
+}
+
 ExitCode ExitCodeOf(const VerdictCounts& counts, const FailurePolicy& policy) {
   if (counts.failed > 0) return kFail;
   if (policy.skip_is_failure && counts.skipped > 0) return kFail;
   if (policy.inconclusive_is_failure && counts.inconclusive > 0) return kFail;
-  if (counts.errors > 0) return kHarness;
+  if (counts.errors > 0) return counts.errors == counts.bad_inputs ? kBadInput : kHarness;
   if (counts.inconclusive > 0) return kInconclusive;
   return kOk;
 }

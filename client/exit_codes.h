@@ -31,9 +31,12 @@ struct VerdictCounts {
   int failed = 0;
   int skipped = 0;
   int errors = 0;
+  int bad_inputs = 0;  // Of the errors, those of the input.
   int inconclusive = 0;
 
   void Add(v1::Verdict verdict);
+  void Add(const v1::RunRecord& record);
+  void Add(const VerdictCounts& other);
   int total() const { return passed + failed + skipped + errors + inconclusive; }
 };
 
@@ -42,7 +45,7 @@ struct FailurePolicy {
   bool inconclusive_is_failure = false;
 };
 
-// FAIL wins over ERROR, ERROR over INCONCLUSIVE.
+// FAIL wins over ERROR, ERROR over INCONCLUSIVE. 65 when every ERROR is one of the input.
 ExitCode ExitCodeOf(const VerdictCounts& counts, const FailurePolicy& policy);
 
 }  // namespace ktstr::client

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <climits>
 #include <csignal>
 #include <optional>
 
@@ -19,9 +18,11 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/paths.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
 #include "base/utf8.h"
+#include "client/call.h"
 
 namespace ktstr::client {
 namespace {
@@ -54,7 +55,7 @@ absl::StatusOr<std::string> ReadWord(int pipe_fd, const DaemonStart& start) {
       return absl::DeadlineExceededError(
           absl::StrCat("ktstrd did not serve within ", absl::FormatDuration(start.timeout)));
     }
-    if (fds[1].revents != 0) return absl::CancelledError("interrupted while ktstrd started");
+    if (fds[1].revents != 0) return Interrupted();
     char buffer[4096];
     const ssize_t got = read(pipe_fd, buffer, sizeof(buffer));
     if (got < 0 && errno == EINTR) continue;
@@ -89,7 +90,7 @@ absl::Status PrepareSocketDirectory(const std::string& directory, uid_t uid) {
       "of your own"));
 }
 
-absl::Status StartDaemon(const DaemonStart& start) {
+absl::StatusOr<std::string> StartDaemon(const DaemonStart& start) {
   const std::string log_path = base::JoinPath(base::Dirname(start.socket), "ktstrd.log");
   KTSTR_ASSIGN_OR_RETURN(const base::UniqueFd log,
                          base::Open(log_path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
@@ -114,14 +115,18 @@ absl::Status StartDaemon(const DaemonStart& start) {
   absl::StatusOr<std::string> word = ReadWord(read_end.get(), start);
   if (!word.ok()) {
     child->Kill(SIGTERM);
+    if (absl::IsCancelled(word.status())) return word.status();
     return base::Annotate(word.status(), absl::StrCat(start.program, " (log: ", log_path, ")"));
   }
   if (*word == "ready\n" || *word == "running\n") {
     child->Detach();
-    return absl::OkStatus();
+    return start.socket;
   }
   absl::string_view error = *word;
   const std::optional<base::ExitStatus> status = child->Wait(absl::Seconds(5));
+  if (absl::ConsumePrefix(&error, "elsewhere: ")) {
+    return std::string(absl::StripTrailingAsciiWhitespace(error));
+  }
   if (absl::ConsumePrefix(&error, "error: ")) {
     return absl::FailedPreconditionError(absl::StripTrailingAsciiWhitespace(error));
   }
@@ -132,16 +137,23 @@ absl::Status StartDaemon(const DaemonStart& start) {
       " (log: ", log_path, ")"));
 }
 
-std::string ProgramDirectory() {
-  char buffer[PATH_MAX];
-  const ssize_t n = readlink("/proc/self/exe", buffer, sizeof(buffer));
-  if (n <= 0) return "";
-  const std::string path(buffer, static_cast<size_t>(n));
-  return std::string(base::Dirname(path));
+absl::Status CheckOwnSocket(const std::string& path) {
+  struct stat st;
+  if (lstat(path.c_str(), &st) != 0) {
+    return absl::UnavailableError(absl::StrCat(
+        path, ": the socket of the ktstrd that uses your ",
+        "cache directory is not there. End that daemon, or set another ", "KTSTR_CACHE_DIR"));
+  }
+  if (S_ISSOCK(st.st_mode) && st.st_uid == geteuid()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      path, ": the lock of your cache directory names it as the socket of its ktstrd, ",
+      S_ISSOCK(st.st_mode) ? absl::StrCat("but it belongs to user ", st.st_uid)
+                           : std::string("but it is no socket"),
+      ". Set another KTSTR_CACHE_DIR"));
 }
 
 absl::StatusOr<std::string> FindDaemonProgram() {
-  const std::string directory = ProgramDirectory();
+  const std::string directory = base::ProgramDirectory();
   const std::string beside = base::JoinPath(directory, "ktstrd");
   if (!directory.empty() && access(beside.c_str(), X_OK) == 0) return beside;
   absl::StatusOr<std::string> found = base::FindProgram("ktstrd");

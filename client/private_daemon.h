@@ -28,14 +28,15 @@ struct DaemonStart {
 };
 
 // Starts the daemon in a session of its own, its messages in ktstrd.log beside the socket, and
-// waits for its word that it serves. Returns as well when it says that another one runs already.
-absl::Status StartDaemon(const DaemonStart& start);
+// waits until it reports that it serves. The socket to connect to: `start.socket`, also when
+// another daemon serves it already, or that of the daemon which uses the same cache directory.
+absl::StatusOr<std::string> StartDaemon(const DaemonStart& start);
+
+// FailedPrecondition when the socket that a lock file named belongs to another user.
+absl::Status CheckOwnSocket(const std::string& path);
 
 // ktstrd beside this program, else on PATH.
 absl::StatusOr<std::string> FindDaemonProgram();
-
-// The directory of the running program.
-std::string ProgramDirectory();
 
 }  // namespace ktstr::client
 

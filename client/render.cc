@@ -48,15 +48,9 @@ std::string Mark(v1::Verdict verdict, bool color) {
   return color ? absl::StrCat("\x1b[", code, "m", mark, "\x1b[0m") : mark;
 }
 
-std::string OneLine(absl::string_view text) {
-  std::string clean = base::PrintableTail(base::ToStd(text), 1000);
-  std::replace(clean.begin(), clean.end(), '\n', ' ');
-  return std::string(absl::StripAsciiWhitespace(clean));
-}
-
 std::string FindingText(const v1::Finding& finding) {
-  const std::string message = OneLine(finding.message());
-  const std::string where = OneLine(finding.where());
+  const std::string message = base::OneLine(finding.message());
+  const std::string where = base::OneLine(finding.where());
   // "cgroup left: stuck …", but not "scheduler: scheduler process died …".
   return where.empty() || absl::StrContains(message, where) ? message
                                                             : absl::StrCat(where, ": ", message);
@@ -77,7 +71,7 @@ std::string Findings(const v1::RunRecord& record) {
 
 // A fault of the scheduler's end that the scenario does not judge is shown all the same.
 std::string StopNote(const v1::RunRecord& record) {
-  const std::string fault = OneLine(record.scheduler_end().fault());
+  const std::string fault = base::OneLine(record.scheduler_end().fault());
   for (const v1::Finding& finding : record.findings()) {
     if (scenario::IsKind(finding, scenario::FindingKind::kSchedulerStop)) return "";
   }
@@ -221,7 +215,7 @@ std::string ComparisonText(const v1::RunRecord& record, bool color) {
   std::string out = absl::StrCat(Mark(record.verdict(), color), " ", record.scenario(), "  ",
                                  VerdictName(record.verdict()));
   for (const v1::Finding& finding : record.findings())
-    absl::StrAppend(&out, "  ", finding.kind(), "  ", OneLine(finding.message()));
+    absl::StrAppend(&out, "  ", finding.kind(), "  ", base::OneLine(finding.message()));
   return absl::StrCat(out, "\n");
 }
 
@@ -245,7 +239,7 @@ std::string RecordText(const v1::RunRecord& record, bool color) {
   if (!record.engine_version().empty())
     absl::StrAppend(&out, "  engine: ", record.engine_version(), "\n");
   if (!record.reproduce().empty())
-    absl::StrAppend(&out, "  reproduce: ", OneLine(record.reproduce()), "\n");
+    absl::StrAppend(&out, "  reproduce: ", base::OneLine(record.reproduce()), "\n");
   return out;
 }
 
@@ -322,10 +316,10 @@ std::string SnapshotsTable(const v1::ListSnapshotsResponse& snapshots, absl::Tim
   std::vector<std::vector<std::string>> rows = {{"KEY", "MACHINE", "AGE", "USED", "SIZE", ""}};
   for (const v1::SnapshotEntry& entry : snapshots.snapshots()) {
     const bool sound = entry.error().empty();
-    rows.push_back({entry.key().substr(0, 12), OneLine(entry.label()),
+    rows.push_back({entry.key().substr(0, 12), base::OneLine(entry.label()),
                     sound ? Age(entry.created_unix_s(), now) : "",
                     Age(entry.last_used_unix_s(), now), Bytes(entry.disk_bytes()),
-                    sound ? "" : absl::StrCat("(of no use: ", OneLine(entry.error()), ")")});
+                    sound ? "" : absl::StrCat("(of no use: ", base::OneLine(entry.error()), ")")});
   }
   return Table(rows);
 }
@@ -334,7 +328,7 @@ std::string CorruptFooter(const v1::ListKernelsResponse& kernels, absl::string_v
   std::string out;
   for (const v1::KernelEntry& entry : kernels.kernels()) {
     if (!entry.error_kind().empty())
-      absl::StrAppend(&out, "  ", entry.metadata().key(), ": ", OneLine(entry.error()), "\n");
+      absl::StrAppend(&out, "  ", entry.metadata().key(), ": ", base::OneLine(entry.error()), "\n");
   }
   if (out.empty()) return "";
   return absl::StrCat("warning: entries marked (corrupt) cannot be used:\n", out,
@@ -352,11 +346,11 @@ std::string Bytes(uint64_t bytes) {
 std::string EventText(const v1::RunEvent& event) {
   if (event.has_progress()) {
     const v1::RunProgress& progress = event.progress();
-    return OneLine(progress.text());
+    return base::OneLine(progress.text());
   }
   if (!event.has_phase()) return "";
   const std::string name = v1::RunPhase::Phase_Name(event.phase().phase());
-  const std::string detail = OneLine(event.phase().detail());
+  const std::string detail = base::OneLine(event.phase().detail());
   return absl::StrCat(absl::AsciiStrToLower(name), detail.empty() ? "" : ": ", detail);
 }
 

@@ -192,6 +192,18 @@ TEST(ExitCodes, OfStatus) {
   EXPECT_EQ(ExitCodeOf(absl::CancelledError("")), 130);
 }
 
+TEST(ExitCodes, OfErrorsOfTheInput) {
+  VerdictCounts counts;
+  v1::RunRecord record;
+  record.set_verdict(v1::ERROR);
+  record.add_findings()->set_kind("BAD_INPUT");
+  counts.Add(record);
+  EXPECT_EQ(ExitCodeOf(counts, {}), 65);
+  record.mutable_findings(0)->set_kind("HARNESS");
+  counts.Add(record);
+  EXPECT_EQ(ExitCodeOf(counts, {}), 70);
+}
+
 TEST(ExitCodes, OfVerdicts) {
   VerdictCounts counts;
   FailurePolicy strict;

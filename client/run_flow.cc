@@ -5,17 +5,22 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "client/call.h"
 
 namespace ktstr::client {
 namespace {
 
-constexpr std::chrono::seconds kCallTimeout(30);
+constexpr std::chrono::seconds kCancelTimeout(30);
+// The daemon may resolve a kernel meanwhile, which it does for at most 60 s.
+constexpr std::chrono::seconds kSubmitTimeout(120);
 
 // Errors of the connection, not answers of the daemon.
 bool ConnectionLost(const absl::Status& status) {
@@ -24,11 +29,11 @@ bool ConnectionLost(const absl::Status& status) {
 
 }  // namespace
 
-// A call with a deadline, which Leave() ends.
+// A call that Leave() ends, with a deadline unless it is the stream.
 class RunFlow::Call {
  public:
-  explicit Call(RunFlow* flow) : flow_(flow) {
-    context_.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
+  Call(RunFlow* flow, std::optional<std::chrono::seconds> timeout) : flow_(flow) {
+    if (timeout.has_value()) context_.set_deadline(std::chrono::system_clock::now() + *timeout);
     base::MutexLock lock(&flow_->mutex_);
     if (flow_->left_) context_.TryCancel();
     flow_->contexts_.insert(&context_);
@@ -63,21 +68,24 @@ void RunFlow::Submit(size_t count, std::function<v1::RunSpec(size_t)> make) {
 }
 
 void RunFlow::Follow(std::vector<std::string> run_ids) {
-  followed_ = std::move(run_ids);
-  count_ = followed_.size();
+  {
+    base::MutexLock lock(&mutex_);
+    for (const std::string& run_id : run_ids) runs_[run_id];
+  }
   Start();
 }
 
 void RunFlow::Start() {
-  const size_t threads = std::min(count_, std::max<size_t>(options_.in_flight, 1));
   done_fd_.Reset(eventfd(0, EFD_CLOEXEC));
   KTSTR_CHECK(done_fd_.valid()) << "eventfd";
   {
     base::MutexLock lock(&mutex_);
     started_ = true;
-    running_ = threads;
+    submitting_ = make_ != nullptr;
+    running_ = submitting_ ? 2 : 1;
   }
-  for (size_t i = 0; i < threads; ++i) threads_.emplace_back(&RunFlow::Work, this);
+  if (make_ != nullptr) threads_.emplace_back(&RunFlow::SubmitLoop, this);
+  threads_.emplace_back(&RunFlow::WatchLoop, this);
 }
 
 bool RunFlow::done() const {
@@ -90,58 +98,65 @@ bool RunFlow::left() const {
   return left_;
 }
 
+void RunFlow::ThreadEnds() {
+  base::MutexLock lock(&mutex_);
+  if (--running_ > 0) return;
+  const uint64_t one = 1;
+  const ssize_t written = write(done_fd_.get(), &one, sizeof(one));
+  KTSTR_CHECK(written == sizeof(one)) << "eventfd";
+}
+
 bool RunFlow::Take(size_t* index) {
   base::MutexLock lock(&mutex_);
-  // A cancelled flow submits nothing more; runs to follow exist already, and their records are
-  // still wanted.
-  if (left_ || (cancelled_ && make_ != nullptr) || next_ >= count_) return false;
+  while (!left_ && !cancelled_ && next_ < count_ &&
+         runs_.size() >= std::max<size_t>(options_.in_flight, 1)) {
+    changed_.Wait(&mutex_);
+  }
+  if (left_ || cancelled_ || next_ >= count_) return false;
   *index = next_++;
   return true;
 }
 
-void RunFlow::Work() {
+void RunFlow::SubmitLoop() {
   size_t index;
-  while (Take(&index)) One(index);
-  base::MutexLock lock(&mutex_);
-  if (--running_ == 0) {
-    const uint64_t one = 1;
-    const ssize_t written = write(done_fd_.get(), &one, sizeof(one));
-    KTSTR_CHECK(written == sizeof(one)) << "eventfd";
+  while (Take(&index)) SubmitOne(index);
+  {
+    base::MutexLock lock(&mutex_);
+    submitting_ = false;
+    // The stream waits for events of runs that there will not be.
+    if (runs_.empty() && stream_context_ != nullptr) stream_context_->TryCancel();
+    changed_.SignalAll();
   }
+  ThreadEnds();
 }
 
-void RunFlow::One(size_t index) {
-  std::string run_id;
-  if (make_ == nullptr) {
-    run_id = followed_[index];
-  } else {
-    absl::StatusOr<std::string> submitted = SubmitOne(make_(index));
-    if (!submitted.ok()) {
-      if (left()) return;
-      base::MutexLock lock(&observing_);
-      observer_->Failed("", submitted.status());
-      return;
-    }
-    run_id = *submitted;
+void RunFlow::SubmitOne(size_t index) {
+  const absl::StatusOr<std::string> run_id = CallSubmit(make_(index));
+  if (!run_id.ok()) {
+    if (left()) return;
     base::MutexLock lock(&observing_);
-    observer_->Submitted(index, run_id);
+    observer_->Failed("", run_id.status());
+    return;
+  }
+  {
+    base::MutexLock lock(&observing_);
+    observer_->Submitted(index, *run_id);
   }
   std::string cancel_reason;
   {
     base::MutexLock lock(&mutex_);
-    in_flight_.insert(run_id);
+    runs_[*run_id];
+    changed_.SignalAll();
     // Cancel() came while the run was being submitted.
     if (cancelled_) cancel_reason = cancel_reason_;
   }
-  if (!cancel_reason.empty()) CancelOne(run_id, cancel_reason);
-  FollowOne(run_id);
-  base::MutexLock lock(&mutex_);
-  in_flight_.erase(run_id);
+  Subscribe(*run_id);
+  if (!cancel_reason.empty()) CancelRuns({*run_id}, cancel_reason);
 }
 
-absl::StatusOr<std::string> RunFlow::SubmitOne(const v1::RunSpec& spec) {
+absl::StatusOr<std::string> RunFlow::CallSubmit(const v1::RunSpec& spec) {
   // Never sent twice: after a lost connection nobody knows whether the first one was accepted.
-  Call call(this);
+  Call call(this, kSubmitTimeout);
   v1::SubmitRunRequest request;
   *request.mutable_spec() = spec;
   v1::SubmitRunResponse response;
@@ -150,119 +165,232 @@ absl::StatusOr<std::string> RunFlow::SubmitOne(const v1::RunSpec& spec) {
   return response.run_id();
 }
 
-absl::StatusOr<bool> RunFlow::Stream(Connection* connection, const std::string& run_id,
-                                     uint64_t* cursor) {
-  grpc::ClientContext context;
-  {
-    base::MutexLock lock(&mutex_);
-    if (left_) return absl::CancelledError("left");
-    contexts_.insert(&context);
-  }
-  v1::WatchRunRequest request;
-  request.set_run_id(run_id);
-  request.set_cursor(*cursor);
-  const auto reader = connection->stub()->WatchRun(&context, request);
-  bool finished = false;
-  absl::Status order;
-  v1::RunEvent event;
-  while (!finished && order.ok() && reader->Read(&event)) {
-    if (event.number() != *cursor) {
-      order = absl::InternalError(absl::StrCat("run ", run_id, ": the daemon sent event ",
-                                               event.number(), " where ", *cursor, " was due"));
-      context.TryCancel();
-      break;
-    }
-    ++*cursor;
-    base::MutexLock lock(&observing_);
-    if (event.has_finished()) {
-      finished = true;
-      observer_->Finished(event.finished());
-    } else {
-      observer_->Event(run_id, event);
-    }
-  }
-  const absl::Status status = FromGrpc(reader->Finish());
-  {
-    base::MutexLock lock(&mutex_);
-    contexts_.erase(&context);
-  }
-  KTSTR_RETURN_IF_ERROR(order);
-  if (finished) return true;
-  if (status.ok())
-    return absl::UnavailableError("the daemon ended the stream before the run's record");
-  return status;
+bool RunFlow::AllEnded() const {
+  base::MutexLock lock(&mutex_);
+  return runs_.empty() && !submitting_;
 }
 
-void RunFlow::FollowOne(const std::string& run_id) {
-  uint64_t cursor = 0;
+std::set<std::string> RunFlow::InFlight() const {
+  std::set<std::string> runs;
+  base::MutexLock lock(&mutex_);
+  for (const auto& [run_id, run] : runs_) runs.insert(run_id);
+  return runs;
+}
+
+bool RunFlow::WaitForRuns() {
+  base::MutexLock lock(&mutex_);
+  while (!left_ && submitting_ && runs_.empty()) changed_.Wait(&mutex_);
+  return !left_ && !runs_.empty();
+}
+
+void RunFlow::WatchLoop() {
   int attempts = 0;
   absl::Duration backoff = options_.first_backoff;
-  while (true) {
-    const uint64_t before = cursor;
+  while (WaitForRuns()) {
     const std::shared_ptr<Connection> connection = session_->connection();
-    absl::Status status = Stream(connection.get(), run_id, &cursor).status();
-    if (status.ok() || left()) return;
-    if (cursor != before) {
+    bool progressed = false;
+    absl::Status status = Follow(connection.get(), &progressed);
+    if (status.ok()) continue;
+    if (left()) break;
+    if (progressed) {
       attempts = 0;
       backoff = options_.first_backoff;
     }
     if (ConnectionLost(status) && attempts < options_.max_reconnects) {
       ++attempts;
-      {
-        base::MutexLock lock(&observing_);
-        observer_->Reconnecting(run_id, status);
-      }
-      if (!Pause(backoff)) return;
+      status = Reconnect(connection, status, backoff);
       backoff = std::min(backoff * 2, options_.max_backoff);
-      // Its failure shows in the next attempt, which meets the same lost connection.
-      if (absl::Status again = session_->Reconnect(connection); again.ok() || ConnectionLost(again))
-        continue;
-      else
-        status = again;
     }
+    if (left()) break;
+    if (!status.ok()) FailAll(status);
+  }
+  ThreadEnds();
+}
+
+absl::Status RunFlow::Reconnect(const std::shared_ptr<Connection>& lost, const absl::Status& why,
+                                absl::Duration backoff) {
+  {
     base::MutexLock lock(&observing_);
-    observer_->Failed(run_id, base::Annotate(status, absl::StrCat("run ", run_id)));
-    return;
+    observer_->Reconnecting(why);
   }
-}
-
-bool RunFlow::Pause(absl::Duration backoff) {
   const absl::Duration end = base::RealClock()->Monotonic() + backoff;
-  base::MutexLock lock(&mutex_);
-  while (!left_) {
-    const absl::Duration left = end - base::RealClock()->Monotonic();
-    if (left <= absl::ZeroDuration()) break;
-    changed_.WaitFor(&mutex_, left);
+  {
+    base::MutexLock lock(&mutex_);
+    while (!left_) {
+      const absl::Duration rest = end - base::RealClock()->Monotonic();
+      if (rest <= absl::ZeroDuration()) break;
+      changed_.WaitFor(&mutex_, rest);
+    }
+    if (left_) return absl::OkStatus();
   }
-  return !left_;
+  const absl::Status again = session_->Reconnect(lost);
+  // Its failure shows in the next attempt, which meets the same lost connection.
+  if (!again.ok()) return ConnectionLost(again) ? absl::OkStatus() : again;
+  std::string reason;
+  {
+    base::MutexLock lock(&mutex_);
+    if (cancelled_) reason = cancel_reason_;
+  }
+  // The cancellation may have been lost with the connection.
+  if (!reason.empty()) CancelRuns(InFlight(), reason);
+  return absl::OkStatus();
 }
 
-void RunFlow::CancelOne(const std::string& run_id, const std::string& reason) {
-  Call call(this);
-  v1::CancelRunRequest request;
+absl::Status RunFlow::Follow(Connection* connection, bool* progressed) {
+  Call call(this, std::nullopt);
+  {
+    base::MutexLock lock(&mutex_);
+    stream_context_ = call.context();
+  }
+  const std::unique_ptr<Stream> stream = connection->stub()->WatchRuns(call.context());
+  Open(stream.get());
+  const absl::Status status = Read(stream.get(), progressed);
+  Close();
+  // What is still to come of an unfinished stream is not wanted.
+  call.context()->TryCancel();
+  const absl::Status ended = FromGrpc(stream->Finish());
+  KTSTR_RETURN_IF_ERROR(status);
+  if (AllEnded()) return absl::OkStatus();
+  if (ended.ok() || absl::IsCancelled(ended)) {
+    return absl::UnavailableError("the daemon ended the stream before the records came");
+  }
+  return ended;
+}
+
+absl::Status RunFlow::Read(Stream* stream, bool* progressed) {
+  v1::WatchRunsResponse response;
+  while (!AllEnded() && stream->Read(&response)) {
+    KTSTR_RETURN_IF_ERROR(Handle(response, progressed));
+  }
+  return absl::OkStatus();
+}
+
+void RunFlow::Open(Stream* stream) {
+  base::MutexLock writing(&writing_);
+  stream_ = stream;
+  std::vector<v1::WatchRunsRequest> requests;
+  {
+    base::MutexLock lock(&mutex_);
+    for (auto& [run_id, run] : runs_) {
+      run.subscribed = true;
+      v1::WatchRunsRequest& request = requests.emplace_back();
+      request.set_run_id(run_id);
+      request.set_cursor(run.cursor);
+    }
+  }
+  // A write that fails is told by the reader of the stream.
+  for (const v1::WatchRunsRequest& request : requests) {
+    if (!stream->Write(request)) return;
+  }
+}
+
+void RunFlow::Close() {
+  base::MutexLock writing(&writing_);
+  stream_ = nullptr;
+  base::MutexLock lock(&mutex_);
+  stream_context_ = nullptr;
+  for (auto& [run_id, run] : runs_) run.subscribed = false;
+}
+
+void RunFlow::Subscribe(const std::string& run_id) {
+  base::MutexLock writing(&writing_);
+  if (stream_ == nullptr) return;  // The next stream begins with every run in flight.
+  {
+    base::MutexLock lock(&mutex_);
+    const auto run = runs_.find(run_id);
+    if (run == runs_.end() || std::exchange(run->second.subscribed, true)) return;
+  }
+  v1::WatchRunsRequest request;
   request.set_run_id(run_id);
-  request.set_reason(reason);
-  v1::CancelRunResponse response;
-  const absl::Status status =
-      FromGrpc(session_->connection()->stub()->CancelRun(call.context(), request, &response));
-  if (status.ok() || left()) return;
+  stream_->Write(request);
+}
+
+absl::Status RunFlow::Handle(const v1::WatchRunsResponse& response, bool* progressed) {
+  const std::string& run_id = response.run_id();
+  if (response.has_failure()) {
+    const absl::Status status(static_cast<absl::StatusCode>(response.failure().code()),
+                              response.failure().message());
+    if (ConnectionLost(status)) return status;
+    Fail(run_id, status);
+    return absl::OkStatus();
+  }
+  const uint64_t number = response.event().number();
+  uint64_t due;
+  {
+    base::MutexLock lock(&mutex_);
+    const auto run = runs_.find(run_id);
+    if (run == runs_.end()) return absl::OkStatus();
+    due = run->second.cursor;
+    if (number == due) ++run->second.cursor;
+  }
+  if (number != due) {
+    Fail(run_id, absl::InternalError(
+                     absl::StrCat("the daemon sent event ", number, " where ", due, " was due")));
+    return absl::OkStatus();
+  }
+  *progressed = true;
+  HandleEvent(run_id, response.event());
+  return absl::OkStatus();
+}
+
+void RunFlow::HandleEvent(const std::string& run_id, const v1::RunEvent& event) {
+  {
+    base::MutexLock lock(&observing_);
+    if (!event.has_finished()) {
+      observer_->Event(run_id, event);
+      return;
+    }
+    observer_->Finished(event.finished());
+  }
+  base::MutexLock lock(&mutex_);
+  runs_.erase(run_id);
+  changed_.SignalAll();
+}
+
+void RunFlow::Fail(const std::string& run_id, const absl::Status& status) {
+  {
+    base::MutexLock lock(&mutex_);
+    if (runs_.erase(run_id) == 0) return;
+    changed_.SignalAll();
+  }
   base::MutexLock lock(&observing_);
-  observer_->Failed(run_id, base::Annotate(status, absl::StrCat("cancel of run ", run_id)));
+  observer_->Failed(run_id, base::Annotate(status, absl::StrCat("run ", run_id)));
+}
+
+void RunFlow::FailAll(const absl::Status& status) {
+  for (const std::string& run_id : InFlight()) Fail(run_id, status);
+}
+
+void RunFlow::CancelRuns(const std::set<std::string>& runs, const std::string& reason) {
+  for (const std::string& run_id : runs) {
+    Call call(this, kCancelTimeout);
+    v1::CancelRunRequest request;
+    request.set_run_id(run_id);
+    request.set_reason(reason);
+    v1::CancelRunResponse response;
+    const absl::Status status =
+        FromGrpc(session_->connection()->stub()->CancelRun(call.context(), request, &response));
+    if (left()) return;
+    // Sent again on the next connection.
+    if (absl::IsUnavailable(status)) return;
+    if (status.ok()) continue;
+    base::MutexLock lock(&observing_);
+    observer_->Failed(run_id, base::Annotate(status, absl::StrCat("cancel of run ", run_id)));
+    // A daemon that does not answer does not answer for the next run either.
+    if (absl::IsDeadlineExceeded(status)) return;
+  }
 }
 
 void RunFlow::Cancel(const std::string& reason) {
-  std::set<std::string> runs;
   {
     base::MutexLock lock(&mutex_);
     if (cancelled_ || left_) return;
     cancelled_ = true;
     cancel_reason_ = reason;
-    runs = in_flight_;
+    changed_.SignalAll();
   }
   // On a thread of its own: whoever waits for a daemon that does not answer can still leave.
-  threads_.emplace_back([this, runs = std::move(runs), reason] {
-    for (const std::string& run_id : runs) CancelOne(run_id, reason);
-  });
+  threads_.emplace_back([this, runs = InFlight(), reason] { CancelRuns(runs, reason); });
 }
 
 void RunFlow::Leave() {

@@ -3,15 +3,18 @@
 // Runs over a daemon: submit, follow with a cursor, connect again when the connection is lost,
 // cancel, leave. Knows nothing of terminals; what happens is told to an observer.
 //
-// Threads: one thread per run in flight, made here; public functions from any thread. Observer
-// calls come from those threads, one at a time, and without a lock that the public functions take.
+// Threads, made here, however many runs: one submits, one reads the stream that follows all runs,
+// and one cancels. Public functions from any thread. Observer calls come from those threads, one at
+// a time, and without a lock that the public functions take.
 
 #ifndef KTSTR_CLIENT_RUN_FLOW_H_
 #define KTSTR_CLIENT_RUN_FLOW_H_
 
 #include <grpcpp/client_context.h>
+#include <grpcpp/support/sync_stream.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -39,7 +42,7 @@ class RunObserver {
   // The run could not be submitted or followed; `run_id` is empty when it was not accepted.
   virtual void Failed(const std::string& run_id, const absl::Status& status) = 0;
   // The connection is lost; another attempt follows.
-  virtual void Reconnecting(const std::string& run_id, const absl::Status& why) = 0;
+  virtual void Reconnecting(const absl::Status& why) = 0;
 };
 
 struct RunFlowOptions {
@@ -74,42 +77,68 @@ class RunFlow {
   void Leave();
 
  private:
-  void Start();
-  void Work();
-  // Takes the next thing to do; false when there is none.
-  bool Take(size_t* index);
-  void One(size_t index);
-  absl::StatusOr<std::string> SubmitOne(const v1::RunSpec& spec);
-  void FollowOne(const std::string& run_id);
-  // Reads one stream. `cursor` moves with each event; true when the record came.
-  absl::StatusOr<bool> Stream(Connection* connection, const std::string& run_id, uint64_t* cursor);
-  void CancelOne(const std::string& run_id, const std::string& reason);
   class Call;
-  // False when the flow was left meanwhile.
-  bool Pause(absl::Duration backoff);
+  // A run in flight.
+  struct Followed {
+    uint64_t cursor = 0;      // The next event that is due.
+    bool subscribed = false;  // The open stream was asked for it.
+  };
+  using Stream = grpc::ClientReaderWriterInterface<v1::WatchRunsRequest, v1::WatchRunsResponse>;
+
+  void Start();
+  void SubmitLoop();
+  void WatchLoop();
+  void ThreadEnds();
+  // Waits for room and takes the next spec to submit; false when there is none.
+  bool Take(size_t* index);
+  void SubmitOne(size_t index);
+  absl::StatusOr<std::string> CallSubmit(const v1::RunSpec& spec);
+  // Waits until there is a run to follow; false when there will be none.
+  bool WaitForRuns();
+  // Reads one stream to the end of all runs, or to an error. `*progressed`: an event came.
+  absl::Status Follow(Connection* connection, bool* progressed);
+  absl::Status Read(Stream* stream, bool* progressed);
+  // An error is one of the whole stream.
+  absl::Status Handle(const v1::WatchRunsResponse& response, bool* progressed);
+  void HandleEvent(const std::string& run_id, const v1::RunEvent& event);
+  void Open(Stream* stream);
+  void Close();
+  void Subscribe(const std::string& run_id);
+  // Connects again; an error is final.
+  absl::Status Reconnect(const std::shared_ptr<Connection>& lost, const absl::Status& why,
+                         absl::Duration backoff);
+  void Fail(const std::string& run_id, const absl::Status& status);
+  void FailAll(const absl::Status& status);
+  void CancelRuns(const std::set<std::string>& runs, const std::string& reason);
+  std::set<std::string> InFlight() const;
+  // Nothing more will be submitted, and every run has ended.
+  bool AllEnded() const;
   bool left() const;
 
   Session* const session_;
   RunObserver* const observer_;
   const RunFlowOptions options_;
   base::UniqueFd done_fd_;
-  // Set before threads start. Without `make_` the runs exist and are in `followed_`.
+  // Set before threads start. Without `make_` the runs exist.
   size_t count_ = 0;
   std::function<v1::RunSpec(size_t)> make_;
-  std::vector<std::string> followed_;
   std::vector<std::thread> threads_;
 
   base::Mutex observing_;  // One observer call at a time.
+  base::Mutex writing_;    // One writer of the stream at a time; taken before `mutex_`.
+  Stream* stream_ ABSL_GUARDED_BY(writing_) = nullptr;
   mutable base::Mutex mutex_;
   base::CondVar changed_;
   size_t next_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t running_ ABSL_GUARDED_BY(mutex_) = 0;
   bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  bool submitting_ ABSL_GUARDED_BY(mutex_) = false;
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;  // Threads that submit or follow.
   bool left_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   std::string cancel_reason_ ABSL_GUARDED_BY(mutex_);
-  std::set<std::string> in_flight_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Followed> runs_ ABSL_GUARDED_BY(mutex_);
   std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+  grpc::ClientContext* stream_context_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace ktstr::client

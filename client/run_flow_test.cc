@@ -6,7 +6,9 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "absl/time/clock.h"
 #include "base/file.h"
+#include "base/protocol.h"
 #include "base/sha256.h"
 #include "client/bundle/upload.h"
 #include "client/command.h"
@@ -34,9 +36,7 @@ class Recorder : public RunObserver {
   void Failed(const std::string& id, const absl::Status& s) override {
     Add("failed " + id + " " + std::string(s.message()));
   }
-  void Reconnecting(const std::string& id, const absl::Status&) override {
-    Add("reconnecting " + id);
-  }
+  void Reconnecting(const absl::Status&) override { Add("reconnecting"); }
 
   std::vector<std::string> lines() const {
     base::MutexLock lock(&mutex_);
@@ -47,8 +47,9 @@ class Recorder : public RunObserver {
     return CountLocked(part);
   }
   bool WaitFor(const std::string& part, size_t times = 1) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(10);
     base::MutexLock lock(&mutex_);
-    for (int i = 0; i < 100 && CountLocked(part) < times; ++i)
+    while (CountLocked(part) < times && absl::Now() < deadline)
       changed_.WaitFor(&mutex_, absl::Milliseconds(100));
     return CountLocked(part) >= times;
   }
@@ -113,8 +114,8 @@ TEST_F(RunFlowTest, ResumesFromTheCursor) {
   ASSERT_TRUE(WaitDone(&flow));
   EXPECT_THAT(service_.cursors(), ElementsAre(0u, 2u));
   EXPECT_THAT(recorder_.lines(),
-              ElementsAre("submitted r-0001", "r-0001 event 0", "r-0001 event 1",
-                          "reconnecting r-0001", "r-0001 event 2", "finished r-0001 PASS"));
+              ElementsAre("submitted r-0001", "r-0001 event 0", "r-0001 event 1", "reconnecting",
+                          "r-0001 event 2", "finished r-0001 PASS"));
 }
 
 TEST_F(RunFlowTest, DaemonRestarted) {
@@ -157,6 +158,21 @@ TEST_F(RunFlowTest, CancelWaitsForRecordsAndSubmitsNoMore) {
   EXPECT_EQ(recorder_.Count("submitted"), 2u);
   EXPECT_EQ(recorder_.Count("ERROR"), 2u);
   EXPECT_EQ(service_.cancelled().at("r-0001"), "why");
+}
+
+TEST_F(RunFlowTest, CancelOfAsManyRunsAsCanBeInFlight) {
+  service_.hold = true;
+  options_.in_flight = 256;
+  Open();
+  RunFlow flow(session_.get(), &recorder_, options_);
+  flow.Submit(std::vector<v1::RunSpec>(300));
+  ASSERT_TRUE(recorder_.WaitFor("event 2", 256));
+  flow.Cancel("why");
+  ASSERT_TRUE(WaitDone(&flow));
+  EXPECT_EQ(recorder_.Count("submitted"), 256u);
+  EXPECT_EQ(recorder_.Count("ERROR"), 256u);
+  EXPECT_EQ(recorder_.Count("failed"), 0u);
+  EXPECT_EQ(service_.cancelled().size(), 256u);
 }
 
 TEST_F(RunFlowTest, LeaveDoesNotCancel) {
@@ -209,22 +225,20 @@ TEST_F(RunFlowTest, UploadSendsWhatIsMissingOnce) {
     sent = s;
     EXPECT_EQ(total, content.size());
   };
-  ASSERT_TRUE(UploadFiles(session_->connection()->stub(), files, progress).ok());
+  ASSERT_TRUE(UploadFiles(*session_, files, progress).ok());
   EXPECT_EQ(sent, content.size());
   EXPECT_EQ(service_.blobs().at(base::Sha256Hex(content)), content);
   sent = 0;
-  ASSERT_TRUE(UploadFiles(session_->connection()->stub(), files, progress).ok());
+  ASSERT_TRUE(UploadFiles(*session_, files, progress).ok());
   EXPECT_EQ(sent, 0u);
   files[0].ref.set_sha256(std::string(64, 'a'));
   files[0].ref.set_size(content.size() + 1);
-  EXPECT_THAT(
-      std::string(
-          UploadFiles(session_->connection()->stub(), files, [](uint64_t, uint64_t) {}).message()),
-      HasSubstr("became shorter"));
+  EXPECT_THAT(std::string(UploadFiles(*session_, files, [](uint64_t, uint64_t) {}).message()),
+              HasSubstr("became shorter"));
 }
 
 TEST_F(RunFlowTest, HandshakeOfAnotherVersion) {
-  service_.protocol_version = 2;
+  service_.protocol_version = base::kProtocolVersion + 1;
   ConnectOptions connect;
   connect.socket = socket_;
   const absl::Status status = Connect(connect).status();

@@ -46,7 +46,7 @@ void RunReporter::Event(const std::string& run_id, const v1::RunEvent& event) {
 void RunReporter::Finished(const v1::RunRecord& record) {
   base::MutexLock lock(&mutex_);
   active_.erase(record.run_id());
-  counts_.Add(record.verdict());
+  counts_.Add(record);
   records_.push_back(record);
   // Runs of one header follow one another without repeating it.
   if (const std::string header = HeaderLine(record); !header.empty() && header != header_) {
@@ -74,7 +74,7 @@ std::vector<v1::RunRecord> RunReporter::records() const {
 
 void RunReporter::Compared(const v1::RunRecord& record) {
   base::MutexLock lock(&mutex_);
-  counts_.Add(record.verdict());
+  counts_.Add(record);
   records_.push_back(record);
   terminal_->Result(ComparisonText(record, terminal_->color()));
   // The plan counts runs only; KTAP passes over a line that begins so.
@@ -104,10 +104,10 @@ void RunReporter::Failed(const std::string& run_id, const absl::Status& status) 
   Problem(status);
 }
 
-void RunReporter::Reconnecting(const std::string& run_id, const absl::Status& why) {
+void RunReporter::Reconnecting(const absl::Status& why) {
   base::MutexLock lock(&mutex_);
-  active_[run_id] = "connecting to the daemon again";
-  terminal_->Note(absl::StrCat(run_id, " connection lost (", why.message(), "), connecting again"));
+  for (auto& [run_id, doing] : active_) doing = "connecting to the daemon again";
+  terminal_->Note(absl::StrCat("connection lost (", why.message(), "), connecting again"));
 }
 
 void RunReporter::Tick() {

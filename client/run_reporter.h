@@ -40,7 +40,7 @@ class RunReporter : public RunObserver {
   void Event(const std::string& run_id, const v1::RunEvent& event) override;
   void Finished(const v1::RunRecord& record) override;
   void Failed(const std::string& run_id, const absl::Status& status) override;
-  void Reconnecting(const std::string& run_id, const absl::Status& why) override;
+  void Reconnecting(const absl::Status& why) override;
 
   // The records so far.
   std::vector<v1::RunRecord> records() const;

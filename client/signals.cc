@@ -18,7 +18,12 @@ SignalFd::SignalFd() {
   KTSTR_CHECK(fd_.valid()) << "signalfd";
 }
 
-SignalFd::~SignalFd() { pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr); }
+SignalFd::~SignalFd() {
+  // Else it would be delivered now, and end the program without its exit code.
+  while (Take()) {
+  }
+  pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
+}
 
 bool SignalFd::Take() {
   signalfd_siginfo info;

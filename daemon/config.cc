@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/config.h"
 
-#include <google/protobuf/io/tokenizer.h>
-#include <google/protobuf/text_format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,52 +15,42 @@
 #include "base/file.h"
 #include "base/paths.h"
 #include "base/status_macros.h"
-#include "base/utf8.h"
+#include "scenario/parse_text.h"
 
 namespace ktstr::daemon {
 namespace {
 
 constexpr size_t kMaxConfigBytes = 64 << 10;
 
-class Problems : public google::protobuf::io::ErrorCollector {
- public:
-  explicit Problems(std::string file) : file_(std::move(file)) {}
-  void AddError(int line, int column, const std::string& message) override {
-    list_.push_back(absl::StrCat(file_, ":", line + 1, ":", column + 1, ": ", message));
-  }
-  const std::vector<std::string>& list() const { return list_; }
-
- private:
-  const std::string file_;
-  std::vector<std::string> list_;
-};
-
-// Checks ranges; positions come from the parser's tree.
-class Checker {
- public:
-  Checker(const google::protobuf::TextFormat::ParseInfoTree& tree, Problems* problems)
-      : tree_(tree), problems_(problems) {}
-
-  void AtMost(const v1::DaemonConfig& config, const char* name, uint32_t limit) {
-    const auto* field = v1::DaemonConfig::descriptor()->FindFieldByName(name);
-    const uint32_t value = config.GetReflection()->GetUInt32(config, field);
-    if (value > limit) Add(field, -1, absl::StrCat(name, " is ", value, ", at most ", limit));
-  }
-  void Add(const google::protobuf::FieldDescriptor* field, int index, const std::string& message) {
-    const auto place = tree_.GetLocation(field, index);
-    problems_->AddError(place.line, place.column, message);
-  }
-
- private:
-  const google::protobuf::TextFormat::ParseInfoTree& tree_;
-  Problems* problems_;
-};
-
 bool IsSuiteName(std::string_view text) {
   return !text.empty() && text.size() <= 64 && absl::ascii_isalnum(text[0]) &&
          std::all_of(text.begin(), text.end(), [](char c) {
            return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_';
          });
+}
+
+std::vector<scenario::Problem> CheckConfig(const v1::DaemonConfig& config) {
+  std::vector<scenario::Problem> problems;
+  const auto add = [&problems](std::string field, std::string message) {
+    scenario::Problem& problem = problems.emplace_back();
+    problem.field = std::move(field);
+    problem.message = std::move(message);
+  };
+  for (const auto& [name, limit] : {std::pair<const char*, uint32_t>{"max_running_vms", 1024},
+                                    {"idle_exit_seconds", 7 * 24 * 3600},
+                                    {"max_queued_runs", 1000000},
+                                    {"max_kept_runs", 1000000},
+                                    {"prepared_vms", 64}}) {
+    const auto* field = v1::DaemonConfig::descriptor()->FindFieldByName(name);
+    const uint32_t value = config.GetReflection()->GetUInt32(config, field);
+    if (value > limit) add(name, absl::StrCat(name, " is ", value, ", at most ", limit));
+  }
+  for (int i = 0; i < config.kernel_suites_size(); ++i) {
+    if (IsSuiteName(config.kernel_suites(i))) continue;
+    add(absl::StrCat("kernel_suites[", i, "]"),
+        absl::StrCat("kernel_suites: '", config.kernel_suites(i), "' is not the name of a suite"));
+  }
+  return problems;
 }
 
 void FillDefaults(v1::DaemonConfig* config, int host_cpus) {
@@ -96,10 +84,7 @@ absl::StatusOr<uint32_t> ParseNumber(const std::string& flag, const std::string&
 }
 
 absl::StatusOr<std::string> FindOwnProgram(const std::string& name) {
-  char self[4096];
-  const ssize_t size = readlink("/proc/self/exe", self, sizeof(self));
-  if (size < 0) return base::ErrnoStatus(errno, "readlink /proc/self/exe");
-  const std::string dir(base::Dirname(std::string_view(self, size)));
+  const std::string dir = base::ProgramDirectory();
   const std::string beside = base::JoinPath(dir, name);
   const std::string libexec = base::JoinPath(dir, absl::StrCat("../libexec/ktstr/", name));
   for (const std::string& path : {beside, libexec}) {
@@ -112,40 +97,16 @@ absl::StatusOr<std::string> FindOwnProgram(const std::string& name) {
 }  // namespace
 
 absl::StatusOr<v1::DaemonConfig> ParseConfig(const std::string& text, const std::string& file) {
-  if (text.size() > kMaxConfigBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file, ":1:1: ", text.size(), " bytes; a configuration has at most ", kMaxConfigBytes));
+  constexpr scenario::TextKind kKind = {"configuration", kMaxConfigBytes, ""};
+  auto parsed = scenario::ParseText<v1::DaemonConfig>(text, file, kKind, CheckConfig);
+  if (!parsed.problems.empty()) {
+    return absl::InvalidArgumentError(absl::StrJoin(
+        parsed.problems, "\n", [](std::string* out, const scenario::Problem& problem) {
+          absl::StrAppend(out, problem.ToString());
+        }));
   }
-  if (base::SanitizeUtf8(text) != text) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file, ":1:1: not UTF-8 text: a configuration is protobuf text format"));
-  }
-  Problems problems(file);
-  google::protobuf::TextFormat::ParseInfoTree tree;
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&problems);
-  parser.WriteLocationsTo(&tree);
-  v1::DaemonConfig config;
-  if (parser.ParseFromString(text, &config)) {
-    Checker checker(tree, &problems);
-    checker.AtMost(config, "max_running_vms", 1024);
-    checker.AtMost(config, "idle_exit_seconds", 7 * 24 * 3600);
-    checker.AtMost(config, "max_queued_runs", 1000000);
-    checker.AtMost(config, "max_kept_runs", 1000000);
-    checker.AtMost(config, "prepared_vms", 64);
-    const auto* suites = v1::DaemonConfig::descriptor()->FindFieldByName("kernel_suites");
-    for (int i = 0; i < config.kernel_suites_size(); ++i) {
-      if (IsSuiteName(config.kernel_suites(i))) continue;
-      checker.Add(suites, i,
-                  absl::StrCat("kernel_suites: '", config.kernel_suites(i),
-                               "' is not the name of a suite"));
-    }
-  }
-  if (!problems.list().empty()) {
-    return absl::InvalidArgumentError(absl::StrJoin(problems.list(), "\n"));
-  }
-  FillDefaults(&config, HostCpus());
-  return config;
+  FillDefaults(&parsed.value, HostCpus());
+  return std::move(parsed.value);
 }
 
 v1::DaemonConfig DefaultConfig(int host_cpus) {
@@ -210,8 +171,10 @@ std::string_view UsageText() {
          "  --config FILE          DaemonConfig in protobuf text format\n"
          "  --idle-exit-seconds N  end after N seconds without client and run (default 600); 0: "
          "never\n"
-         "  --ready-fd N           write \"ready\", \"running\" or \"error: TEXT\" to descriptor "
-         "N\n"
+         "  --ready-fd N           write \"ready\", \"running\" (another ktstrd serves the "
+         "socket),\n"
+         "                         \"elsewhere: SOCKET\" (another one uses the cache directory)\n"
+         "                         or \"error: TEXT\" to descriptor N\n"
          "Example: ktstrd --private --socket /tmp/k.sock --cache-dir /tmp/kc --idle-exit-seconds "
          "60\n";
 }

@@ -52,15 +52,18 @@ TEST_P(BadConfigTest, IsRefusedWithItsPlace) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, BadConfigTest,
-    testing::Values(BadConfig{"max_vms: 3", "k.txtpb:1:8: "},
-                    BadConfig{"\n  max_running_vms: \"x\"", "k.txtpb:2:20: "},
-                    BadConfig{"max_running_vms: 2000",
-                              "k.txtpb:1:1: max_running_vms is 2000, at most 1024"},
-                    BadConfig{"max_running_vms: -1", "k.txtpb:1:"},
-                    BadConfig{"idle_exit_seconds: 5\nmax_kept_runs: 4000000000", "k.txtpb:2:1: "},
-                    BadConfig{"kernel_suites: \"a\"\nkernel_suites: \"../x\"",
-                              "k.txtpb:2:1: kernel_suites: '../x'"},
-                    BadConfig{"\xff\xfe", "k.txtpb:1:1: not UTF-8"}));
+    testing::Values(
+        BadConfig{"max_vms: 3", "k.txtpb:1:1: DaemonConfig has no field 'max_vms'"},
+        BadConfig{"max_runing_vms: 3\nprepared_vms: 65",
+                  "k.txtpb:1:1: DaemonConfig has no field 'max_runing_vms'; did you "
+                  "mean 'max_running_vms'?\nk.txtpb:2:1: prepared_vms is 65"},
+        BadConfig{"\n  max_running_vms: \"x\"", "k.txtpb:2:20: "},
+        BadConfig{"max_running_vms: 2000", "k.txtpb:1:1: max_running_vms is 2000, at most 1024"},
+        BadConfig{"max_running_vms: -1", "k.txtpb:1:"},
+        BadConfig{"idle_exit_seconds: 5\nmax_kept_runs: 4000000000", "k.txtpb:2:1: "},
+        BadConfig{"kernel_suites: \"a\"\nkernel_suites: \"../x\"",
+                  "k.txtpb:2:1: kernel_suites: '../x'"},
+        BadConfig{"\xff\xfe", "k.txtpb:1:1: this is a binary file, not a configuration"}));
 
 TEST(ConfigTest, TooLargeIsRefused) {
   EXPECT_EQ(ParseConfig(std::string(70000, '#'), "k").status().code(),
@@ -101,7 +104,8 @@ TEST(CommandLineTest, ConfigFileErrorsComeThrough) {
   EXPECT_EQ(MakeServerOptions(line).status().code(), absl::StatusCode::kNotFound);
   line.config_file = dir->path() + "/bad";
   ASSERT_TRUE(base::WriteFileAtomic(line.config_file, "x: 1").ok());
-  EXPECT_THAT(std::string(MakeServerOptions(line).status().message()), HasSubstr("/bad:1:2: "));
+  EXPECT_THAT(std::string(MakeServerOptions(line).status().message()),
+              HasSubstr("/bad:1:1: DaemonConfig has no field 'x'"));
 }
 
 }  // namespace

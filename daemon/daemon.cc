@@ -14,6 +14,7 @@
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
+#include "daemon/cache_lock.h"
 #include "daemon/cache_status.h"
 #include "daemon/engine_choice.h"
 #include "daemon/spec_check.h"
@@ -29,17 +30,8 @@ constexpr size_t kMaxVersionBytes = 256;
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const ServerOptions& options) {
   const std::string& cache_dir = options.cache_dir;
   const std::string runs_root = base::JoinPath(cache_dir, "runs");
-  const std::string locks = base::JoinPath(runs_root, ".locks");
-  if (absl::Status made = base::MakeDirs(locks, 0700); !made.ok()) {
-    return CacheError(made, cache_dir);
-  }
-  absl::StatusOr<base::FileLock> lock =
-      base::FileLock::TryAcquire(base::JoinPath(locks, "ktstrd.lock"), base::LockMode::kExclusive);
-  if (absl::IsUnavailable(lock.status())) {
-    return absl::AlreadyExistsError(absl::StrCat(
-        "another ktstrd uses the cache directory ", cache_dir, " with another socket: ",
-        lock.status().message(), ". Use its socket (--socket), or another KTSTR_CACHE_DIR"));
-  }
+  absl::StatusOr<base::FileLock> lock = TakeCacheLock(cache_dir, options.socket);
+  if (absl::IsAlreadyExists(lock.status())) return lock.status();
   if (!lock.ok()) return CacheError(lock.status(), cache_dir);
   std::unique_ptr<Daemon> daemon(new Daemon(options, *std::move(lock)));
   daemon->runs_root_ = runs_root;

@@ -32,7 +32,8 @@ const Caller kAnna = {.uid = 1001, .user = "anna"};
 v1::RunSpec Spec(const std::string& name) {
   v1::RunSpec spec;
   spec.mutable_scenario()->set_name(name);
-  spec.set_reproduce(std::string(9000, 'r'));  // More than a page of the database.
+  spec.mutable_reproduction()->set_scheduler(
+      std::string(9000, 'r'));  // More than a page of the database.
   return spec;
 }
 
@@ -79,7 +80,7 @@ void CheckStore(RunStore* store, const std::string& where) {
   const auto runs = store->List(std::nullopt, 1000);
   ASSERT_TRUE(runs.ok()) << where << ": " << runs.status();
   for (const StoredRun& run : *runs) {
-    EXPECT_EQ(store->Spec(run.number)->reproduce().size(), 9000u) << where;
+    EXPECT_EQ(store->Spec(run.number)->reproduction().scheduler().size(), 9000u) << where;
     const auto events = store->Events(run.number, 0, 1000);
     ASSERT_TRUE(events.ok()) << where << ": " << events.status();
     ASSERT_FALSE(events->empty()) << where;

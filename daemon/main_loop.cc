@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "daemon/cache_lock.h"
 #include "daemon/config.h"
 #include "daemon/server.h"
 
@@ -98,6 +99,12 @@ int RunDaemon(const std::vector<std::string>& args) {
   absl::StatusOr<std::unique_ptr<Server>> server = StartServer(*line);
   if (absl::IsAlreadyExists(server.status())) {
     Tell(&ready, "running");
+    return 0;
+  }
+  // Whoever waits for this daemon can use the one that has the cache.
+  if (const std::string socket = SocketElsewhere(server.status());
+      !socket.empty() && ready.valid()) {
+    Tell(&ready, absl::StrCat("elsewhere: ", socket));
     return 0;
   }
   if (!server.ok()) return Fail(&ready, server.status());

@@ -19,6 +19,7 @@ namespace {
 constexpr int kEventsPerRead = 16;
 // Files of machine and snapshot, bundle, sockets and pidfd of a VM process, with room to spare.
 constexpr int kDescriptorsPerRun = 32;
+constexpr size_t kMaxWatchedRuns = 10000;  // Of one stream.
 constexpr uint32_t kDefaultListLimit = 100;
 constexpr uint32_t kMaxListLimit = 10000;
 // People's lines beyond this are dropped, so that a run cannot fill the store.
@@ -518,6 +519,88 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunManager::Watch::Next(absl::Duration
   // Past the end of a finished run: nothing will ever come.
   if (events.empty()) done_ = true;
   return events;
+}
+
+void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, uint64_t cursor) {
+  absl::StatusOr<std::unique_ptr<Watch>> watch = manager_->OpenWatch(caller, run_id, cursor);
+  {
+    base::MutexLock lock(&mutex_);
+    if (watch.ok() && watches_.size() >= kMaxWatchedRuns) {
+      watch = absl::ResourceExhaustedError(
+          absl::StrCat("run ", run_id, ": one stream follows at most ", kMaxWatchedRuns, " runs"));
+    }
+    if (watch.ok() && watches_.count(run_id) != 0) {
+      watch = absl::InvalidArgumentError(absl::StrCat("run ", run_id, " is followed already"));
+    }
+    if (watch.ok()) {
+      watches_[run_id] = *std::move(watch);
+    } else {
+      refused_.push_back({run_id, watch.status()});
+    }
+  }
+  base::MutexLock lock(&manager_->mutex_);
+  manager_->changed_.SignalAll();
+}
+
+void RunManager::WatchSet::Close() {
+  {
+    base::MutexLock lock(&mutex_);
+    closed_ = true;
+  }
+  base::MutexLock lock(&manager_->mutex_);
+  manager_->changed_.SignalAll();
+}
+
+bool RunManager::WatchSet::done() const {
+  base::MutexLock lock(&mutex_);
+  return closed_ && watches_.empty() && refused_.empty();
+}
+
+std::vector<RunManager::Watch*> RunManager::WatchSet::Ready() const {
+  std::vector<Watch*> ready;
+  base::MutexLock lock(&mutex_);
+  for (const auto& [run_id, watch] : watches_) {
+    const auto it = manager_->active_.find(watch->number_);
+    const bool waits = it != manager_->active_.end() && it->second.events <= watch->cursor_ &&
+                       (!manager_->stopping_ || it->second.running);
+    if (!waits) ready.push_back(watch.get());
+  }
+  return ready;
+}
+
+absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Next(
+    absl::Duration timeout) {
+  const absl::Duration deadline = manager_->options_.clock->Monotonic() + timeout;
+  std::vector<Watch*> ready;
+  std::vector<Step> steps;
+  {
+    base::MutexLock lock(&manager_->mutex_);
+    while (true) {
+      ready = Ready();
+      bool empty;
+      {
+        base::MutexLock own(&mutex_);
+        steps = std::move(refused_);
+        refused_.clear();
+        empty = watches_.empty();
+        if (!ready.empty() || !steps.empty() || (closed_ && empty)) break;
+      }
+      if (manager_->stopping_ && empty) return absl::UnavailableError("ktstrd is ending");
+      const absl::Duration left = deadline - manager_->options_.clock->Monotonic();
+      if (left <= absl::ZeroDuration()) return steps;
+      manager_->changed_.WaitFor(&manager_->mutex_, left);
+    }
+  }
+  for (Watch* watch : ready) {
+    const std::string run_id = RunId(watch->number_);
+    steps.push_back({run_id, watch->Next(absl::ZeroDuration())});
+    if (steps.back().events.ok() && !watch->done()) continue;
+    std::unique_ptr<Watch> ended;  // Its end takes the manager's lock.
+    base::MutexLock own(&mutex_);
+    ended = std::move(watches_.at(run_id));
+    watches_.erase(run_id);
+  }
+  return steps;
 }
 
 absl::Status RunManager::Cancel(const Caller& caller, const std::string& run_id,

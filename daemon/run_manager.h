@@ -67,12 +67,46 @@ class RunManager {
 
    private:
     friend class RunManager;
+    friend class WatchSet;
     Watch(RunManager* manager, int64_t number, uint64_t cursor)
         : manager_(manager), number_(number), cursor_(cursor) {}
     RunManager* const manager_;
     const int64_t number_;
     uint64_t cursor_;
     bool done_ = false;
+  };
+
+  // Events of any number of runs for one reader thread. While a run is in the set, it counts as
+  // watched. The manager outlives the set.
+  class WatchSet {
+   public:
+    explicit WatchSet(RunManager* manager) : manager_(manager) {}
+
+    // Any thread. Why a run cannot be followed is a step of Next().
+    void Add(const Caller& caller, const std::string& run_id, uint64_t cursor);
+    // Any thread: no more runs will be added.
+    void Close();
+
+    // What came of one run. After an error the run is no longer followed.
+    struct Step {
+      std::string run_id;
+      absl::StatusOr<std::vector<v1::RunEvent>> events;
+    };
+    // By the reader. Empty when nothing came within `timeout`. Unavailable when the daemon ends and
+    // no run is left.
+    absl::StatusOr<std::vector<Step>> Next(absl::Duration timeout);
+    // By the reader: closed, and every run has ended.
+    bool done() const;
+
+   private:
+    // The watches that have something to hand out.
+    std::vector<Watch*> Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(manager_->mutex_);
+
+    RunManager* const manager_;
+    mutable base::Mutex mutex_;  // Taken under the manager's, never the other way round.
+    bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+    std::map<std::string, std::unique_ptr<Watch>> watches_ ABSL_GUARDED_BY(mutex_);
+    std::vector<Step> refused_ ABSL_GUARDED_BY(mutex_);
   };
 
   // The spec has been checked. ResourceExhausted when the user's queue is full; also what

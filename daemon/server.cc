@@ -77,8 +77,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                          ListeningSocket::Claim(options.socket, kClaimPatience));
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(options);
   if (absl::IsAlreadyExists(daemon.status())) {
-    // The socket is ours, the cache is not: nobody serves this client.
-    return absl::FailedPreconditionError(daemon.status().message());
+    // The socket is ours, the cache is not: this daemon serves nobody.
+    absl::Status elsewhere = absl::FailedPreconditionError(daemon.status().message());
+    daemon.status().ForEachPayload([&elsewhere](absl::string_view type, const absl::Cord& value) {
+      elsewhere.SetPayload(type, value);
+    });
+    return elsewhere;
   }
   KTSTR_RETURN_IF_ERROR(daemon.status());
   return std::unique_ptr<Server>(new Server(options, std::move(socket), *std::move(daemon)));

@@ -21,13 +21,16 @@
 #include <atomic>
 #include <chrono>
 #include <map>
+#include <set>
 #include <thread>
 
 #include "base/flock.h"
+#include "base/protocol.h"
 #include "base/sha256.h"
 #include "base/subprocess.h"
 #include "base/wait_scope.h"
 #include "cache/test_kernel.h"
+#include "daemon/cache_lock.h"
 #include "daemon/caller.h"
 #include "daemon/daemon.h"
 #include "daemon/testing/test_server.h"
@@ -305,6 +308,43 @@ TEST_F(ServerTest, CancelStopsTheVm) {
   EXPECT_TRUE(WaitGone(pid));
 }
 
+// As many runs as `run -j` can have in flight, on one connection: a call still goes through.
+TEST_F(ServerTest, CallsDoNotWaitBehindManyWatchedRuns) {
+  constexpr int kRuns = 256;
+  Start();
+  TestClient client = server_.Connect();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(50));
+  const auto stream = client->WatchRuns(&context);
+  std::vector<std::string> ids(kRuns);
+  for (std::string& id : ids) {
+    ASSERT_TRUE(client.Submit(FakeSpec("hang"), &id).ok());
+    v1::WatchRunsRequest request;
+    request.set_run_id(id);
+    ASSERT_TRUE(stream->Write(request));
+  }
+  v1::WatchRunsRequest unknown;
+  unknown.set_run_id("r-9999");
+  ASSERT_TRUE(stream->Write(unknown));
+  stream->WritesDone();
+  std::set<std::string> seen;
+  v1::WatchRunsResponse response;
+  while (seen.size() < kRuns + 1 && stream->Read(&response)) seen.insert(response.run_id());
+  EXPECT_EQ(seen.count("r-9999"), 1u);
+  for (const std::string& id : ids) {
+    grpc::ClientContext cancel;
+    cancel.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    v1::CancelRunRequest request;
+    request.set_run_id(id);
+    v1::CancelRunResponse cancelled;
+    ASSERT_TRUE(client->CancelRun(&cancel, request, &cancelled).ok()) << id;
+  }
+  int finished = 0;
+  while (stream->Read(&response)) finished += response.event().has_finished();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(finished, kRuns);
+}
+
 TEST_F(ServerTest, ClientGoneCancelsOnlyWhenAskedTo) {
   server_.options().config.set_max_running_vms(2);
   Start();
@@ -424,7 +464,7 @@ TEST_F(ServerTest, UnknownKernelAndBadSpecAreRefused) {
   spec.mutable_scenario()->clear_step();
   EXPECT_EQ(client.Submit(spec, &id).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   spec = FakeSpec("pass");
-  spec.set_reproduce(std::string(5 << 20, 'x'));
+  spec.mutable_reproduction()->set_scheduler(std::string(5 << 20, 'x'));
   EXPECT_EQ(client.Submit(spec, &id).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
@@ -432,7 +472,7 @@ TEST_F(ServerTest, Handshake) {
   Start();
   TestClient client = server_.Connect();
   v1::HandshakeRequest request;
-  request.set_protocol_version(1);
+  request.set_protocol_version(base::kProtocolVersion);
   request.set_client_version("test 1");
   v1::HandshakeResponse response;
   {
@@ -442,11 +482,12 @@ TEST_F(ServerTest, Handshake) {
   EXPECT_EQ(response.uid(), getuid());
   EXPECT_EQ(response.daemon_pid(), getpid());
   EXPECT_TRUE(response.private_daemon());
-  request.set_protocol_version(2);
+  request.set_protocol_version(base::kProtocolVersion + 1);
   grpc::ClientContext context;
   const grpc::Status status = client->Handshake(&context, request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_THAT(status.error_message(), HasSubstr("protocol version 2"));
+  EXPECT_THAT(status.error_message(),
+              HasSubstr(absl::StrCat("protocol version ", base::kProtocolVersion + 1)));
 }
 
 TEST_F(ServerTest, NumbersOfRequestsHaveLimits) {
@@ -476,7 +517,7 @@ TEST_F(ServerTest, NumbersOfRequestsHaveLimits) {
     {
       grpc::ClientContext context;
       v1::HandshakeRequest request;
-      request.set_protocol_version(1);
+      request.set_protocol_version(base::kProtocolVersion);
       request.set_client_version(std::string(256 + beyond, 'v'));
       v1::HandshakeResponse response;
       const grpc::Status status = client->Handshake(&context, request, &response);
@@ -599,7 +640,7 @@ TEST_F(ServerTest, CallsOfAnotherProtocolAreRefused) {
   const auto* service =
       google::protobuf::DescriptorPool::generated_pool()->FindServiceByName("ktstr.v1.Ktstr");
   ASSERT_NE(service, nullptr);
-  for (const char* agent : {"", "ktstr/2", "ktstr/11", "other/1 ktstr/1"}) {
+  for (const char* agent : {"", "ktstr/1", "ktstr/21", "other/1 ktstr/2"}) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     if (*agent != '\0') arguments.SetUserAgentPrefix(agent);
@@ -611,7 +652,7 @@ TEST_F(ServerTest, CallsOfAnotherProtocolAreRefused) {
       SCOPED_TRACE(method + " of '" + agent + "'");
       const grpc::Status status = CallWithNothing(&stub, "/ktstr.v1.Ktstr/" + method);
       EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-      EXPECT_THAT(status.error_message(), HasSubstr("'ktstr/1'"));
+      EXPECT_THAT(status.error_message(), HasSubstr(absl::StrCat("'", base::ProtocolAgent(), "'")));
     }
   }
 }
@@ -624,6 +665,7 @@ TEST_F(ServerTest, SecondDaemonIsTold) {
   const auto second = Server::Start(other);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("another ktstrd uses the cache"));
+  EXPECT_EQ(SocketElsewhere(second.status()), server_.options().socket);
   EXPECT_FALSE(base::Exists(other.socket));
 }
 

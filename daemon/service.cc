@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -88,19 +89,51 @@ absl::StatusOr<v1::ImportKernelResponse> ReceiveKernels(
   return response;
 }
 
-absl::Status StreamEvents(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
-                          const v1::WatchRunRequest& request,
-                          grpc::ServerWriter<v1::RunEvent>* writer) {
-  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<RunManager::Watch> watch,
-                         daemon->runs().OpenWatch(caller, request.run_id(), request.cursor()));
-  while (!watch->done()) {
-    KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunEvent> events, watch->Next(kCancelCheckPeriod));
-    for (const v1::RunEvent& event : events) {
-      if (!writer->Write(event)) return Cancelled();
+using RunStream = grpc::ServerReaderWriter<v1::WatchRunsResponse, v1::WatchRunsRequest>;
+
+// False when the client went away.
+bool SendStep(const RunManager::WatchSet::Step& step, RunStream* stream) {
+  v1::WatchRunsResponse response;
+  response.set_run_id(step.run_id);
+  if (!step.events.ok()) {
+    const grpc::Status status = ToGrpc(step.events.status());
+    response.mutable_failure()->set_code(status.error_code());
+    response.mutable_failure()->set_message(status.error_message());
+    return stream->Write(response);
+  }
+  for (const v1::RunEvent& event : *step.events) {
+    *response.mutable_event() = event;
+    if (!stream->Write(response)) return false;
+  }
+  return true;
+}
+
+absl::Status SendSteps(RunManager::WatchSet* runs, const grpc::ServerContext& context,
+                       RunStream* stream) {
+  while (!runs->done()) {
+    KTSTR_ASSIGN_OR_RETURN(const std::vector<RunManager::WatchSet::Step> steps,
+                           runs->Next(kCancelCheckPeriod));
+    for (const RunManager::WatchSet::Step& step : steps) {
+      if (!SendStep(step, stream)) return Cancelled();
     }
-    if (context->IsCancelled()) return Cancelled();
+    if (context.IsCancelled()) return Cancelled();
   }
   return absl::OkStatus();
+}
+
+// Two threads, however many runs: this one sends, and one receives.
+absl::Status StreamRuns(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
+                        RunStream* stream) {
+  RunManager::WatchSet runs(&daemon->runs());
+  std::thread receiver([&] {
+    v1::WatchRunsRequest request;
+    while (stream->Read(&request)) runs.Add(caller, request.run_id(), request.cursor());
+    runs.Close();
+  });
+  const absl::Status status = SendSteps(&runs, *context, stream);
+  if (!status.ok()) context->TryCancel();  // Ends the receiver's Read().
+  receiver.join();
+  return status;
 }
 
 // Moves the value into `response`, or tells the error.
@@ -143,15 +176,20 @@ grpc::Status KtstrService::SubmitRun(grpc::ServerContext* context,
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   const base::WaitScope waits(ClientGone(context));
   const absl::StatusOr<std::string> id = daemon_->SubmitRun(caller_, request->spec());
-  if (id.ok()) response->set_run_id(*id);
-  return ToGrpc(id.status());
+  if (!id.ok()) return ToGrpc(id.status());
+  if (context->IsCancelled()) {
+    // Nobody ever learns of this run.
+    const absl::Status ended =
+        daemon_->runs().Cancel(caller_, *id, "the client went away before it had the run's id");
+    return ToGrpc(ended.ok() ? Cancelled() : ended);
+  }
+  response->set_run_id(*id);
+  return grpc::Status::OK;
 }
 
-grpc::Status KtstrService::WatchRun(grpc::ServerContext* context,
-                                    const v1::WatchRunRequest* request,
-                                    grpc::ServerWriter<v1::RunEvent>* writer) {
+grpc::Status KtstrService::WatchRuns(grpc::ServerContext* context, RunStream* stream) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
-  return ToGrpc(StreamEvents(daemon_, caller_, context, *request, writer));
+  return ToGrpc(StreamRuns(daemon_, caller_, context, stream));
 }
 
 grpc::Status KtstrService::CancelRun(grpc::ServerContext* context,

@@ -28,8 +28,9 @@ class KtstrService final : public v1::Ktstr::Service {
                        v1::PutBlobResponse* response) override;
   grpc::Status SubmitRun(grpc::ServerContext* context, const v1::SubmitRunRequest* request,
                          v1::SubmitRunResponse* response) override;
-  grpc::Status WatchRun(grpc::ServerContext* context, const v1::WatchRunRequest* request,
-                        grpc::ServerWriter<v1::RunEvent>* writer) override;
+  grpc::Status WatchRuns(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::WatchRunsResponse, v1::WatchRunsRequest>* stream) override;
   grpc::Status CancelRun(grpc::ServerContext* context, const v1::CancelRunRequest* request,
                          v1::CancelRunResponse* response) override;
   grpc::Status ListRuns(grpc::ServerContext* context, const v1::ListRunsRequest* request,

@@ -19,7 +19,7 @@
 namespace ktstr::daemon {
 namespace {
 
-constexpr size_t kMaxReproduceBytes = 64 << 10;
+constexpr size_t kMaxReproductionBytes = 64 << 10;
 constexpr size_t kMaxKernelBytes = 256;
 constexpr size_t kMaxPathBytes = 1024;
 constexpr size_t kMaxPathParts = 32;  // Each directory is an entry of the bundle.
@@ -134,9 +134,8 @@ absl::Status CheckRunSpec(const v1::RunSpec& spec) {
   if (spec.timeout_ms() > kMaxTimeoutMs) {
     return Bad("timeout_ms", absl::StrCat(spec.timeout_ms(), ", at most ", kMaxTimeoutMs));
   }
-  if (spec.reproduce().size() > kMaxReproduceBytes) {
-    return Bad("reproduce",
-               absl::StrCat(spec.reproduce().size(), " bytes, at most ", kMaxReproduceBytes));
+  if (const size_t size = spec.reproduction().ByteSizeLong(); size > kMaxReproductionBytes) {
+    return Bad("reproduction", absl::StrCat(size, " bytes, at most ", kMaxReproductionBytes));
   }
   if (!IsCommit(spec.project_commit())) {
     return Bad("project_commit", "neither 7 hex digits (with -dirty or without) nor 'unknown'");

@@ -179,7 +179,10 @@ INSTANTIATE_TEST_SUITE_P(
                   perturb->add_delay_point()->set_callback("enqueue");
                 }},
         BadSpec{"timeout_ms", [](v1::RunSpec* s) { s->set_timeout_ms(UINT32_MAX); }},
-        BadSpec{"reproduce", [](v1::RunSpec* s) { s->set_reproduce(std::string(70000, 'x')); }},
+        BadSpec{"reproduction",
+                [](v1::RunSpec* s) {
+                  s->mutable_reproduction()->set_scheduler(std::string(70000, 'x'));
+                }},
         BadSpec{"project_commit", [](v1::RunSpec* s) { s->set_project_commit("../../x"); }},
         BadSpec{"project_commit", [](v1::RunSpec* s) { s->set_project_commit("abc"); }},
         BadSpec{"run_source", [](v1::RunSpec* s) { s->set_run_source("moon"); }}));

@@ -24,6 +24,7 @@
 #include "scenario/finding_kinds.h"
 #include "scenario/plan.h"
 #include "scenario/record.h"
+#include "scenario/reproduce.h"
 #include "vmm/bundle.h"
 #include "vmm/engine.h"
 
@@ -46,11 +47,18 @@ v1::Judgement HarnessError(const absl::Status& status) {
   return judgement;
 }
 
+void SetReproduction(const v1::Reproduction& run, v1::RunRecord* record) {
+  // A run that was made for a search is no command line's.
+  if (run.scenario().empty()) return;
+  *record->mutable_reproduction() = run;
+  record->set_reproduce(scenario::ReproduceCommand(run));
+}
+
 // What the daemon knows of a run before any machine runs.
 v1::RunRecord StartRecord(const RunJob& job, absl::Time start) {
   v1::RunRecord record;
   record.set_run_id(RunId(job.number));
-  record.set_reproduce(job.spec.reproduce());
+  SetReproduction(job.spec.reproduction(), &record);
   record.set_project_commit(job.spec.project_commit().empty() ? "unknown"
                                                               : job.spec.project_commit());
   record.set_run_source(job.spec.run_source().empty() ? "local" : job.spec.run_source());
@@ -191,8 +199,10 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
     record.mutable_variant()->set_kernel_release(course.kernel->metadata.release());
     record.mutable_variant()->set_kernel_source(course.kernel->metadata.source());
     // "The newest one" may be another kernel when the run is repeated.
-    if (job.spec.kernel().empty() && !record.reproduce().empty()) {
-      absl::StrAppend(record.mutable_reproduce(), " --kernel ", course.kernel->metadata.key());
+    if (job.spec.kernel().empty()) {
+      v1::Reproduction run = record.reproduction();
+      run.set_kernel(course.kernel->metadata.key());
+      SetReproduction(run, &record);
     }
     outcome.record_file =
         RecordFiles::PathOf(UserName(job.uid), course.kernel->metadata.release(), record);

@@ -143,11 +143,12 @@ void Channel::ReportStage(v1::Stage stage) {
   Report(std::move(observation));
 }
 
-void Channel::ReportError(std::string_view message) {
+void Channel::ReportError(std::string_view message, bool bad_input) {
   ConsoleLine(absl::StrCat("error: ", absl::string_view(message.data(), message.size())));
   v1::Observation observation;
   observation.mutable_guest_error()->set_message(
       base::SanitizeUtf8(message.substr(0, kMaxErrorBytes)));
+  observation.mutable_guest_error()->set_bad_input(bad_input);
   Report(std::move(observation));
 }
 

@@ -25,7 +25,8 @@ class Channel : public Reporter {
 
   void Report(v1::Observation observation) override;
   void ReportStage(v1::Stage stage) override;
-  void ReportError(std::string_view message) override;
+  void ReportError(std::string_view message, bool bad_input) override;
+  using Reporter::ReportError;
 
   // Ready and Done: stores the reason, then stops at the doorbell.
   absl::Status Doorbell(uint32_t reason);

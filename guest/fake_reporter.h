@@ -23,9 +23,11 @@ class FakeReporter : public Reporter {
     observation.mutable_stage()->set_stage(stage);
     Report(std::move(observation));
   }
-  void ReportError(std::string_view message) override {
+  using Reporter::ReportError;
+  void ReportError(std::string_view message, bool bad_input) override {
     v1::Observation observation;
     observation.mutable_guest_error()->set_message(std::string(message));
+    observation.mutable_guest_error()->set_bad_input(bad_input);
     Report(std::move(observation));
   }
 

@@ -121,7 +121,7 @@ void PlanRunner::Run() {
 
 void PlanRunner::ReportFailure(const absl::Status& status) {
   if (OperationOf(status) == v1::OperationFailed::OPERATION_UNSPECIFIED) {
-    reporter_->ReportError(std::string(status.message()));
+    reporter_->ReportError(std::string(status.message()), bad_input_);
     return;
   }
   const bool enabled =
@@ -214,6 +214,7 @@ absl::Status PlanRunner::StartProbe() {
   if (probe_->phase() != Probe::Phase::kEnded) return absl::OkStatus();
   // Without a scheduler there is nothing to probe: its end is what the run is about.
   absl::Status status = SchedulerFailed() ? absl::OkStatus() : probe_->status();
+  bad_input_ = probe_->refused();
   probe_.reset();
   return status;
 }

@@ -91,6 +91,7 @@ class PlanRunner {
   size_t forks_followed_ = 0;
   uint64_t deadline_ns_ = 0;
   bool overrun_ = false;
+  bool bad_input_ = false;  // The plan asks for what the scheduler does not have.
 };
 
 }  // namespace ktstr::guest

@@ -2,6 +2,7 @@
 #include "guest/probe.h"
 
 #include <signal.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -95,6 +96,11 @@ void Probe::End(const ChildEnd& end) {
   const bool asked = phase_ == Phase::kStopping;
   phase_ = Phase::kEnded;
   if (!status_.ok() || (asked && end.signal == 0 && end.code == 0)) return;
+  refused_ = !asked && end.signal == 0 && end.code == EX_DATAERR;
+  if (refused_) {
+    status_ = absl::InvalidArgumentError(last_line_);
+    return;
+  }
   status_ = absl::InternalError(absl::StrCat(
       "probe ", NameOf(plan_), " ended ",
       end.signal != 0 ? absl::StrCat("by signal ", end.signal)

@@ -44,6 +44,8 @@ class Probe {
   void Stop();
   // Of a probe that has ended: why that was not as it should be.
   const absl::Status& status() const { return status_; }
+  // It ended at once with EX_DATAERR: the scheduler or the kernel lacks what it was to probe.
+  bool refused() const { return refused_; }
 
  private:
   Probe(const v1::GuestProbe& plan, Reaper* reaper, Reporter* reporter)
@@ -63,6 +65,7 @@ class Probe {
   bool line_ended_ = false;
   uint64_t deadline_ns_ = 0;  // Of kStarting and kStopping.
   bool killed_ = false;
+  bool refused_ = false;
   absl::Status status_;
 };
 

@@ -91,6 +91,13 @@ TEST_F(ProbeTest, EndAtStartSaysWhy) {
   EXPECT_EQ(Reason(), "probe p ended with code 64 before it was told to: no such callback");
 }
 
+TEST_F(ProbeTest, WhatTheSchedulerLacksIsTheInputsFault) {
+  Start("echo 'no such callback'; exit 65");
+  ASSERT_TRUE(PollUntil(Phase::kEnded));
+  EXPECT_TRUE(probe_->refused());
+  EXPECT_EQ(Reason(), "no such callback");
+}
+
 TEST_F(ProbeTest, EndBySignal) {
   Start("kill -SEGV $$");
   ASSERT_TRUE(PollUntil(Phase::kEnded));

@@ -99,9 +99,12 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
   AddSchedulerFindings(scenario, facts, &candidates);
   AddOperationFindings(scenario, facts, &candidates);
   for (const Seen<v1::GuestError>& error : facts.guest_errors) {
-    candidates.push_back(MakeCause(
-        FindingKind::kHarness, absl::StrCat("the guest agent failed: ", OneLine(error->message())),
-        error.order));
+    const std::string message = OneLine(error->message());
+    candidates.push_back(error->bad_input()
+                             ? MakeCause(FindingKind::kBadInput, message, error.order)
+                             : MakeCause(FindingKind::kHarness,
+                                         absl::StrCat("the guest agent failed: ", message),
+                                         error.order));
     candidates.back().may_follow = true;
   }
   if (!facts.impossible.empty()) {

@@ -175,18 +175,7 @@ Facts CollectFacts(const v1::Scenario& scenario, const std::vector<v1::Observati
   return collector.Take();
 }
 
-std::string OneLine(std::string_view text) {
-  std::string line = base::PrintableTail(text, 1000);
-  while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
-  for (char& c : line) {
-    if (c == '\n' || c == '\t') c = ' ';
-  }
-  if (line.size() <= kMaxLine) return line;
-  // Not in the middle of a character.
-  size_t end = kMaxLine;
-  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0) == 0x80) --end;
-  return line.substr(0, end) + "...";
-}
+std::string OneLine(std::string_view text) { return base::OneLine(text, kMaxLine); }
 
 Candidate MakeCause(FindingKind kind, std::string message, size_t order) {
   Candidate candidate(kind, "guest", order);

@@ -38,6 +38,8 @@ constexpr FindingKindInfo kKinds[] = {
      "the guest did not finish within its limit of guest time"},
     {Kind::kGuestEnded, "GUEST_ENDED", v1::FAIL, true, false,
      "a program in the guest reset the machine or powered it off"},
+    {Kind::kBadInput, "BAD_INPUT", v1::ERROR, false, false,
+     "the scenario asks for something that its scheduler or kernel does not have"},
     {Kind::kHarness, "HARNESS", v1::ERROR, true, false, "the harness could not do its work"},
     {Kind::kEngine, "ENGINE", v1::ERROR, true, false,
      "the program that runs the virtual machine failed"},

@@ -32,6 +32,7 @@ enum class FindingKind {
   kKernelPanic,
   kGuestTimeout,
   kGuestEnded,
+  kBadInput,
   kHarness,
   kEngine,
   kGuestChannel,

@@ -3,9 +3,9 @@
 #include "scenario/nearest.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "base/edit_distance.h"
 #include "base/string_view.h"
 
 namespace ktstr::scenario {
@@ -13,21 +13,6 @@ namespace {
 
 // Longer input is no typing error, and the distance costs the product of both lengths.
 constexpr size_t kMaxLength = 64;
-
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
-    }
-  }
-  return row[b.size()];
-}
 
 }  // namespace
 
@@ -37,7 +22,7 @@ std::string_view NearestName(std::string_view name,
   std::string_view best;
   size_t best_distance = std::max<size_t>(2, name.size() / 3) + 1;
   for (std::string_view candidate : candidates) {
-    const size_t distance = EditDistance(name, candidate);
+    const size_t distance = base::EditDistance(name, candidate);
     // A distance as long as the candidate itself shares no letter with it.
     if (distance < best_distance && distance < candidate.size()) {
       best = candidate;

@@ -22,9 +22,7 @@ struct ParseResult {
   std::vector<Problem> problems;  // In the order of their places.
 };
 
-// `file_name` goes into the problems as it is. After a field with a wrong value the parser skips
-// that field and goes on; where the structure itself is broken (an unclosed brace) it stops, and
-// meaning is not judged.
+// ParseText() of scenario/parse_text.h, with the meaning judged by Validate().
 ParseResult ParseScenario(std::string_view text, std::string_view file_name);
 
 }  // namespace ktstr::scenario

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One thing that is wrong with a scenario, with its place. Made by the parser and the validator,
-// shown by the client.
+// One thing that is wrong with a text that a user wrote (a scenario, the daemon's configuration),
+// with its place. Made by the parser and the validators.
 
 #ifndef KTSTR_SCENARIO_PROBLEM_H_
 #define KTSTR_SCENARIO_PROBLEM_H_

@@ -248,6 +248,13 @@ TEST(Errors, GuestErrorExplainsWhatIsMissing) {
           "HARNESS guest: the guest agent failed: mkdir /run/cg/a: Device or resource busy"));
 }
 
+TEST(Errors, WhatTheSchedulerLacksIsTheInputsFault) {
+  const v1::Judgement judgement =
+      Judge({"guest_error { message: 'no callback dispatch' bad_input: true }", kDone});
+  EXPECT_EQ(judgement.verdict(), v1::ERROR);
+  EXPECT_THAT(Lines(judgement), ElementsAre("BAD_INPUT guest: no callback dispatch"));
+}
+
 TEST(Errors, GoodRunWithABadEndIsNoPass) {
   const std::string done = "stage { stage: DONE }";
   for (const char* cause :

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "client/call.h"
 #include "client/connect.h"
 
 namespace ktstr::client {
@@ -36,12 +37,13 @@ absl::StatusOr<std::string> ReadPiece(int fd, uint64_t offset, uint64_t left,
   return data;
 }
 
-absl::Status PutOne(v1::Ktstr::StubInterface* stub, const BundleFile& file,
+absl::Status PutOne(const Session& session, const BundleFile& file,
                     const std::function<void(uint64_t)>& sent) {
   KTSTR_ASSIGN_OR_RETURN(const base::UniqueFd fd, base::Open(file.path, O_RDONLY));
-  grpc::ClientContext context;
+  GuardedCall call(session.interrupt_fd(), kCallLimit);
   v1::PutBlobResponse response;
-  const auto writer = stub->PutBlob(&context, &response);
+  const std::shared_ptr<Connection> connection = session.connection();
+  const auto writer = connection->stub()->PutBlob(call.context(), &response);
   uint64_t offset = 0;
   bool open = true;
   while (open && (offset < file.ref.size() || offset == 0)) {
@@ -53,7 +55,7 @@ absl::Status PutOne(v1::Ktstr::StubInterface* stub, const BundleFile& file,
     absl::StatusOr<std::string> piece =
         ReadPiece(fd.get(), offset, file.ref.size() - offset, file.path);
     if (!piece.ok()) {
-      context.TryCancel();
+      call.context()->TryCancel();
       writer->Finish().ok();  // The reason is known here, the answer would be "cancelled".
       return piece.status();
     }
@@ -61,15 +63,18 @@ absl::Status PutOne(v1::Ktstr::StubInterface* stub, const BundleFile& file,
     request.set_data(*std::move(piece));
     open = writer->Write(request);
     if (open) sent(request.data().size());
+    call.Progress();
     if (file.ref.size() == 0) break;
   }
   if (open) writer->WritesDone();
-  return base::Annotate(FromGrpc(writer->Finish()), absl::StrCat("upload of ", file.path));
+  const absl::Status status = call.Finish(writer->Finish());
+  if (absl::IsCancelled(status)) return status;
+  return base::Annotate(status, absl::StrCat("upload of ", file.path));
 }
 
 }  // namespace
 
-absl::Status UploadFiles(v1::Ktstr::StubInterface* stub, const std::vector<BundleFile>& files,
+absl::Status UploadFiles(const Session& session, const std::vector<BundleFile>& files,
                          const std::function<void(uint64_t sent, uint64_t total)>& progress) {
   if (files.empty()) return absl::OkStatus();
   std::map<std::string, const BundleFile*> by_digest;
@@ -78,8 +83,10 @@ absl::Status UploadFiles(v1::Ktstr::StubInterface* stub, const std::vector<Bundl
   for (const auto& [digest, file] : by_digest) request.add_sha256(digest);
   v1::FindMissingBlobsResponse response;
   {
-    grpc::ClientContext context;
-    KTSTR_RETURN_IF_ERROR(FromGrpc(stub->FindMissingBlobs(&context, request, &response)));
+    GuardedCall call(session.interrupt_fd(), kCallLimit);
+    const std::shared_ptr<Connection> connection = session.connection();
+    KTSTR_RETURN_IF_ERROR(
+        call.Finish(connection->stub()->FindMissingBlobs(call.context(), request, &response)));
   }
   uint64_t total = 0, done = 0;
   for (const std::string& digest : response.missing()) {
@@ -90,12 +97,20 @@ absl::Status UploadFiles(v1::Ktstr::StubInterface* stub, const std::vector<Bundl
     total += found->second->ref.size();
   }
   for (const std::string& digest : response.missing()) {
-    KTSTR_RETURN_IF_ERROR(PutOne(stub, *by_digest.at(digest), [&](uint64_t bytes) {
+    KTSTR_RETURN_IF_ERROR(PutOne(session, *by_digest.at(digest), [&](uint64_t bytes) {
       done += bytes;
       progress(done, total);
     }));
   }
   return absl::OkStatus();
+}
+
+absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* terminal) {
+  if (plan.files.empty()) return absl::OkStatus();
+  return UploadFiles(session, plan.files, [terminal](uint64_t sent, uint64_t total) {
+    terminal->Live(absl::StrCat("sending the scheduler and its libraries: ", sent >> 20, " of ",
+                                (total + 1048575) >> 20, " MiB"));
+  });
 }
 
 }  // namespace ktstr::client

@@ -10,14 +10,20 @@
 
 #include "absl/status/status.h"
 #include "client/bundle/closure.h"
-#include "ktstr/v1/service.grpc.pb.h"
+#include "client/connect.h"
+#include "client/run_plan.h"
+#include "client/terminal.h"
 
 namespace ktstr::client {
 
 // `progress` is called with bytes sent and bytes to send. InvalidArgument when a file changed since
-// it was hashed.
-absl::Status UploadFiles(v1::Ktstr::StubInterface* stub, const std::vector<BundleFile>& files,
+// it was hashed, Cancelled when the session is interrupted, DeadlineExceeded when the daemon takes
+// nothing for a minute.
+absl::Status UploadFiles(const Session& session, const std::vector<BundleFile>& files,
                          const std::function<void(uint64_t sent, uint64_t total)>& progress);
+
+// Sends the plan's files that the daemon lacks, and shows on the terminal how far it is.
+absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* terminal);
 
 }  // namespace ktstr::client
 

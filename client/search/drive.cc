@@ -46,7 +46,7 @@ class Collector : public RunObserver {
     base::MutexLock lock(&mutex_);
     if (first_problem_.ok()) first_problem_ = status;
   }
-  void Reconnecting(const std::string&, const absl::Status&) override {}
+  void Reconnecting(const absl::Status&) override {}
 
   absl::Status problem() {
     base::MutexLock lock(&mutex_);

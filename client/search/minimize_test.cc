@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "client/scenario_source.h"
@@ -17,8 +18,10 @@
 namespace ktstr::client {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 int WorkersIn(const v1::Scenario& scenario, const std::string& cgroup) {
@@ -134,6 +137,31 @@ TEST_F(MinimizeTest, FilesThatAreGone) {
   EXPECT_EQ(Run({"minimize", "r-0001", "-o", path_}), kUnavailable);
   EXPECT_THAT(err_, HasSubstr("files are no longer kept by the daemon. Run it again (ktstrctl run "
                               "steady --scheduler /bin/true"));
+}
+
+// Named by a relative path, the scheduler is found from every directory by the file alone.
+TEST_F(MinimizeTest, FileRunsAsItIs) {
+  const auto program = base::ReadFile("/bin/true");
+  ASSERT_TRUE(program.ok()) << program.status();
+  ASSERT_TRUE(base::WriteFileAtomic(dir_.path() + "/scx_x", *program, 0755).ok());
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(dir_.path());
+  EXPECT_EQ(Run({"run", "steady", "--seed", "3", "--scheduler", "./scx_x", "--sched-arg", "",
+                 "--timeout", "90s"}),
+            kFail)
+      << err_;
+  EXPECT_EQ(Run({"minimize", "r-0001", "-o", path_}), kOk) << err_;
+  std::filesystem::current_path(before);
+  const std::string text = *base::ReadFile(path_, 1 << 20);
+  EXPECT_THAT(text, HasSubstr(" --deterministic --seed "));
+  EXPECT_THAT(text, HasSubstr(" --timeout 90s\n"));
+  EXPECT_THAT(text, Not(HasSubstr("--scheduler")));
+  const size_t runs = service_.specs().size();
+  EXPECT_EQ(Run({"run", path_}), kFail) << err_;
+  ASSERT_THAT(service_.specs(), SizeIs(runs + 1));
+  const v1::RunSpec spec = service_.specs().back();
+  EXPECT_EQ(spec.scheduler_path(), "bin/scx_x");
+  EXPECT_THAT(spec.scenario().scheduler().args(), ElementsAre(""));
 }
 
 TEST_F(MinimizeTest, BudgetKeepsWhatWasFound) {

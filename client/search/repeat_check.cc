@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "base/utf8.h"
 #include "scenario/finding_kinds.h"
+#include "scenario/reproduce.h"
 
 namespace ktstr::client {
 namespace {
@@ -96,7 +97,9 @@ v1::RunRecord NondeterminismRecord(const RepeatGroup& group, const std::string& 
   *record.mutable_variant() = group.first.variant();
   *record.mutable_scheduler() = group.first.scheduler();
   record.set_scenario_digest(group.first.scenario_digest());
-  record.set_reproduce(absl::StrCat(group.first.reproduce(), " --repeat 2"));
+  *record.mutable_reproduction() = group.first.reproduction();
+  record.mutable_reproduction()->set_repeat(2);
+  record.set_reproduce(scenario::ReproduceCommand(record.reproduction()));
   record.set_verdict(scenario::InfoOf(scenario::FindingKind::kNondeterminism).verdict);
   v1::Finding* finding = record.add_findings();
   scenario::SetKind(scenario::FindingKind::kNondeterminism, finding);

@@ -34,8 +34,7 @@ bool IsRunId(const std::string& text) {
          text.find_first_not_of("0123456789", 2) == std::string::npos;
 }
 
-absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const RunOptions& options,
-                                    const v1::RunRecord& record) {
+absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord& record) {
   if (record.verdict() != v1::FAIL || record.findings().empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat(record.run_id(), " (", record.scenario(), ", seed ", record.variant().seed(),
@@ -43,15 +42,17 @@ absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const RunOptions& o
                      ": only a run that failed can be looked into. `ktstrctl explore` finds seeds "
                      "that fail"));
   }
-  Subject subject = {spec, options, record, KeyOf(record)};
+  Subject subject = {spec, record, KeyOf(record)};
   subject.spec.set_engine(v1::TCG);
   subject.spec.set_cancel_when_unwatched(true);
   subject.spec.mutable_scenario()->set_seed(scenario::SeedOf(spec.scenario()));
   // "The newest one" may be another kernel by now.
   if (!record.variant().kernel().empty()) subject.spec.set_kernel(record.variant().kernel());
-  subject.options.deterministic = true;
-  subject.options.engine = "auto";
-  subject.options.kernels = {subject.spec.kernel()};
+  v1::Reproduction* run = subject.spec.mutable_reproduction();
+  run->set_deterministic(true);
+  run->clear_engine();
+  run->set_kernel(subject.spec.kernel());
+  run->set_seed(subject.seed());
   return subject;
 }
 
@@ -71,10 +72,7 @@ absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& 
         absl::StrCat("run ", run_id, " ran under kvm, where a run does not repeat. Make one with ",
                      "--deterministic, or let `ktstrctl explore` find one"));
   }
-  absl::StatusOr<RunOptions> options = ParseReproduce(response.spec().reproduce());
-  if (!options.ok()) options = RunOptions();
-  KTSTR_ASSIGN_OR_RETURN(Subject subject,
-                         MakeSubject(response.spec(), *options, response.record()));
+  KTSTR_ASSIGN_OR_RETURN(Subject subject, MakeSubject(response.spec(), response.record()));
   KTSTR_RETURN_IF_ERROR(CheckFiles(session, subject));
   return subject;
 }

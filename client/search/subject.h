@@ -11,7 +11,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/connect.h"
-#include "client/run_options.h"
 #include "client/search/drive.h"
 #include "client/search/finding_key.h"
 #include "ktstr/v1/run.pb.h"
@@ -20,7 +19,6 @@ namespace ktstr::client {
 
 struct Subject {
   v1::RunSpec spec;      // Deterministic, on the kernel that the run had.
-  RunOptions options;    // The command line that made it.
   v1::RunRecord record;  // The failed run.
   FindingKey key;
 
@@ -34,8 +32,7 @@ bool IsRunId(const std::string& text);
 absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& run_id);
 
 // `record` is what came of `spec`. FailedPrecondition when it did not fail.
-absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const RunOptions& options,
-                                    const v1::RunRecord& record);
+absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord& record);
 
 // Runs the subject again. Internal when it does not fail in the same way: the run was not
 // deterministic, or what it depends on has changed.

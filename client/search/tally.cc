@@ -44,7 +44,6 @@ void PutKey(Struct* object, const FindingKey& key) {
 }
 
 // Guest text may stand in a message.
-std::string Printable(const std::string& text) { return base::PrintableTail(text, 1); }
 
 absl::StatusOr<std::string> Line(const Struct& object) {
   KTSTR_ASSIGN_OR_RETURN(std::string json, scenario::ToJson(object, /*pretty=*/false));
@@ -64,7 +63,7 @@ std::string Plural(uint64_t count, absl::string_view noun) {
 
 void Tally::Add(size_t strategy, const v1::RunRecord& record) {
   if (WasCancelled(record)) return;
-  counts_[strategy].Add(record.verdict());
+  counts_[strategy].Add(record);
   const FindingKey key = KeyOf(record);
   if (record.verdict() == v1::FAIL) {
     Found& found = found_[key];
@@ -76,7 +75,7 @@ void Tally::Add(size_t strategy, const v1::RunRecord& record) {
              record.verdict() != v1::INCONCLUSIVE && first_error_.empty()) {
     const std::string message =
         record.findings().empty() ? "no reason given" : record.findings(0).message();
-    first_error_ = Printable(
+    first_error_ = base::OneLine(
         absl::StrCat(key.kind, ": ", message, " (ktstrctl results show ", record.run_id(), ")"));
   }
 }
@@ -119,18 +118,18 @@ std::string Tally::Progress(absl::Duration elapsed) const {
   std::vector<std::string> parts;
   for (const auto* entry : Sorted())
     parts.push_back(absl::StrCat(entry->first.PlaceText(), " ", entry->second.total));
-  if (!parts.empty()) absl::StrAppend(&out, ": ", Printable(absl::StrJoin(parts, ", ")));
+  if (!parts.empty()) absl::StrAppend(&out, ": ", base::OneLine(absl::StrJoin(parts, ", ")));
   return out;
 }
 
 std::string Tally::FoundText(const FindingKey& key, const Found& found) const {
-  std::string out = absl::StrCat(Printable(key.Text()), "\n");
+  std::string out = absl::StrCat(base::OneLine(key.Text()), "\n");
   for (size_t i = 0; i < strategies_.size(); ++i) {
     const auto& failures = found.failures[i];
     absl::StrAppend(&out, "  ", strategies_[i], ": ", RateText(failures.size(), Judged(i)), "\n");
     if (failures.empty()) continue;
     const Failure& first = failures.begin()->second;
-    absl::StrAppend(&out, "    ", Printable(first.reproduce), "\n");
+    absl::StrAppend(&out, "    ", base::OneLine(first.reproduce), "\n");
     std::vector<uint64_t> others;
     for (const auto& [seed, failure] : failures) {
       if (seed != first.seed && others.size() < kSeedsShown) others.push_back(seed);
@@ -147,13 +146,7 @@ std::string Tally::Report(absl::Duration elapsed) const {
   std::string out;
   for (const auto* entry : Sorted()) out += FoundText(entry->first, entry->second);
   VerdictCounts all;
-  for (const VerdictCounts& counts : counts_) {
-    all.passed += counts.passed;
-    all.failed += counts.failed;
-    all.skipped += counts.skipped;
-    all.errors += counts.errors;
-    all.inconclusive += counts.inconclusive;
-  }
+  for (const VerdictCounts& counts : counts_) all.Add(counts);
   if (found_.empty()) {
     for (size_t i = 0; i < strategies_.size(); ++i)
       absl::StrAppend(&out, strategies_[i], ": no failure, ", RateText(0, Judged(i)), "\n");
@@ -223,11 +216,7 @@ absl::StatusOr<std::string> Tally::SummaryJson(absl::Duration elapsed,
 
 ExitCode Tally::Code() const {
   VerdictCounts all;
-  for (const VerdictCounts& counts : counts_) {
-    all.failed += counts.failed;
-    all.errors += counts.errors;
-    all.inconclusive += counts.inconclusive;
-  }
+  for (const VerdictCounts& counts : counts_) all.Add(counts);
   if (all.failed == 0 && all.errors == 0 && done() == 0) return kInconclusive;
   return ExitCodeOf(all, FailurePolicy());
 }

@@ -46,22 +46,29 @@ grpc::Status TestClient::Watch(const std::string& id, uint64_t cursor,
                                const std::function<bool(const v1::RunEvent&)>& stop) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
-  v1::WatchRunRequest request;
+  const auto stream = stub_->WatchRuns(&context);
+  v1::WatchRunsRequest request;
   request.set_run_id(id);
   request.set_cursor(cursor);
-  auto reader = stub_->WatchRun(&context, request);
-  v1::RunEvent event;
-  while (reader->Read(&event)) {
-    events->push_back(event);
-    if (stop && stop(event)) {
-      context.TryCancel();
-      while (reader->Read(&event)) {
-      }
-      reader->Finish();
-      return grpc::Status::OK;
+  stream->Write(request);
+  stream->WritesDone();
+  v1::WatchRunsResponse response;
+  grpc::Status failure;
+  bool stopped = false;
+  while (stream->Read(&response)) {
+    if (response.has_failure()) {
+      failure = {static_cast<grpc::StatusCode>(response.failure().code()),
+                 response.failure().message()};
     }
+    if (!response.has_event() || stopped) continue;
+    events->push_back(response.event());
+    if (!stop || !stop(response.event())) continue;
+    context.TryCancel();
+    stopped = true;
   }
-  return reader->Finish();
+  const grpc::Status ended = stream->Finish();
+  if (stopped) return grpc::Status::OK;
+  return failure.ok() ? ended : failure;
 }
 
 v1::RunRecord TestClient::Finish(const std::string& id) {
@@ -111,7 +118,7 @@ v1::RunSpec FakeSpec(const std::string& mode) {
       " threads_per_core: 1 } step { cgroup { name: 'fake-",
       mode,
       "' work { workers: 1 spin_wait {} } } } } engine: TCG timeout_ms: 60000"
-      " reproduce: 'ktstrctl run fake' project_commit: '0123abc' run_source: 'local'");
+      " reproduction { scenario: 'fake' } project_commit: '0123abc' run_source: 'local'");
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &spec));
   return spec;
 }

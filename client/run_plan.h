@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From the options of `run` to the runs to submit: scenarios × kernels × repetitions, each
-// self-contained. No daemon is needed for it, so that every mistake of the user is met before one
-// is started. Any thread.
+// self-contained. It needs neither a daemon, so that every mistake of the user is met before one is
+// started, nor a command line: run_flags.h makes the options of one. Any thread.
 
-#ifndef KTSTR_CLIENT_RUN_OPTIONS_H_
-#define KTSTR_CLIENT_RUN_OPTIONS_H_
+#ifndef KTSTR_CLIENT_RUN_PLAN_H_
+#define KTSTR_CLIENT_RUN_PLAN_H_
 
-#include <CLI/CLI.hpp>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "client/bundle/closure.h"
 #include "client/bundle/discovery.h"
-#include "client/connect.h"
-#include "client/exit_codes.h"
 #include "client/overrides.h"
-#include "client/terminal.h"
 #include "ktstr/v1/run.pb.h"
 
 namespace ktstr::client {
@@ -38,27 +33,13 @@ struct RunOptions {
   std::string seed;
   std::vector<std::string> seed_forks;
   uint32_t repeat = 1;
-  uint32_t jobs = 16;
   std::vector<std::string> sets;
   bool strict = false;
-  std::string junit;
-  bool ktap = false;
-  std::string output_directory;
   bool warm = true;
   bool dmesg = false;
   bool detach = false;
   std::string timeout;
-  FailurePolicy policy;
 };
-
-// Adds the options that say what is run, to any command that makes runs: kernel, scheduler,
-// machine, duration, checks. `options` outlives the command line.
-void AddVariantOptions(CLI::App* command, RunOptions* options);
-// Makes an empty value of these options an error.
-void RefuseEmptyValues(CLI::App* command, const std::vector<std::string>& names);
-
-// Adds `run`; `use` gets the options when the command line names it.
-void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use);
 
 // The options with their values understood. InvalidArgument (exit code 64) names the option.
 struct RunChoices {
@@ -88,20 +69,17 @@ struct RunPlan {
 absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices& choices,
                                     const PlanPlaces& places);
 
-// Sends the plan's files that the daemon lacks, and says on the terminal how far it is.
-absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* terminal);
+// How a user runs one variant of the options again, all but its kernel and seed. `argument` names
+// the scenario.
+v1::Reproduction ReproductionOf(const RunOptions& options, const std::string& argument);
 
-// The command line that runs one variant again. `argument` names the scenario.
-std::string ReproduceCommand(const RunOptions& options, const std::string& argument,
-                             const std::string& kernel, uint64_t seed);
+// How a user runs the scenario file at `path`, which holds all that the command line of `run` had
+// changed of its scenario, and the path of its scheduler.
+v1::Reproduction ReproductionOfFile(const v1::Reproduction& run, const std::string& path);
 
-// The options of a command line that ReproduceCommand made. InvalidArgument when it is no `run`.
-absl::StatusOr<RunOptions> ParseReproduce(const std::string& command);
-
-// The options that run a scenario file which holds all that the command line had changed of it.
-RunOptions OptionsForFile(const RunOptions& options, const v1::Scenario& scenario,
-                          const std::string& path);
+// The options of a command line that ReproductionOfFile() describes.
+RunOptions OptionsOfFile(const v1::Reproduction& run);
 
 }  // namespace ktstr::client
 
-#endif  // KTSTR_CLIENT_RUN_OPTIONS_H_
+#endif  // KTSTR_CLIENT_RUN_PLAN_H_

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/run_options.h"
+#include "client/run_plan.h"
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
-#include <memory>
-#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -14,13 +12,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "base/file.h"
+#include "base/paths.h"
 #include "base/status_macros.h"
-#include "client/command.h"
-#include "client/private_daemon.h"
 #include "client/project.h"
 #include "client/scenario_source.h"
 #include "scenario/perturb.h"
 #include "scenario/plan.h"
+#include "scenario/reproduce.h"
 #include "scenario/validate.h"
 
 namespace ktstr::client {
@@ -29,36 +27,6 @@ namespace {
 std::string WorkingDirectory() {
   std::error_code error;
   return std::filesystem::current_path(error);
-}
-
-// For a shell, as short as it can be.
-std::string Quoted(const std::string& text) {
-  constexpr char kPlain[] =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%";
-  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
-  return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
-}
-
-// Takes apart what Quoted() put together.
-std::vector<std::string> SplitWords(const std::string& command) {
-  std::vector<std::string> words;
-  bool in_word = false, in_quotes = false;
-  for (size_t i = 0; i < command.size(); ++i) {
-    char c = command[i];
-    if (!in_quotes && c == ' ') {
-      in_word = false;
-      continue;
-    }
-    if (!in_word) words.emplace_back();
-    in_word = true;
-    if (c == '\'') {
-      in_quotes = !in_quotes;
-      continue;
-    }
-    if (!in_quotes && c == '\\' && i + 1 < command.size()) c = command[++i];
-    words.back() += c;
-  }
-  return words;
 }
 
 absl::Status AboutOption(const absl::Status& status, absl::string_view option) {
@@ -72,12 +40,12 @@ absl::Status CheckKernelId(const std::string& id) {
         absl::StrCat("kernel ", id,
                      ": a path. Put it into the cache first with `ktstrctl kernel "
                      "import ",
-                     Quoted(id), "`, then name its key or version"));
+                     scenario::ShellWord(id), "`, then name its key or version"));
   }
   if (absl::StartsWith(id, "deb:")) {
     return absl::InvalidArgumentError(
         absl::StrCat("kernel ", id, ": a package. Fetch it first with `ktstrctl kernel fetch ",
-                     Quoted(id), "`, then name its key or version"));
+                     scenario::ShellWord(id), "`, then name its key or version"));
   }
   return absl::OkStatus();
 }
@@ -98,6 +66,7 @@ class SchedulerFiles {
     KTSTR_ASSIGN_OR_RETURN(const std::vector<BundleFile>* files, Closure(path));
     for (const BundleFile& file : *files) *spec->add_files() = file.ref;
     spec->set_scheduler_path(files->front().ref.guest_path());
+    spec->mutable_reproduction()->set_scheduler_program(path);
     // The guest shows the program's own name, wherever it was found.
     spec->mutable_scenario()->mutable_scheduler()->set_name(std::string(base::Basename(path)));
     return scenario::HasDelayProbe(spec->scenario()) ? AddDelay(spec) : absl::OkStatus();
@@ -164,97 +133,6 @@ v1::Scenario Changed(const SourcedScenario& source, const Overrides& overrides,
 
 }  // namespace
 
-void AddVariantOptions(CLI::App* command, RunOptions* o) {
-  command
-      ->add_option("--kernel", o->kernels,
-                   "Kernel of the cache by key, version or prefix (else KTSTR_KERNEL); repeatable")
-      ->type_name("ID")
-      ->allow_extra_args(false);
-  command->add_option("--scheduler", o->scheduler, "Scheduler under test instead of the scenario's")
-      ->type_name("NAME|PATH");
-  command
-      ->add_option("--sched-arg", o->scheduler_args,
-                   "Argument added to the scheduler's; repeatable")
-      ->type_name("ARG")
-      ->allow_extra_args(false);
-  command->add_option("--topology", o->topology, "Machine of the guest instead of the scenario's")
-      ->type_name("N,L,C,T|PRESET");
-  command->add_option("--memory-mb", o->memory_mb, "Guest memory")->check(CLI::Range(256, 16384));
-  command->add_option("--duration", o->duration, "Length of the scenario, as 500ms or 5s")
-      ->type_name("DURATION");
-  command->add_option("--workers", o->workers, "Workers of every work group")
-      ->check(CLI::Range(1, 1024));
-  command
-      ->add_option("--set", o->sets,
-                   "Change a check or the disturbances, as checks.max_gap_ms=500 or "
-                   "perturb.intensity=2; repeatable")
-      ->type_name("FIELD=VALUE")
-      ->allow_extra_args(false);
-  command->add_flag(
-      "--strict", o->strict,
-      "Strict thresholds where the scenario sets none: max_gap_ms 2000, max_spread_pct 15");
-  command
-      ->add_option("--timeout", o->timeout,
-                   "Host time that a run may take from the start of its machine")
-      ->type_name("DURATION");
-}
-
-void RefuseEmptyValues(CLI::App* command, const std::vector<std::string>& names) {
-  // An empty value would read as an option that is not there.
-  const CLI::Validator not_empty(
-      [](const std::string& value) {
-        return std::string(value.empty() ? "the value is empty" : "");
-      },
-      "");
-  for (const std::string& name : names) command->get_option(name)->check(not_empty);
-}
-
-void AddRunOptions(CLI::App* app, std::function<void(const RunOptions&)> use) {
-  const auto o = std::make_shared<RunOptions>();
-  CLI::App* run =
-      app->add_subcommand("run", "Run scenarios and say pass or fail, with the reasons");
-  run->add_option("SCENARIO", o->scenarios,
-                  "Scenario files, directories of them (*.ktstr.txtpb), or canned names")
-      ->required();
-  AddVariantOptions(run, o.get());
-  run->add_option("--engine", o->engine, "What runs the virtual machine")
-      ->type_name("auto|kvm|tcg");
-  run->add_flag("--deterministic", o->deterministic,
-                "Insist on virtual time: tcg, the same result every time");
-  run->add_option("--seed", o->seed, "Seed of all randomness in the guest")->type_name("N|random");
-  run->add_option("--seed-fork", o->seed_forks,
-                  "Another seed from that guest time on, as 500ms:7; repeatable")
-      ->type_name("AT:SEED")
-      ->allow_extra_args(false);
-  run->add_option("--repeat", o->repeat,
-                  "Run each variant so often; under tcg, the guests' memory must be the same")
-      ->check(CLI::Range(1, 10000));
-  run->add_option("-j,--jobs", o->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
-  run->add_option("--junit", o->junit, "Write a JUnit report")->type_name("FILE");
-  run->add_flag("--ktap", o->ktap, "KTAP version 1 on stdout");
-  run->add_option("-o,--output", o->output_directory,
-                  "Write each record there (else KTSTR_SIDECAR_DIR)")
-      ->type_name("DIR");
-  run->add_flag(
-      "--warm,!--no-warm", o->warm,
-      "Start from a snapshot of the booted guest where there is one (the default), or boot");
-  run->add_flag(
-      "--dmesg", o->dmesg,
-      "Show the guest's kernel log on stderr while it runs (with --no-warm: from its boot on)");
-  run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
-  run->add_flag("--skip-is-failure", o->policy.skip_is_failure,
-                "Exit with 1 when a run was skipped");
-  run->add_flag("--inconclusive-is-failure", o->policy.inconclusive_is_failure,
-                "Exit with 1 when a run was inconclusive");
-  RefuseEmptyValues(run, {"--kernel", "--scheduler", "--topology", "--duration", "--engine",
-                          "--seed", "--set", "--junit", "--output", "--timeout"});
-  run->footer(
-      "KTSTR_SCHEDULER names the program of schedulers that a scenario file names without a "
-      "path.\n\n"
-      "Example:\n  ktstrctl run steady --topology tiny-2llc --duration 1s");
-  run->callback([o, use = std::move(use)] { use(*o); });
-}
-
 absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options) {
   RunChoices choices;
   Overrides& overrides = choices.overrides;
@@ -315,12 +193,12 @@ absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options) {
 
 PlanPlaces PlanPlacesOfProcess() {
   PlanPlaces places;
-  places.discovery.variable = Env("KTSTR_SCHEDULER");
+  places.discovery.variable = base::Env("KTSTR_SCHEDULER");
   places.discovery.working_directory = WorkingDirectory();
-  places.discovery.program_directory = ProgramDirectory();
-  places.discovery.path = Env("PATH");
+  places.discovery.program_directory = base::ProgramDirectory();
+  places.discovery.path = base::Env("PATH");
   places.libraries = HostLibraryPlaces();
-  places.kernel = Env("KTSTR_KERNEL");
+  places.kernel = base::Env("KTSTR_KERNEL");
   places.ci = getenv("KTSTR_CI") != nullptr;
   places.project_commit = ProjectCommit(places.discovery.working_directory);
   return places;
@@ -352,14 +230,15 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
     spec.set_cancel_when_unwatched(!options.detach);
     spec.set_no_warm(!options.warm);
     spec.set_dmesg(options.dmesg);
-    const uint64_t seed = scenario::SeedOf(spec.scenario());
+    *spec.mutable_reproduction() = ReproductionOf(options, source.argument);
+    spec.mutable_reproduction()->set_seed(scenario::SeedOf(spec.scenario()));
     if (absl::Status status = files.Add(source.directory, !options.scheduler.empty(), &spec);
         !status.ok()) {
       problems.push_back(std::string(status.message()));
     }
     for (const std::string& kernel : kernels) {
       spec.set_kernel(kernel);
-      spec.set_reproduce(ReproduceCommand(options, source.argument, kernel, seed));
+      spec.mutable_reproduction()->set_kernel(kernel);
       plan.specs.insert(plan.specs.end(), options.repeat, spec);
     }
   }
@@ -376,63 +255,47 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
   return plan;
 }
 
-std::string ReproduceCommand(const RunOptions& options, const std::string& argument,
-                             const std::string& kernel, uint64_t seed) {
-  std::vector<std::string> words = {"ktstrctl", "run", Quoted(argument)};
-  const auto add = [&words](absl::string_view name, const std::string& value) {
-    if (!value.empty()) words.push_back(absl::StrCat(name, " ", Quoted(value)));
-  };
-  add("--kernel", kernel);
-  add("--scheduler", options.scheduler);
-  for (const std::string& arg : options.scheduler_args)
-    words.push_back(absl::StrCat("--sched-arg=", Quoted(arg)));
-  add("--topology", options.topology);
-  if (options.memory_mb != 0) add("--memory-mb", absl::StrCat(options.memory_mb));
-  add("--duration", options.duration);
-  if (options.workers != 0) add("--workers", absl::StrCat(options.workers));
-  add("--engine", options.engine == "auto" ? "" : options.engine);
-  if (options.deterministic) words.push_back("--deterministic");
-  add("--seed", absl::StrCat(seed));
-  for (const std::string& fork : options.seed_forks) add("--seed-fork", fork);
-  for (const std::string& set : options.sets) add("--set", set);
-  if (options.strict) words.push_back("--strict");
-  if (!options.warm) words.push_back("--no-warm");
-  if (options.dmesg) words.push_back("--dmesg");
-  add("--timeout", options.timeout);
-  return absl::StrJoin(words, " ");
+v1::Reproduction ReproductionOf(const RunOptions& options, const std::string& argument) {
+  v1::Reproduction run;
+  run.set_scenario(argument);
+  run.set_scheduler(options.scheduler);
+  run.mutable_scheduler_args()->Assign(options.scheduler_args.begin(),
+                                       options.scheduler_args.end());
+  run.set_topology(options.topology);
+  run.set_memory_mb(options.memory_mb);
+  run.set_duration(options.duration);
+  run.set_workers(options.workers);
+  run.set_engine(options.engine == "auto" ? "" : options.engine);
+  run.set_deterministic(options.deterministic);
+  run.mutable_seed_forks()->Assign(options.seed_forks.begin(), options.seed_forks.end());
+  run.mutable_sets()->Assign(options.sets.begin(), options.sets.end());
+  run.set_strict(options.strict);
+  run.set_no_warm(!options.warm);
+  run.set_dmesg(options.dmesg);
+  run.set_timeout(options.timeout);
+  return run;
 }
 
-absl::StatusOr<RunOptions> ParseReproduce(const std::string& command) {
-  std::vector<std::string> words = SplitWords(command);
-  CLI::App app;
-  std::optional<RunOptions> parsed;
-  AddRunOptions(&app, [&parsed](const RunOptions& options) { parsed = options; });
-  if (!words.empty()) words.erase(words.begin());
-  std::reverse(words.begin(), words.end());
-  try {
-    app.parse(std::move(words));
-  } catch (const CLI::ParseError& error) {
-    return absl::InvalidArgumentError(absl::StrCat("'", command, "': ", error.what()));
-  }
-  if (!parsed) return absl::InvalidArgumentError(absl::StrCat("'", command, "' runs nothing"));
-  return *parsed;
-}
-
-RunOptions OptionsForFile(const RunOptions& options, const v1::Scenario& scenario,
-                          const std::string& path) {
-  RunOptions out;
-  out.scenarios = {path};
-  out.kernels = options.kernels;
-  out.deterministic = true;
-  out.timeout = options.timeout;
-  out.warm = options.warm;
-  // --scheduler brings arguments of its own; without it, those of the file count.
-  out.scheduler = options.scheduler;
-  if (!options.scheduler.empty()) {
-    out.scheduler_args.assign(scenario.scheduler().args().begin(),
-                              scenario.scheduler().args().end());
-  }
+v1::Reproduction ReproductionOfFile(const v1::Reproduction& run, const std::string& path) {
+  v1::Reproduction out;
+  out.set_scenario(path);
+  out.set_kernel(run.kernel());
+  out.set_deterministic(true);
+  out.set_seed(run.seed());
+  out.set_timeout(run.timeout());
+  out.set_no_warm(run.no_warm());
   return out;
+}
+
+RunOptions OptionsOfFile(const v1::Reproduction& run) {
+  RunOptions options;
+  options.scenarios = {run.scenario()};
+  if (!run.kernel().empty()) options.kernels = {run.kernel()};
+  options.deterministic = run.deterministic();
+  if (run.seed() != 0) options.seed = absl::StrCat(run.seed());
+  options.timeout = run.timeout();
+  options.warm = !run.no_warm();
+  return options;
 }
 
 }  // namespace ktstr::client

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "client/run_options.h"
+#include "client/run_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,6 +13,12 @@
 #include "base/subprocess.h"
 #include "client/overrides.h"
 #include "client/project.h"
+#include "scenario/reproduce.h"
+
+// A program that makes runs of options needs no command line parser.
+#ifdef CLI11_VERSION
+#error "client/run_plan.h includes CLI11"
+#endif
 
 namespace ktstr::client {
 namespace {
@@ -145,7 +151,8 @@ TEST_F(PlanTest, KernelsTimesRepetitions) {
   EXPECT_EQ(plan->specs[0].run_source(), "ci");
   EXPECT_EQ(plan->specs[0].timeout_ms(), 90000u);
   EXPECT_FALSE(plan->specs[0].cancel_when_unwatched());
-  EXPECT_EQ(plan->specs[0].reproduce(), "ktstrctl run steady --kernel 7.3 --seed 1 --timeout 90s");
+  EXPECT_EQ(scenario::ReproduceCommand(plan->specs[0].reproduction()),
+            "ktstrctl run steady --kernel 7.3 --seed 1 --timeout 90s");
   EXPECT_TRUE(plan->files.empty());
 }
 
@@ -166,45 +173,31 @@ TEST_F(PlanTest, SchedulerGoesAlongWithItsLibraries) {
   EXPECT_EQ(spec.scheduler_path(), "bin/ls");
   EXPECT_EQ(spec.scenario().scheduler().name(), "ls");
   EXPECT_EQ(static_cast<size_t>(spec.files_size()), plan->files.size());
-  EXPECT_EQ(spec.reproduce(),
+  EXPECT_EQ(spec.reproduction().scheduler_program(), "/bin/ls");
+  EXPECT_EQ(scenario::ReproduceCommand(spec.reproduction()),
             "ktstrctl run steady --scheduler /bin/ls --sched-arg='--it'\\''s' --seed 1");
 }
 
-TEST(Reproduce, ParsesBack) {
-  RunOptions options;
-  options.scheduler = "/home/a b/it's/scx_mine";
-  options.scheduler_args = {"--slice-us", "a'b c"};
-  options.topology = "1,2,2,1";
-  options.duration = "1s";
-  options.deterministic = true;
-  options.sets = {"perturb.intensity=2", "checks.max_gap_ms=9"};
-  options.seed_forks = {"500ms:7"};
-  options.strict = true;
-  options.dmesg = true;
-  const std::string command = ReproduceCommand(options, "dir/x y.ktstr.txtpb", "7.3", 42);
-  const absl::StatusOr<RunOptions> parsed = ParseReproduce(command + " --kernel deb-7.3.4");
-  ASSERT_TRUE(parsed.ok()) << parsed.status();
-  EXPECT_THAT(parsed->kernels, ElementsAre("7.3", "deb-7.3.4"));
-  EXPECT_EQ(parsed->scheduler, options.scheduler);
-  EXPECT_EQ(parsed->scheduler_args, options.scheduler_args);
-  EXPECT_EQ(parsed->sets, options.sets);
-  EXPECT_EQ(ReproduceCommand(*parsed, parsed->scenarios[0], "7.3", 42), command);
-  for (const char* bad : {"", "ktstrctl", "ktstrctl shell", "ktstrctl run", "ktstrctl run x --no"})
-    EXPECT_FALSE(ParseReproduce(bad).ok()) << bad;
-}
-
 TEST(Reproduce, OfAFileThatHoldsTheChanges) {
-  v1::Scenario scenario;
-  scenario.mutable_scheduler()->add_args("--x");
   RunOptions options;
   options.topology = "1,1,1,1";
   options.sets = {"checks.max_gap_ms=9"};
-  options.scheduler_args = {"--x"};
-  EXPECT_EQ(ReproduceCommand(OptionsForFile(options, scenario, "f"), "f", "", 3),
-            "ktstrctl run f --deterministic --seed 3");
   options.scheduler = "./scx";
-  EXPECT_EQ(ReproduceCommand(OptionsForFile(options, scenario, "f"), "f", "", 3),
-            "ktstrctl run f --scheduler ./scx --sched-arg=--x --deterministic --seed 3");
+  options.scheduler_args = {"--x"};
+  options.timeout = "15s";
+  options.warm = false;
+  v1::Reproduction run = ReproductionOf(options, "steady");
+  run.set_seed(3);
+  run.set_kernel("7.3");
+  const v1::Reproduction of_file = ReproductionOfFile(run, "f");
+  const std::string command =
+      "ktstrctl run f --kernel 7.3 --deterministic --seed 3 --no-warm --timeout 15s";
+  EXPECT_EQ(scenario::ReproduceCommand(of_file), command);
+  const RunOptions back = OptionsOfFile(of_file);
+  v1::Reproduction again = ReproductionOf(back, back.scenarios[0]);
+  again.set_kernel(back.kernels[0]);
+  again.set_seed(*ParseSeed(back.seed));
+  EXPECT_EQ(scenario::ReproduceCommand(again), command);
 }
 
 TEST_F(PlanTest, DelayProgramGoesAlong) {

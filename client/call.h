@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One call of the daemon that always ends: by its answer, by a signal of the user, or because
+// nothing came for too long. Made and finished by one thread, which blocks in gRPC meanwhile; a
+// thread of the object's own cancels the call.
+//
+//   GuardedCall call(session.interrupt_fd(), kCallLimit);
+//   const absl::Status status = call.Finish(stub->GetRun(call.context(), request, &response));
+
+#ifndef KTSTR_CLIENT_CALL_H_
+#define KTSTR_CLIENT_CALL_H_
+
+#include <grpcpp/client_context.h>
+
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/fd.h"
+#include "base/mutex.h"
+
+namespace ktstr::client {
+
+// For a call that is answered at once.
+inline constexpr absl::Duration kCallLimit = absl::Seconds(60);
+// For one that may resolve and unpack a kernel first, which the daemon bounds by 60 s.
+inline constexpr absl::Duration kSubmitLimit = absl::Seconds(120);
+
+class GuardedCall {
+ public:
+  // Ends the call when `interrupt_fd` becomes readable (-1: never), and `limit` after the last
+  // Progress(), or after its start. What makes the descriptor readable is not taken from it.
+  GuardedCall(int interrupt_fd, absl::Duration limit);
+  ~GuardedCall();
+  GuardedCall(const GuardedCall&) = delete;
+  GuardedCall& operator=(const GuardedCall&) = delete;
+
+  grpc::ClientContext* context() { return &context_; }
+  // A stream moved on.
+  void Progress();
+  // What the call came to. Cancelled only when the user interrupted it; DeadlineExceeded when
+  // nothing came for too long; Unavailable when the daemon cancelled it.
+  absl::Status Finish(const grpc::Status& status);
+
+ private:
+  void Watch();
+
+  const int interrupt_fd_;
+  const absl::Duration limit_;
+  grpc::ClientContext context_;
+  base::UniqueFd ended_fd_;
+  base::Mutex mutex_;
+  absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);  // Of the monotonic clock.
+  bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool expired_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+// Waits for `fd` to become readable, at most `timeout`.
+bool WaitReadable(int fd, absl::Duration timeout);
+
+// What an interrupted command reports: exit code 130.
+absl::Status Interrupted();
+
+// A gRPC status with its message and the code that it stands for.
+absl::Status FromGrpc(const grpc::Status& status);
+
+}  // namespace ktstr::client
+
+#endif  // KTSTR_CLIENT_CALL_H_

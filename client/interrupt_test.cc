@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ctrl-C while a call of the daemon is under way that is never answered.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <thread>
+
+#include "client/call.h"
+#include "client/testing/command_test.h"
+
+namespace ktstr::client {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+class InterruptTest : public CommandTest {
+ protected:
+  // The exit code of a command that is interrupted once the call named has come.
+  int RunInterrupted(const std::string& call, const std::vector<std::string>& args) {
+    service_.silent = call;
+    std::thread user([this, &call] {
+      EXPECT_TRUE(service_.WaitForSilentCall()) << call;
+      kill(getpid(), SIGINT);
+    });
+    const int code = Run(args);
+    user.join();
+    service_.silent.clear();
+    return code;
+  }
+};
+
+TEST_F(InterruptTest, EveryCommandEndsWith130) {
+  // An image to send: the fake does not look into it.
+  const std::string image = dir_.path() + "/bzImage";
+  ASSERT_TRUE(base::WriteFileAtomic(image, std::string(4 << 20, 'k')).ok());
+  struct Case {
+    const char* call;
+    std::vector<std::string> args;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"Handshake", {"run", "steady"}},
+           {"Handshake", {"results", "list"}},
+           {"FindMissingBlobs", {"run", "steady", "--scheduler", "/bin/true"}},
+           {"PutBlob", {"run", "steady", "--scheduler", "/bin/true"}},
+           {"PutBlob", {"explore", "steady", "--seeds", "1..3", "--scheduler", "/bin/true"}},
+           {"SubmitRun", {"run", "steady", "--detach"}},
+           {"GetRun", {"minimize", "r-0001"}},
+           {"GetRun", {"explain", "r-0001"}},
+           {"GetRun", {"results", "show", "r-0001"}},
+           {"CancelRun", {"cancel", "r-0001"}},
+           {"ListKernels", {"kernel", "list"}},
+           {"ListKernels", {"list", "kernels"}},
+           {"ImportKernel", {"kernel", "import", image}},
+           {"FetchKernel", {"kernel", "fetch", "deb:linux-image-amd64"}}}) {
+    EXPECT_EQ(RunInterrupted(c.call, c.args), kInterrupted) << c.call << " " << c.args[0] << err_;
+    EXPECT_THAT(err_, HasSubstr("ktstrctl: interrupted\n")) << c.call;
+    EXPECT_EQ(out_, "") << c.call;
+  }
+  // A signal that came is no signal for the next command.
+  EXPECT_EQ(Run({"run", "steady"}), kOk) << err_;
+}
+
+TEST_F(InterruptTest, DetachedRunsThatWereSubmittedAreCancelled) {
+  service_.silent_after = 2;
+  EXPECT_EQ(RunInterrupted("SubmitRun", {"run", "steady", "--detach", "--repeat", "5"}),
+            kInterrupted);
+  EXPECT_EQ(out_, "r-0001\nr-0002\n");
+  EXPECT_THAT(err_, HasSubstr("cancelling the runs submitted so far: 2"));
+  EXPECT_THAT(service_.cancelled(), SizeIs(2));
+}
+
+TEST(GuardedCall, EndsWhenNothingComes) {
+  const base::TempDir dir = *base::TempDir::Make("call");
+  FakeService service;
+  service.silent = "GetRun";
+  FakeDaemon daemon(&service, dir.path() + "/d.sock");
+  ConnectOptions options;
+  options.socket = dir.path() + "/d.sock";
+  const auto connection = Connect(options);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  GuardedCall call(-1, absl::Milliseconds(50));
+  v1::GetRunResponse response;
+  const absl::Status status =
+      call.Finish((*connection)->stub()->GetRun(call.context(), v1::GetRunRequest(), &response));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("did not answer for 50ms"));
+}
+
+}  // namespace
+}  // namespace ktstr::client

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/run_flags.h"
+
+#include <memory>
+#include <utility>
+
+namespace ktstr::client {
+
+void AddVariantFlags(CLI::App* command, RunOptions* o) {
+  command
+      ->add_option("--kernel", o->kernels,
+                   "Kernel of the cache by key, version or prefix (else KTSTR_KERNEL); repeatable")
+      ->type_name("ID")
+      ->allow_extra_args(false);
+  command->add_option("--scheduler", o->scheduler, "Scheduler under test instead of the scenario's")
+      ->type_name("NAME|PATH");
+  command
+      ->add_option("--sched-arg", o->scheduler_args,
+                   "Argument added to the scheduler's; repeatable")
+      ->type_name("ARG")
+      ->allow_extra_args(false);
+  command->add_option("--topology", o->topology, "Machine of the guest instead of the scenario's")
+      ->type_name("N,L,C,T|PRESET");
+  command->add_option("--memory-mb", o->memory_mb, "Guest memory")->check(CLI::Range(256, 16384));
+  command->add_option("--duration", o->duration, "Length of the scenario, as 500ms or 5s")
+      ->type_name("DURATION");
+  command->add_option("--workers", o->workers, "Workers of every work group")
+      ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--set", o->sets,
+                   "Change a check or the disturbances, as checks.max_gap_ms=500 or "
+                   "perturb.intensity=2; repeatable")
+      ->type_name("FIELD=VALUE")
+      ->allow_extra_args(false);
+  command->add_flag(
+      "--strict", o->strict,
+      "Strict thresholds where the scenario sets none: max_gap_ms 2000, max_spread_pct 15");
+  command
+      ->add_option("--timeout", o->timeout,
+                   "Host time that a run may take from the start of its machine")
+      ->type_name("DURATION");
+}
+
+void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
+  const auto flags = std::make_shared<RunFlags>();
+  RunOptions* o = &flags->run;
+  CLI::App* run =
+      app->add_subcommand("run", "Run scenarios and say pass or fail, with the reasons");
+  run->add_option("SCENARIO", o->scenarios,
+                  "Scenario files, directories of them (*.ktstr.txtpb), or canned names")
+      ->required();
+  AddVariantFlags(run, o);
+  run->add_option("--engine", o->engine, "What runs the virtual machine")
+      ->type_name("auto|kvm|tcg");
+  run->add_flag("--deterministic", o->deterministic,
+                "Insist on virtual time: tcg, the same result every time");
+  run->add_option("--seed", o->seed, "Seed of all randomness in the guest")->type_name("N|random");
+  run->add_option("--seed-fork", o->seed_forks,
+                  "Another seed from that guest time on, as 500ms:7; repeatable")
+      ->type_name("AT:SEED")
+      ->allow_extra_args(false);
+  run->add_option("--repeat", o->repeat,
+                  "Run each variant so often; under tcg, the guests' memory must be the same")
+      ->check(CLI::Range(1, 10000));
+  run->add_option("-j,--jobs", flags->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
+  run->add_option("--junit", flags->junit, "Write a JUnit report")->type_name("FILE");
+  run->add_flag("--ktap", flags->ktap, "KTAP version 1 on stdout");
+  run->add_option("-o,--output", flags->output_directory,
+                  "Write each record there (else KTSTR_SIDECAR_DIR)")
+      ->type_name("DIR");
+  run->add_flag(
+      "--warm,!--no-warm", o->warm,
+      "Start from a snapshot of the booted guest where there is one (the default), or boot");
+  run->add_flag(
+      "--dmesg", o->dmesg,
+      "Show the guest's kernel log on stderr while it runs (with --no-warm: from its boot on)");
+  run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
+  run->add_flag("--skip-is-failure", flags->policy.skip_is_failure,
+                "Exit with 1 when a run was skipped");
+  run->add_flag("--inconclusive-is-failure", flags->policy.inconclusive_is_failure,
+                "Exit with 1 when a run was inconclusive");
+  run->footer(
+      "KTSTR_SCHEDULER names the program of schedulers that a scenario file names without a "
+      "path.\n\n"
+      "Example:\n  ktstrctl run steady --topology tiny-2llc --duration 1s");
+  run->callback([flags, use = std::move(use)] { use(*flags); });
+}
+
+}  // namespace ktstr::client
