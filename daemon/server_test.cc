@@ -33,6 +33,7 @@
 #include "daemon/cache_lock.h"
 #include "daemon/caller.h"
 #include "daemon/daemon.h"
+#include "daemon/testing/server_fixture.h"
 #include "daemon/testing/test_server.h"
 #include "scenario/json.h"
 #include "scenario/record.h"
@@ -60,43 +61,6 @@ grpc::Status CallWithNothing(grpc::GenericStub* stub, const std::string& method)
   queue.Next(&tag, &ok);
   return status;
 }
-
-class ServerTest : public testing::Test {
- protected:
-  void Start() {
-    const absl::Status started = server_.Start();
-    ASSERT_TRUE(started.ok()) << started;
-  }
-  v1::RunRecord RunOf(const std::string& mode) {
-    TestClient client = server_.Connect();
-    std::string id;
-    const grpc::Status status = client.Submit(FakeSpec(mode), &id);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return client.Finish(id);
-  }
-  static std::string KindOf(const v1::RunRecord& record) {
-    return record.findings().empty() ? "" : record.findings(0).kind();
-  }
-  // In a process of its own.
-  absl::StatusOr<base::Child> StartDaemon(int log_fd, std::map<int, uint64_t> rlimits) {
-    int ready[2];
-    if (pipe2(ready, O_CLOEXEC) != 0) return absl::InternalError("pipe");
-    const base::UniqueFd from(ready[0]);
-    base::UniqueFd to(ready[1]);
-    base::SpawnOptions spawn;
-    spawn.argv = {KTSTR_TEST_DAEMON, server_.options().socket, server_.options().cache_dir,
-                  KTSTR_FAKE_VM};
-    spawn.fds = {{2, log_fd}, {3, to.get()}};
-    spawn.rlimits = std::move(rlimits);
-    auto child = base::Spawn(spawn);
-    to.Reset();
-    char line[6];
-    const bool is_ready = read(from.get(), line, sizeof(line)) == sizeof(line);
-    if (child.ok() && !is_ready) return absl::InternalError("the daemon did not get ready");
-    return child;
-  }
-  TestServer server_;
-};
 
 TEST_F(ServerTest, SubmitWatchPass) {
   Start();
@@ -604,6 +568,11 @@ TEST_F(ServerTest, IdleExitOfZeroIsNever) {
 
 // Clients beyond the daemon's descriptors wait; its log stays readable, and it serves afterwards.
 TEST_F(ServerTest, AcceptWithoutDescriptorsBacksOff) {
+#if defined(__has_feature)
+#if __has_feature(undefined_behavior_sanitizer)
+  GTEST_SKIP() << "UBSan's vptr check takes a pipe, and without descriptors reports sound objects";
+#endif
+#endif
   const std::string log = server_.dir() + "/log";
   base::UniqueFd log_fd = *base::Open(log, O_RDWR | O_CREAT | O_APPEND, 0600);
   auto daemon = StartDaemon(log_fd.get(), {{RLIMIT_NOFILE, 96}});
@@ -726,192 +695,6 @@ TEST_F(ServerTest, KilledDaemonTakesItsVmAlongAndTheNextOneGoesOn) {
   EXPECT_EQ(record.verdict(), v1::ERROR);
   EXPECT_EQ(KindOf(record), "INTERRUPTED");
   EXPECT_EQ(client.Finish(queued).verdict(), v1::PASS);
-}
-
-// A fetch that holds its turn for long: somebody else's apt state directory is locked.
-TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
-  const std::string apt = server_.options().cache_dir + "/apt";
-  ASSERT_TRUE(base::MakeDirs(apt).ok());
-  const auto held = base::FileLock::TryAcquire(apt + "/lock", base::LockMode::kExclusive);
-  ASSERT_TRUE(held.ok()) << held.status();
-  const auto daemon = Daemon::Create(server_.options());
-  ASSERT_TRUE(daemon.ok()) << daemon.status();
-  struct Fetch {
-    std::atomic<bool> waits = false, cancel = false, ended = false;
-    absl::Status status;
-    std::thread thread;
-  };
-  Fetch first, second;
-  for (Fetch* fetch : {&first, &second}) {
-    fetch->thread = std::thread([fetch, &daemon] {
-      v1::FetchKernelRequest request;
-      request.set_source("deb:linux-image-none");
-      fetch->status = (*daemon)
-                          ->imports()
-                          .Fetch(
-                              CallerOf(getuid()), request,
-                              [&](const std::string& line) {
-                                fetch->waits = line == "waiting for another fetch";
-                              },
-                              [&] { return fetch->cancel.load(); })
-                          .status();
-      fetch->ended = true;
-    });
-    const absl::Time deadline = absl::Now() + absl::Seconds(20);
-    while (!fetch->waits && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
-    EXPECT_TRUE(fetch->waits);
-  }
-  second.cancel = true;
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  while (!second.ended && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
-  EXPECT_TRUE(second.ended);
-  EXPECT_FALSE(first.ended);
-  first.cancel = true;
-  for (Fetch* fetch : {&first, &second}) {
-    fetch->thread.join();
-    EXPECT_TRUE(absl::IsCancelled(fetch->status)) << fetch->status;
-  }
-  (*daemon)->Stop();
-}
-
-TEST_F(ServerTest, SeveralKernelsOfOneVersion) {
-  WriteFakeKernel(server_.options().cache_dir, "other-x86_64", "7.3.4-other", /*created=*/100);
-  Start();
-  TestClient client = server_.Connect();
-  std::string id;
-  v1::RunSpec spec = FakeSpec("pass");
-  spec.set_kernel("7.3.4");
-  const grpc::Status ambiguous = client.Submit(spec, &id);
-  EXPECT_EQ(ambiguous.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(ambiguous.error_message(),
-            "kernel '7.3.4' is ambiguous: 2 cached kernels match. Name one by its release or its "
-            "key:\n  release 7.3.4-other  key other-x86_64\n  release 7.3.4-fake  key "
-            "image-fake-x86_64");
-  spec.set_kernel("7.3.4-other");
-  ASSERT_TRUE(client.Submit(spec, &id).ok());
-  v1::RunRecord record = client.Finish(id);
-  EXPECT_EQ(record.variant().kernel(), "other-x86_64");
-  EXPECT_EQ(record.variant().kernel_release(), "7.3.4-other");
-  EXPECT_EQ(record.variant().kernel_source(), "image");
-  // Without a name: the one that was cached first, not the last one.
-  spec.clear_kernel();
-  ASSERT_TRUE(client.Submit(spec, &id).ok());
-  EXPECT_EQ(client.Finish(id).variant().kernel(), "image-fake-x86_64");
-}
-
-TEST_F(ServerTest, KernelFilesThatComeTogether) {
-  Start();
-  TestClient client = server_.Connect();
-  const std::string release = "7.3.5+test-amd64";
-  const std::string files[] = {
-      cache::MakeDeb({.package = "linux-base-" + release,
-                      .files = {{"./boot/config-" + release, "CONFIG_A=y\n"}}}),
-      cache::MakeVmlinux({.release = release})};
-  for (const bool whole : {false, true}) {
-    grpc::ClientContext context;
-    v1::ImportKernelResponse response;
-    auto writer = client->ImportKernel(&context, &response);
-    for (const std::string& file : files) {
-      v1::ImportKernelRequest piece;
-      piece.mutable_header()->set_file_name("file");
-      piece.mutable_header()->set_size(file.size() + (whole ? 0 : 1));
-      piece.set_data(file);
-      writer->Write(piece);
-    }
-    writer->WritesDone();
-    const grpc::Status status = writer->Finish();
-    EXPECT_EQ(status.error_code(),
-              whole ? grpc::StatusCode::OK : grpc::StatusCode::INVALID_ARGUMENT)
-        << status.error_message();
-    ASSERT_EQ(response.kernels_size(), whole ? 1 : 0);
-    if (!whole) continue;
-    EXPECT_TRUE(response.kernels(0).entry().has_config());
-    EXPECT_EQ(response.kernels(0).entry().metadata().owner_uid(), getuid());
-  }
-}
-
-// Somebody writes the kernel of a run: the run says so, and ends when it is told to.
-TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
-  Start();
-  std::string hang, waits;
-  {
-    TestClient client = server_.Connect();
-    ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());
-    ASSERT_TRUE(client.Submit(FakeSpec("pass"), &waits).ok());
-    ASSERT_GT(client.VmPid(hang), 0);
-  }
-  server_.Stop();
-  const auto held = base::FileLock::TryAcquire(
-      server_.options().cache_dir + "/.locks/image-fake-x86_64.lock", base::LockMode::kExclusive);
-  ASSERT_TRUE(held.ok()) << held.status();
-  Start();
-  TestClient client = server_.Connect();
-  std::vector<v1::RunEvent> events;
-  client.Watch(waits, 0, &events, [](const v1::RunEvent& event) {
-    return event.progress().text().find("waiting for kernel image-fake-x86_64") == 0;
-  });
-  ASSERT_FALSE(events.empty());
-  EXPECT_TRUE(events.back().has_progress()) << events.back().DebugString();
-  grpc::ClientContext context;
-  v1::CancelRunRequest request;
-  request.set_run_id(waits);
-  v1::CancelRunResponse response;
-  ASSERT_TRUE(client->CancelRun(&context, request, &response).ok());
-  EXPECT_EQ(KindOf(client.Finish(waits)), "CANCELLED");
-}
-
-// A submit whose client is gone waits no longer.
-TEST_F(ServerTest, ASubmitThatWaitsForItsKernelCanBeCancelled) {
-  const auto daemon = Daemon::Create(server_.options());
-  ASSERT_TRUE(daemon.ok()) << daemon.status();
-  const std::string lock = server_.options().cache_dir + "/.locks/image-fake-x86_64.lock";
-  const auto writer = base::FileLock::TryAcquire(lock, base::LockMode::kExclusive);
-  ASSERT_TRUE(writer.ok()) << writer.status();
-  bool waited = false;
-  const base::WaitScope scope([&waited] { return waited; },
-                              [&waited](const std::string&) { waited = true; });
-  const absl::Status status = (*daemon)->SubmitRun(CallerOf(getuid()), FakeSpec("pass")).status();
-  EXPECT_TRUE(waited);
-  EXPECT_TRUE(absl::IsCancelled(status)) << status;
-  EXPECT_TRUE((*daemon)->runs().List(CallerOf(getuid()), 0)->empty());
-}
-
-TEST_F(ServerTest, KernelImportChecksWhatComes) {
-  Start();
-  TestClient client = server_.Connect();
-  struct Case {
-    std::string name;
-    uint64_t size;
-    std::string data;
-  };
-  for (const Case& bad :
-       {Case{"", 3, "abc"}, Case{"a/b", 3, "abc"}, Case{"x", 0, ""}, Case{"x", 4, "abc"},
-        Case{"x", 2, "abc"}, Case{"x", 3, "abc"}, Case{"x", 2ull << 30, "abc"}}) {
-    grpc::ClientContext context;
-    v1::ImportKernelResponse response;
-    auto writer = client->ImportKernel(&context, &response);
-    v1::ImportKernelRequest piece;
-    piece.mutable_header()->set_file_name(bad.name);
-    piece.mutable_header()->set_size(bad.size);
-    piece.set_data(bad.data);
-    writer->Write(piece);
-    writer->WritesDone();
-    EXPECT_EQ(writer->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT) << bad.name;
-  }
-  for (const char* source : {"", "deb:", "deb:../x", "http://x", "deb:A B"}) {
-    grpc::ClientContext context;
-    v1::FetchKernelRequest request;
-    request.set_source(source);
-    auto reader = client->FetchKernel(&context, request);
-    v1::FetchKernelResponse step;
-    EXPECT_FALSE(reader->Read(&step));
-    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT) << source;
-  }
-  grpc::ClientContext context;
-  v1::ListKernelsResponse kernels;
-  ASSERT_TRUE(client->ListKernels(&context, v1::ListKernelsRequest(), &kernels).ok());
-  ASSERT_EQ(kernels.kernels_size(), 1);
-  EXPECT_EQ(kernels.kernels(0).metadata().key(), "image-fake-x86_64");
 }
 
 }  // namespace
