@@ -129,7 +129,7 @@ absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session,
   }
   if (open) writer->WritesDone();
   terminal->Live(absl::StrCat("importing ", Named(files)));
-  const absl::Status status = call.Finish(writer->Finish());
+  absl::Status status = call.Finish(writer->Finish());
   if (absl::IsCancelled(status)) return status;
   KTSTR_RETURN_IF_ERROR(OfImport(status, files));
   return response;
@@ -196,7 +196,7 @@ absl::Status Fetch(const Session& session, const std::string& source,
     if (response.step_case() != v1::FetchKernelResponse::kProgress) continue;
     terminal->live() ? terminal->Live(response.progress()) : terminal->Note(response.progress());
   }
-  const absl::Status status = call.Finish(reader->Finish());
+  absl::Status status = call.Finish(reader->Finish());
   if (absl::IsCancelled(status)) return status;
   KTSTR_RETURN_IF_ERROR(base::Annotate(status, source));
   NoteMissingConfig(entry,

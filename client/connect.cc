@@ -66,7 +66,7 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
   request.set_protocol_version(base::kProtocolVersion);
   request.set_client_version(absl::StrCat("ktstrctl ", KTSTR_VERSION));
   v1::HandshakeResponse response;
-  const absl::Status status = call.Finish(stub->Handshake(call.context(), request, &response));
+  absl::Status status = call.Finish(stub->Handshake(call.context(), request, &response));
   if (absl::IsCancelled(status)) return status;
   if (!status.ok())
     return base::Annotate(status, absl::StrCat("handshake with the daemon at ", path));

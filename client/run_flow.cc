@@ -248,7 +248,7 @@ absl::Status RunFlow::Follow(Connection* connection, bool* progressed) {
   Close();
   // What is still to come of an unfinished stream is not wanted.
   call.context()->TryCancel();
-  const absl::Status ended = FromGrpc(stream->Finish());
+  absl::Status ended = FromGrpc(stream->Finish());
   KTSTR_RETURN_IF_ERROR(status);
   if (AllEnded()) return absl::OkStatus();
   if (ended.ok() || absl::IsCancelled(ended)) {
@@ -308,8 +308,8 @@ void RunFlow::Subscribe(const std::string& run_id) {
 absl::Status RunFlow::Handle(const v1::WatchRunsResponse& response, bool* progressed) {
   const std::string& run_id = response.run_id();
   if (response.has_failure()) {
-    const absl::Status status(static_cast<absl::StatusCode>(response.failure().code()),
-                              response.failure().message());
+    absl::Status status(static_cast<absl::StatusCode>(response.failure().code()),
+                        response.failure().message());
     if (ConnectionLost(status)) return status;
     Fail(run_id, status);
     return absl::OkStatus();

@@ -105,7 +105,7 @@ void CheckFiles(RunStore* store, const std::string& dir, bool staged_allowed,
       continue;
     }
     v1::RunRecord record;
-    const auto text = base::ReadFile(run_dir + "/" + name);
+    const auto text = base::ReadFile(base::JoinPath(run_dir, name));
     ASSERT_TRUE(text.ok() && scenario::FromJson(*text, &record).ok()) << where << ": " << name;
     const auto stored = store->Record(*ParseRunId(record.run_id()));
     ASSERT_TRUE(stored.ok()) << where << ": " << name << ": " << stored.status();

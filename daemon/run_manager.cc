@@ -317,10 +317,10 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
       store_->AppendEvent(number, std::move(line)).IgnoreError();
     }
   }
-  const absl::Status recorded = store_
-                                    ->Finish(number, outcome.record, outcome.observations, ended_ms,
-                                             staged.has_value() ? outcome.record_file : "")
-                                    .status();
+  absl::Status recorded = store_
+                              ->Finish(number, outcome.record, outcome.observations, ended_ms,
+                                       staged.has_value() ? outcome.record_file : "")
+                              .status();
   // AlreadyExists: the commit before was one, whatever it returned.
   if (staged.has_value() && (recorded.ok() || absl::IsAlreadyExists(recorded))) {
     Publish(number, &*staged);

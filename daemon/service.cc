@@ -130,7 +130,7 @@ absl::Status StreamRuns(Daemon* daemon, const Caller& caller, grpc::ServerContex
     while (stream->Read(&request)) runs.Add(caller, request.run_id(), request.cursor());
     runs.Close();
   });
-  const absl::Status status = SendSteps(&runs, *context, stream);
+  absl::Status status = SendSteps(&runs, *context, stream);
   if (!status.ok()) context->TryCancel();  // Ends the receiver's Read().
   receiver.join();
   return status;

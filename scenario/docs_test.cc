@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
@@ -132,7 +133,7 @@ std::string CommentOf(const std::string& proto, const std::string& field) {
     const std::string line = proto.substr(begin, at - begin);
     const size_t text = line.find("// ");
     if (text == std::string::npos || line.find_first_not_of(' ') != text) break;
-    comment = line.substr(text + 3) + " " + comment;
+    comment.insert(0, absl::StrCat(line.substr(text + 3), " "));
     at = begin - 1;
   }
   return comment;

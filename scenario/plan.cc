@@ -106,8 +106,8 @@ uint32_t AttachTimeoutMs(const v1::Scenario& scenario) {
 
 uint64_t GuestLimitMs(const v1::Scenario& scenario) {
   // After the steps: workers report twice at most, a scheduler is killed that does not stop.
-  return uint64_t{OverrunMs(scenario, ResolveHolds(scenario))} + 2 * ReportTimeoutMs(scenario) +
-         2 * kStopTimeoutMs + kAgentMs;
+  return uint64_t{OverrunMs(scenario, ResolveHolds(scenario))} +
+         uint64_t{2} * ReportTimeoutMs(scenario) + uint64_t{2} * kStopTimeoutMs + kAgentMs;
 }
 
 uint64_t SeedOf(const v1::Scenario& scenario) { return scenario.seed() != 0 ? scenario.seed() : 1; }

@@ -67,7 +67,7 @@ absl::Status PutOne(const Session& session, const BundleFile& file,
     if (file.ref.size() == 0) break;
   }
   if (open) writer->WritesDone();
-  const absl::Status status = call.Finish(writer->Finish());
+  absl::Status status = call.Finish(writer->Finish());
   if (absl::IsCancelled(status)) return status;
   return base::Annotate(status, absl::StrCat("upload of ", file.path));
 }
