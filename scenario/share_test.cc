@@ -2,6 +2,7 @@
 //
 // Shares: who competes, what is judged, and over how much time.
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -204,7 +205,7 @@ Competition Compete(const std::string& text) {
 std::vector<int64_t> Expected(const Contest& contest) {
   std::vector<int64_t> ms;
   for (const Competitor& one : contest.competitors)
-    ms.push_back(static_cast<int64_t>(one.expected_ns / 1e6 + 0.5));
+    ms.push_back(std::llround(one.expected_ns / 1e6));
   return ms;
 }
 
