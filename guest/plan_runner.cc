@@ -223,7 +223,10 @@ void PlanRunner::StopProbe() {
   if (probe_ == nullptr) return;
   probe_->Stop();
   WaitUntil(kNever, [this] { return probe_->phase() == Probe::Phase::kEnded; });
-  if (!probe_->status().ok()) reporter_->ReportError(std::string(probe_->status().message()));
+  // Its last words may have come before its end: then it counted as in place.
+  if (!probe_->status().ok()) {
+    reporter_->ReportError(std::string(probe_->status().message()), probe_->refused());
+  }
 }
 
 absl::Status PlanRunner::RunStep(uint32_t index) {
