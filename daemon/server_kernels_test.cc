@@ -73,7 +73,8 @@ TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
 }
 
 TEST_F(ServerTest, SeveralKernelsOfOneVersion) {
-  WriteFakeKernel(server_.options().cache_dir, "other-x86_64", "7.3.4-other", /*created_unix_s=*/100);
+  WriteFakeKernel(server_.options().cache_dir, "other-x86_64", "7.3.4-other",
+                  /*created_unix_s=*/100);
   Start();
   TestClient client = server_.Connect();
   std::string id;
