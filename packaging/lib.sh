@@ -97,6 +97,62 @@ refresh_private_apt() {
     die "cannot read the package lists of $(basename "$(dirname "$1")"). Is the network up? Does the host's mirror carry that suite?"
 }
 
+# Packages of QEMU go together: where one is installed from backports, the release's own qemu-system-x86 would remove it.
+# Prints the suite that fits what is installed, nothing where the release's own does.
+qemu_suite() {
+  local package installed candidate
+  candidate=$(package_candidate qemu-system-x86)
+  [ -n "$candidate" ] || return 0
+  for package in qemu-utils qemu-block-extra qemu-system-common qemu-system-data; do
+    package_installed "$package" || continue
+    installed=$(dpkg-query -W -f '${Version}' "$package")
+    if [[ $installed == *~bpo* ]] && ! version_at_least "$candidate" "$installed"; then
+      printf '%s-backports\n' "$(codename)"
+      return 0
+    fi
+  done
+}
+
+# host_apt_with SUITE DIRECTORY: apt state in DIRECTORY for the host's suites and one more, of which only QEMU and its
+# firmware are preferred. Prints its configuration file. The host's own apt configuration and package lists stay as they are.
+host_apt_with() {
+  local suite=$1 dir=$2 archive options='' file
+  archive=$(host_archive)
+  [ -n "$archive" ] || die "apt has no package source: \`apt-get --print-uris update\` lists none. Add your mirror to /etc/apt/sources.list."
+  if [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+    options='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
+  fi
+  mkdir -p "$dir/lists/partial" "$dir/sources" "$dir/preferences"
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    [ ! -f "$file" ] || ln -sf "$file" "$dir/sources/"
+  done
+  for file in /etc/apt/preferences /etc/apt/preferences.d/*; do
+    [ ! -f "$file" ] || ln -sf "$file" "$dir/preferences/"
+  done
+  printf 'deb %s%s %s main\n' "$options" "$archive" "$suite" > "$dir/sources/ktstr-$suite.list"
+  cat > "$dir/preferences/ktstr-qemu" << PINS
+Package: *
+Pin: release n=$suite
+Pin-Priority: 50
+
+Package: src:qemu src:seabios src:ipxe
+Pin: release n=$suite
+Pin-Priority: 600
+PINS
+  cat > "$dir/apt.conf" << CONF
+Dir::State::lists "$dir/lists";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "$dir/sources";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "$dir/preferences";
+Acquire::Retries "3";
+APT::Sandbox::User "root";
+CONF
+  printf '%s\n' "$dir/apt.conf"
+}
+
 # kernel_line ROLE: suite and patterns of one line of kernels.txt.
 kernel_line() {
   awk -v role="$1" '$1 == role { $1 = ""; sub(/^ +/, ""); print; found = 1 } END { exit !found }' \
