@@ -18,7 +18,7 @@ std::string SanitizeUtf8(std::string_view bytes);
 // terminal), and only the last `max_lines` lines.
 std::string PrintableTail(std::string_view bytes, size_t max_lines);
 // As above, as one line: newlines and tabs become spaces, and none is left at either end. Longer
-// text is cut behind the last whole character of `max_bytes`, with "..." after it.
+// text is cut by CutLine (head_tail.h).
 std::string OneLine(std::string_view bytes, size_t max_bytes = std::numeric_limits<size_t>::max());
 
 }  // namespace ktstr::base

@@ -11,7 +11,7 @@
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "base/status_macros.h"
-#include "base/utf8.h"
+#include "daemon/capped_events.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -22,9 +22,6 @@ constexpr int kDescriptorsPerRun = 32;
 constexpr size_t kMaxWatchedRuns = 10000;  // Of one stream.
 constexpr uint32_t kDefaultListLimit = 100;
 constexpr uint32_t kMaxListLimit = 10000;
-// People's lines beyond this are dropped, so that a run cannot fill the store.
-constexpr int kMaxProgressEvents = 2000;
-constexpr uint64_t kMaxConsoleBytes = uint64_t{16} << 20;
 
 v1::RunEvent PhaseEvent(int64_t unix_ms, v1::RunPhase::Phase phase, const std::string& detail) {
   v1::RunEvent event;
@@ -50,29 +47,21 @@ v1::RunSummary Summary(const StoredRun& run) {
 class RunManager::Reporter : public RunReporter {
  public:
   Reporter(RunManager* manager, int64_t number, int stop_fd)
-      : manager_(manager), number_(number), stop_fd_(stop_fd) {}
+      : manager_(manager),
+        number_(number),
+        stop_fd_(stop_fd),
+        capped_(EventCaps(), [manager, number](v1::RunEvent event) {
+          manager->Emit(number, std::move(event));
+        }) {}
   void Phase(v1::RunPhase::Phase phase, const std::string& detail) override {
     manager_->Emit(number_, PhaseEvent(manager_->NowMs(), phase, detail));
   }
   void Progress(const v1::RunProgress& progress) override {
-    if (++progress_events_ > kMaxProgressEvents) return;
-    v1::RunEvent event;
-    event.set_unix_ms(manager_->NowMs());
-    *event.mutable_progress() = progress;
-    if (progress_events_ == kMaxProgressEvents) {
-      event.mutable_progress()->set_text(absl::StrCat(progress.text(), " (last line shown)"));
-    }
-    manager_->Emit(number_, std::move(event));
+    capped_.Progress(manager_->NowMs(), progress);
   }
-  void Console(const std::string& text) override {
-    // The VM process bounds it already, but is not trusted to.
-    if (console_bytes_ + text.size() > kMaxConsoleBytes) return;
-    console_bytes_ += text.size();
-    v1::RunEvent event;
-    event.set_unix_ms(manager_->NowMs());
-    event.mutable_console()->set_text(base::SanitizeUtf8(text));
-    manager_->Emit(number_, std::move(event));
-  }
+  // The VM process bounds it already, but is not trusted to.
+  void Console(const std::string& text) override { capped_.Console(manager_->NowMs(), text); }
+  void End() { capped_.End(manager_->NowMs()); }
   int stop_fd() const override { return stop_fd_; }
   std::optional<StopRequest> stop() const override {
     base::MutexLock lock(&manager_->mutex_);
@@ -83,8 +72,7 @@ class RunManager::Reporter : public RunReporter {
   RunManager* const manager_;
   const int64_t number_;
   const int stop_fd_;
-  int progress_events_ = 0;
-  uint64_t console_bytes_ = 0;
+  CappedEvents capped_;
 };
 
 absl::StatusOr<std::unique_ptr<RunManager>> RunManager::Create(const RunManagerOptions& options,
@@ -290,6 +278,7 @@ void RunManager::Work(int64_t number) {
   Reporter reporter(this, number, stop_fd);
   RunOutcome outcome =
       stop.has_value() ? executor_->Abandoned(job, *stop) : executor_->Execute(job, reporter);
+  reporter.End();
   FinishRun(number, job.uid, std::move(outcome));
 }
 
