@@ -19,6 +19,7 @@
 #include "daemon/caller.h"
 #include "daemon/config.h"
 #include "daemon/kernel_imports.h"
+#include "daemon/pages.h"
 #include "daemon/record_files.h"
 #include "daemon/run_manager.h"
 #include "daemon/run_store.h"
@@ -44,17 +45,18 @@ class Daemon {
   absl::StatusOr<std::unique_ptr<cache::BlobWriter>> BeginBlob(const Caller& caller,
                                                                const std::string& sha256,
                                                                uint64_t size);
-  // Checks everything that can be known now, stores durably, answers with the id.
+  // Checks everything that can be known now, stores durably, answers with the id. A kernel that
+  // somebody writes is waited for by the run, not here.
   absl::StatusOr<std::string> SubmitRun(const Caller& caller, const v1::RunSpec& spec);
   RunManager& runs() { return *runs_; }
 
   // Kernels are everyone's: a key is a content, and no import changes another's.
-  absl::StatusOr<std::vector<v1::KernelEntry>> ListKernels(const Caller& caller) {
-    return kernels_->List();
-  }
+  absl::StatusOr<Page<v1::KernelEntry>> ListKernels(const Caller& caller, int32_t page_size,
+                                                    const std::string& page_token);
   KernelImports& imports() { return *imports_; }
 
-  absl::StatusOr<std::vector<v1::SnapshotEntry>> ListSnapshots(const Caller& caller);
+  absl::StatusOr<Page<v1::SnapshotEntry>> ListSnapshots(const Caller& caller, int32_t page_size,
+                                                        const std::string& page_token);
   // PermissionDenied for a caller who shares the daemon with others.
   absl::StatusOr<std::vector<v1::SnapshotEntry>> CleanSnapshots(const Caller& caller);
 

@@ -11,7 +11,9 @@
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "daemon/capped_events.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -19,9 +21,8 @@ namespace {
 constexpr int kEventsPerRead = 16;
 // Files of machine and snapshot, bundle, sockets and pidfd of a VM process, with room to spare.
 constexpr int kDescriptorsPerRun = 32;
-constexpr size_t kMaxWatchedRuns = 10000;  // Of one stream.
-constexpr uint32_t kDefaultListLimit = 100;
-constexpr uint32_t kMaxListLimit = 10000;
+constexpr size_t kMaxWatchedRuns = scenario::LimitOf("WatchRunsRequest.run_id").max;
+constexpr size_t kMaxShownRunId = 64;
 
 v1::RunEvent PhaseEvent(int64_t unix_ms, v1::RunPhase::Phase phase, const std::string& detail) {
   v1::RunEvent event;
@@ -440,7 +441,7 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
   const std::optional<int64_t> number = ParseRunId(run_id);
   if (!number.has_value()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("run_id '", run_id.substr(0, 64), "' is not like r-0193"));
+        absl::StrCat("run_id '", run_id.substr(0, kMaxShownRunId), "' is not like r-0193"));
   }
   absl::StatusOr<StoredRun> run = store_->Get(*number);
   // Somebody else's run looks like one that is not there.
@@ -514,9 +515,11 @@ void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, 
   absl::StatusOr<std::unique_ptr<Watch>> watch = manager_->OpenWatch(caller, run_id, cursor);
   {
     base::MutexLock lock(&mutex_);
+    if (flooded_) return;
     if (watch.ok() && watches_.size() >= kMaxWatchedRuns) {
-      watch = absl::ResourceExhaustedError(
-          absl::StrCat("run ", run_id, ": one stream follows at most ", kMaxWatchedRuns, " runs"));
+      watch = absl::ResourceExhaustedError(absl::StrCat(
+          "run_id: ",
+          scenario::AboveLimit(scenario::LimitOf("WatchRunsRequest.run_id"), watches_.size() + 1)));
     }
     if (watch.ok() && watches_.count(run_id) != 0) {
       watch = absl::InvalidArgumentError(absl::StrCat("run ", run_id, " is followed already"));
@@ -524,7 +527,8 @@ void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, 
     if (watch.ok()) {
       watches_[run_id] = *std::move(watch);
     } else {
-      refused_.push_back({run_id, watch.status()});
+      refused_.push_back({run_id.substr(0, kMaxShownRunId), watch.status()});
+      flooded_ = refused_.size() > kMaxWatchedRuns;
     }
   }
   base::MutexLock lock(&manager_->mutex_);
@@ -569,6 +573,11 @@ absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Ne
       bool empty;
       {
         base::MutexLock own(&mutex_);
+        if (flooded_) {
+          return absl::ResourceExhaustedError(absl::StrCat(
+              "run_id: ", refused_.size(), " requests for runs that cannot be followed, at most ",
+              kMaxWatchedRuns, " that the client has not read the answers of"));
+        }
         steps = std::move(refused_);
         refused_.clear();
         empty = watches_.empty();
@@ -604,16 +613,27 @@ absl::Status RunManager::Cancel(const Caller& caller, const std::string& run_id,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<v1::RunSummary>> RunManager::List(const Caller& caller, uint32_t limit) {
-  if (limit > kMaxListLimit) {
-    return absl::InvalidArgumentError(absl::StrCat("limit ", limit, ": at most ", kMaxListLimit));
+absl::StatusOr<Page<v1::RunSummary>> RunManager::List(const Caller& caller, int32_t page_size,
+                                                      const std::string& page_token) {
+  KTSTR_ASSIGN_OR_RETURN(const size_t size, PageSize(page_size));
+  const std::optional<int64_t> before =
+      page_token.empty() ? RunStore::kNewest : ParseRunId(page_token);
+  if (!before.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "page_token: '", base::OneLine(page_token, kMaxShownRunId), "' is not one of this list"));
   }
   const std::optional<uid_t> uid = caller.admin ? std::nullopt : std::optional<uid_t>(caller.uid);
-  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs,
-                         store_->List(uid, limit == 0 ? kDefaultListLimit : limit));
-  std::vector<v1::RunSummary> summaries;
-  for (const StoredRun& run : runs) summaries.push_back(Summary(run));
-  return summaries;
+  // One more than the page: whether another page follows.
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs, store_->List(uid, *before, size + 1));
+  Page<v1::RunSummary> page;
+  for (const StoredRun& run : runs) {
+    if (page.entries.size() == size) {
+      page.next_token = page.entries.back().run_id();
+      break;
+    }
+    page.entries.push_back(Summary(run));
+  }
+  return page;
 }
 
 absl::StatusOr<v1::GetRunResponse> RunManager::Get(const Caller& caller,
