@@ -90,6 +90,31 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
   return ReadFd(fd.get(), path, max_bytes);
 }
 
+absl::StatusOr<size_t> ReadAt(int fd, void* to, size_t size, uint64_t offset,
+                              std::string_view name) {
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t got =
+        pread(fd, static_cast<char*>(to) + done, size - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoStatus(errno, absl::StrCat("read ", ToAbsl(name)));
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  return done;
+}
+
+absl::Status WriteAt(int fd, std::string_view data, uint64_t offset, std::string_view name) {
+  while (!data.empty()) {
+    const ssize_t put = pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return ErrnoStatus(put < 0 ? errno : EIO, absl::StrCat("write ", ToAbsl(name)));
+    data.remove_prefix(static_cast<size_t>(put));
+    offset += static_cast<uint64_t>(put);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status WriteAll(int fd, std::string_view data, std::string_view name) {
   while (!data.empty()) {
     ssize_t put = write(fd, data.data(), data.size());

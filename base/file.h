@@ -24,6 +24,12 @@ absl::StatusOr<UniqueFd> Open(const std::string& path, int flags, int mode = 0);
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes = size_t{64} << 20);
 absl::StatusOr<std::string> ReadFd(int fd, std::string_view name, size_t max_bytes);
 
+// pread(2) from `offset` until `size` bytes are there or the file ends; returns how many there are.
+absl::StatusOr<size_t> ReadAt(int fd, void* to, size_t size, uint64_t offset,
+                              std::string_view name);
+// pwrite(2) until all is written.
+absl::Status WriteAt(int fd, std::string_view data, uint64_t offset, std::string_view name);
+
 // write(2) until all is written; no truncation, no creation: for /proc, /sys and cgroup files use
 // WriteExisting.
 absl::Status WriteAll(int fd, std::string_view data, std::string_view name);

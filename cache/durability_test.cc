@@ -8,12 +8,11 @@
 #include <unistd.h>
 
 #include <functional>
-#include <iostream>
 #include <optional>
 
-#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/testing/fault_rounds.h"
 #include "base/testing/faults.h"
 #include "cache/blob_store.h"
 #include "cache/kernel_cache.h"
@@ -25,11 +24,6 @@ namespace {
 
 using base::Fault;
 
-constexpr Fault kErrors[] = {Fault::kNoSpace, Fault::kIo, Fault::kNoDescriptors,
-                             Fault::kInterrupted, Fault::kShort};
-constexpr Fault kEnds[] = {Fault::kKill, Fault::kPowerCut, Fault::kPowerCutNamesStay,
-                           Fault::kPowerCutContentStays};
-
 // One kind of thing in a directory of its own.
 struct Path {
   const char* name;
@@ -40,49 +34,38 @@ struct Path {
   bool survives_power_cut;  // Else it may be lost, but is noticed.
 };
 
-std::string Where(const Path& path, Fault fault, uint64_t n) {
-  return absl::StrCat(path.name, ", ", base::FaultName(fault), " at step ", n);
-}
-
 void WithEachError(const Path& path) {
-  for (const Fault fault : kErrors) {
-    for (const bool lasting : {false, true}) {
-      if (lasting && (fault == Fault::kInterrupted || fault == Fault::kShort)) continue;
-      bool fired = true;
-      uint64_t n = 0;
-      while (fired) {
-        const std::string where = Where(path, fault, ++n);
-        auto dir = *base::TempDir::Make("durability");
-        absl::Status stored;
-        {
-          base::Faults faults(dir.path());
-          faults.Arm(fault, n, lasting);
-          stored = path.store(dir.path());
-          fired = faults.fired();
-        }
-        absl::Status read = path.read(dir.path());
-        EXPECT_TRUE(read.ok() || !stored.ok()) << where << ": " << read;
-        EXPECT_TRUE(stored.ok() || fired) << where << ": " << stored;
-        if (fault == Fault::kInterrupted || fault == Fault::kShort) {
-          EXPECT_TRUE(stored.ok()) << where << ": " << stored;
-        }
-        // What failed once works the next time.
-        if (!stored.ok()) {
-          stored = path.store(dir.path());
-          EXPECT_TRUE(stored.ok()) << where << ": " << stored;
-          read = path.read(dir.path());
-          EXPECT_TRUE(read.ok()) << where << ": " << read;
-        }
-      }
-      EXPECT_GT(n, 1u);
-      std::cout << path.name << ", " << base::FaultName(fault) << (lasting ? " from there on" : "")
-                << ": " << n - 1 << " steps\n";
+  const int struck = base::EachError(path.name, [&](Fault fault, bool lasting, uint64_t n) {
+    const std::string where = base::Where(path.name, fault, n);
+    auto dir = *base::TempDir::Make("durability");
+    absl::Status stored;
+    bool fired = false;
+    {
+      base::Faults faults(dir.path());
+      faults.Arm(fault, n, lasting);
+      stored = path.store(dir.path());
+      fired = faults.fired();
     }
-  }
+    absl::Status read = path.read(dir.path());
+    EXPECT_TRUE(read.ok() || !stored.ok()) << where << ": " << read;
+    EXPECT_TRUE(stored.ok() || fired) << where << ": " << stored;
+    if (base::Harmless(fault)) {
+      EXPECT_TRUE(stored.ok()) << where << ": " << stored;
+    }
+    // What failed once works the next time.
+    if (!stored.ok()) {
+      stored = path.store(dir.path());
+      EXPECT_TRUE(stored.ok()) << where << ": " << stored;
+      read = path.read(dir.path());
+      EXPECT_TRUE(read.ok()) << where << ": " << read;
+    }
+    return fired;
+  });
+  EXPECT_EQ(struck, 8);
 }
 
 void WithEachEnd(const Path& path) {
-  for (const Fault fault : kEnds) {
+  for (const Fault fault : base::kEndFaults) {
     std::optional<base::TempDir> dir;
     base::SharedFacts<bool> stored;
     const uint64_t steps = base::EndAtEachStep(
@@ -98,7 +81,7 @@ void WithEachEnd(const Path& path) {
           (void)base::WriteFileAtomic(dir->path() + "/after", "").ok();
         },
         [&](uint64_t n) {
-          const std::string where = Where(path, fault, n);
+          const std::string where = base::Where(path.name, fault, n);
           absl::Status read = path.read(dir->path());
           const bool promised = *stored && (fault == Fault::kKill || path.survives_power_cut);
           EXPECT_TRUE(read.ok() || !promised) << where << ": " << read;
@@ -110,7 +93,7 @@ void WithEachEnd(const Path& path) {
           }
         });
     EXPECT_GT(steps, 1u);
-    std::cout << path.name << ", " << base::FaultName(fault) << ": " << steps << " steps\n";
+    base::ReportSteps(path.name, fault, false, steps);
   }
 }
 

@@ -79,9 +79,8 @@ absl::StatusOr<std::string> ReadStart(int fd, const std::string& name) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": not a regular file"));
   }
   std::string start(4096, '\0');
-  ssize_t got = pread(fd, start.data(), start.size(), 0);
-  if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", name));
-  start.resize(static_cast<size_t>(got));
+  KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(fd, start.data(), start.size(), 0, name));
+  start.resize(got);
   if (lseek(fd, 0, SEEK_SET) != 0) return base::ErrnoStatus(errno, absl::StrCat("seek ", name));
   return start;
 }

@@ -58,15 +58,8 @@ class SparseCopy {
 
  private:
   absl::Status CopyPiece(uint64_t at, uint64_t size) {
-    uint64_t done = 0;
-    while (done < size) {
-      const ssize_t got =
-          pread(from_, buffer_.data() + done, size - done, static_cast<off_t>(at + done));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", name_));
-      if (got == 0) return absl::DataLossError(absl::StrCat(name_, ": ends early"));
-      done += static_cast<uint64_t>(got);
-    }
+    KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(from_, buffer_.data(), size, at, name_));
+    if (got < size) return absl::DataLossError(absl::StrCat(name_, ": ends early"));
     // Neighbours that are not zero are written at once.
     uint64_t run_begin = 0;
     uint64_t run_end = 0;
@@ -83,14 +76,7 @@ class SparseCopy {
   }
 
   absl::Status WriteRun(uint64_t at, uint64_t begin, uint64_t end) {
-    while (begin < end) {
-      const ssize_t put =
-          pwrite(to_, buffer_.data() + begin, end - begin, static_cast<off_t>(at + begin));
-      if (put < 0 && errno == EINTR) continue;
-      if (put <= 0) return base::ErrnoStatus(put < 0 ? errno : EIO, absl::StrCat("write ", name_));
-      begin += static_cast<uint64_t>(put);
-    }
-    return absl::OkStatus();
+    return base::WriteAt(to_, {buffer_.data() + begin, end - begin}, at + begin, name_);
   }
 
   const int from_;

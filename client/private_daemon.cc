@@ -36,8 +36,7 @@ std::string LastWords(int log_fd, off_t start) {
   struct stat st;
   if (fstat(log_fd, &st) == 0 && st.st_size - start > static_cast<off_t>(text.size()))
     start = st.st_size - text.size();
-  const ssize_t n = pread(log_fd, text.data(), text.size(), start);
-  text.resize(n > 0 ? n : 0);
+  text.resize(base::ReadAt(log_fd, text.data(), text.size(), start, "the log").value_or(0));
   return std::string(absl::StripAsciiWhitespace(base::PrintableTail(text, kLogLinesShown)));
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/run_plan.h"
 
+#include <google/protobuf/util/message_differencer.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -23,6 +25,8 @@
 
 namespace ktstr::client {
 namespace {
+
+using google::protobuf::util::MessageDifferencer;
 
 std::string WorkingDirectory() {
   std::error_code error;
@@ -116,7 +120,8 @@ class SchedulerFiles {
   std::map<std::string, std::vector<BundleFile>> closures_;
 };
 
-// The scenario as the command line changes it; problems are added to `problems`.
+// The scenario as the command line changes it; problems are added to `problems`. The parser has
+// judged the file's own content.
 v1::Scenario Changed(const SourcedScenario& source, const Overrides& overrides,
                      std::vector<std::string>* problems) {
   v1::Scenario scenario = source.scenario;
@@ -124,6 +129,7 @@ v1::Scenario Changed(const SourcedScenario& source, const Overrides& overrides,
     problems->push_back(std::string(status.message()));
     return scenario;
   }
+  if (MessageDifferencer::Equals(scenario, source.scenario)) return scenario;
   for (const scenario::Problem& problem : scenario::Validate(scenario)) {
     problems->push_back(
         absl::StrCat(source.argument, ", as the command line changes it: ", problem.ToString()));

@@ -34,8 +34,7 @@ std::string HolderSocket(const std::string& path) {
   struct stat info;
   if (!fd.ok() || fstat(fd->get(), &info) != 0 || info.st_uid != geteuid()) return "";
   std::string text(kMaxLockText, '\0');
-  const ssize_t n = pread(fd->get(), text.data(), text.size(), 0);
-  text.resize(n > 0 ? static_cast<size_t>(n) : 0);
+  text.resize(base::ReadAt(fd->get(), text.data(), text.size(), 0, path).value_or(0));
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     if (absl::ConsumePrefix(&line, "socket ") && !line.empty() && line[0] == '/') {
       return std::string(line);

@@ -118,6 +118,8 @@ absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& report
 }
 
 absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
+  // A daemon of another version may have accepted and stored it.
+  KTSTR_RETURN_IF_ERROR(CheckRunSpec(job.spec));
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
                          scenario::MakeGuestPlan(job.spec.scenario(), job.spec.scheduler_path()));
   KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(job.uid));

@@ -17,7 +17,6 @@
 #include "scenario/checks.h"
 #include "scenario/cpuset.h"
 #include "scenario/perturb.h"
-#include "scenario/validate.h"
 #include "scenario/work_types.h"
 
 namespace ktstr::scenario {
@@ -216,7 +215,6 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
 
 absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
                                             std::string_view scheduler_guest_path) {
-  KTSTR_RETURN_IF_ERROR(ValidationStatus(scenario));
   KTSTR_ASSIGN_OR_RETURN(const Topology topology, Topology::FromProto(scenario.topology()));
   if (scenario.has_scheduler() == scheduler_guest_path.empty()) {
     return absl::InvalidArgumentError(

@@ -26,8 +26,8 @@ inline constexpr uint32_t kMaxDurationMs = 3'600'000;
 inline constexpr uint32_t kDefaultAttachTimeoutMs = 60'000;
 inline constexpr uint32_t kStopTimeoutMs = 10'000;
 
-// `scheduler_guest_path`: the program's path in the bundle; empty exactly when the scenario names
-// no scheduler. InvalidArgument with every problem when the scenario is not valid.
+// For a scenario without problems (validate.h). `scheduler_guest_path`: the program's path in the
+// bundle; InvalidArgument unless it is empty exactly when the scenario names no scheduler.
 absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
                                             std::string_view scheduler_guest_path);
 

@@ -5,7 +5,6 @@
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -23,16 +22,11 @@ constexpr size_t kPiece = size_t{1} << 20;
 absl::StatusOr<std::string> ReadPiece(int fd, uint64_t offset, uint64_t left,
                                       const std::string& path) {
   std::string data(std::min<uint64_t>(kPiece, left), '\0');
-  size_t done = 0;
-  while (done < data.size()) {
-    const ssize_t n =
-        pread(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", path));
-    if (n == 0)
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": became shorter while it was sent. Start again"));
-    done += static_cast<size_t>(n);
+  KTSTR_ASSIGN_OR_RETURN(const size_t got,
+                         base::ReadAt(fd, data.data(), data.size(), offset, path));
+  if (got < data.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": became shorter while it was sent. Start again"));
   }
   return data;
 }
