@@ -57,12 +57,12 @@ uint64_t WallNs(const WorkerSlot& slot);
 // lost.
 [[noreturn]] void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot);
 
-// Takes notes of one worker's looks. Apart from the loop so that a test can drive it with times of
-// its own.
+// Records one worker's looks. Separate from the loop, so that a test can drive it with times of its
+// own.
 class LookTracker {
  public:
   explicit LookTracker(WorkerSlot* slot) : slot_(slot), last_ns_(slot->start_ns) {}
-  // `own_sleep_ns` of the time since the last look was the worker's own will.
+  // `own_sleep_ns`: how much of the time since the last look the worker slept by itself.
   void Look(uint64_t now_ns, uint32_t cpu, uint64_t own_sleep_ns);
 
  private:
