@@ -5,7 +5,7 @@
 // owner ends the run when OverCap(), and the engine gets kHardLimit as its RLIMIT_FSIZE, in case
 // the guest writes faster than the owner looks.
 //
-// The engine's own stdout and stderr are captured by a second object of the same kind.
+// A second object of the same kind captures the engine's own stdout and stderr.
 //
 // One thread.
 
