@@ -201,7 +201,7 @@ void CpuDisturber::Serve(const CpuDisturberOptions& options, Slot* slot) {
     slot->begin_ns = MonotonicNs();
     if (slot->kind == Perturbation::HOTPLUG) {
       slot->error = RunHotplug(OnlineFile(options.cpus, slot->cpu), slot->length_ns);
-    } else if (!Pin(0, slot->cpu)) {  // A CPU that was offline has thrown it off.
+    } else if (!Pin(0, slot->cpu)) {  // Again: an offline CPU loses its child.
       slot->error = errno;
     } else if (slot->kind == Perturbation::TIMERS) {
       slot->error = RunTimers(slot->begin_ns, slot->length_ns);

@@ -164,7 +164,7 @@ absl::Status PlanRunner::StartPerturber() {
 
 void PlanRunner::StopPerturber() {
   if (disturber_ == nullptr) return;
-  deadline_ns_ = kNever;  // Each wait from here on has a bound of its own.
+  deadline_ns_ = kNever;  // The waits below have bounds of their own.
   if (perturber_ != nullptr) perturber_->Stop(MonotonicNs());
   const uint64_t until_ns = MonotonicNs() + kPerturberTimeoutNs;
   WaitUntil(until_ns, [this] { return disturber_->Idle(); });
@@ -259,7 +259,8 @@ bool PlanRunner::WaitForWorkers() {
 
 void PlanRunner::Collect() {
   reporter_->ReportStage(v1::COLLECTING);
-  deadline_ns_ = kNever;  // Each wait from here on has a bound of its own.
+  // The waits below have bounds of their own; only the wait for a killed probe has none.
+  deadline_ns_ = kNever;
   workers_->Stop();
   const bool complete = WaitForWorkers();
   if (!complete) workers_->NoteLate();

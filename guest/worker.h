@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One worker: the loop that makes load, and the memory through which it reports. A worker is a
-// process of its own; WorkerPool starts it, tells it to go and to stop, and reads its slot when it
-// has ended.
+// process of its own; WorkerPool forks, starts and stops it, and reads its slot when it has ended.
 //
 // A "look" is a reading of the clock and of the current CPU. Both work types look after every 1024
 // spins: that is an iteration.
