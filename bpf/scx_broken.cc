@@ -144,7 +144,7 @@ void HogCpus() {
   }
 }
 
-// The faults that come as soon as it is enabled.
+// The faults that come as soon as the scheduler is enabled.
 void FailAtOnce(const Options& options) {
   if (options.kernel_log != nullptr) {
     std::printf("%s\n", options.kernel_log);
