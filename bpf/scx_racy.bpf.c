@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * scx_racy: one queue per CPU, and a race between a CPU that falls asleep and a task that is queued
+ * scx_racy: one queue per CPU, and a race between a CPU that goes idle and a task that is queued
  * for it. It has no random choice and no artificial delay: the fault is a mistake in the design,
  * of a kind that real schedulers have had.
  *
