@@ -24,13 +24,14 @@ namespace stream {
 inline constexpr std::string_view kKernelPool = "kernel-pool";      // Words given to the kernel.
 inline constexpr std::string_view kStartJitter = "start-jitter";    // Workers.
 inline constexpr std::string_view kReleaseOrder = "release-order";  // Workers.
-inline constexpr std::string_view kBurst = "perturb.burst";  // See perturber.cc, as the next.
+// For these five, see perturber.cc.
+inline constexpr std::string_view kBurst = "perturb.burst";
 inline constexpr std::string_view kTimers = "perturb.timers";
 inline constexpr std::string_view kIpis = "perturb.ipis";
 inline constexpr std::string_view kMove = "perturb.move";
 inline constexpr std::string_view kHotplug = "perturb.hotplug";
 inline constexpr std::string_view kPriority = "pct.priority";   // Workers.
-inline constexpr std::string_view kChangePoint = "pct.change";  // Twice the change points.
+inline constexpr std::string_view kChangePoint = "pct.change";  // Two per change point.
 }  // namespace stream
 
 class Random {
