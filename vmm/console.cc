@@ -20,7 +20,7 @@
 namespace ktstr::vmm {
 namespace {
 
-// Of a console that is over its cap, the text ends with the last of it.
+// How much of the end is kept of a console that is over its cap.
 constexpr uint64_t kTailBytes = uint64_t{1} << 20;
 constexpr size_t kMaxCrashLine = 400;
 // How a line of CrashLines() begins, behind its time stamp.
