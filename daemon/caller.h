@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who asks. The only source is the socket (SO_PEERCRED): Server makes one Caller for each user and
+// Who calls. The only source is the socket (SO_PEERCRED): Server makes one Caller for each user and
 // gives it to that user's KtstrService, so that no message can claim another identity. Whatever
 // belongs to a user (runs, blobs, records) is reached with a Caller. A value; any thread.
 

@@ -169,7 +169,7 @@ std::string_view UsageText() {
          "  --cache-dir DIR        default: KTSTR_CACHE_DIR, $XDG_CACHE_HOME/ktstr, "
          "$HOME/.cache/ktstr\n"
          "  --config FILE          DaemonConfig in protobuf text format\n"
-         "  --idle-exit-seconds N  end after N seconds without client and run (default 600); 0: "
+         "  --idle-exit-seconds N  end after N seconds without clients and runs (default 600); 0: "
          "never\n"
          "  --ready-fd N           write \"ready\", \"running\" (another ktstrd serves the "
          "socket),\n"
