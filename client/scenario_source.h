@@ -15,8 +15,8 @@ namespace ktstr::client {
 
 struct SourcedScenario {
   v1::Scenario scenario;
-  std::string argument;   // What names it on a command line: a path or a canned name.
-  std::string directory;  // Where the file stands; empty for a canned one.
+  std::string argument;   // Its name on a command line: a path or a canned name.
+  std::string directory;  // Of the file; empty for a canned one.
 };
 
 struct SourcedScenarios {

@@ -23,7 +23,7 @@ class FakeDaemon {
     grpc::ServerBuilder builder;
     builder.AddListeningPort(absl::StrCat("unix:", socket), grpc::InsecureServerCredentials());
     builder.RegisterService(service);
-    // As ktstrd: what a client holds open must leave room for its other calls.
+    // As ktstrd: the open streams of a client must leave room for its other calls.
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 256);
     server_ = builder.BuildAndStart();
   }
