@@ -44,7 +44,7 @@ class RunReporter : public RunObserver {
 
   // The records so far.
   std::vector<v1::RunRecord> records() const;
-  // Adds a record that is of no run, but compares runs.
+  // Adds a record of no single run, which compares runs.
   void Compared(const v1::RunRecord& record);
   // Draws the live line; a few times a second.
   void Tick();

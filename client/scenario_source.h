@@ -25,7 +25,7 @@ struct SourcedScenarios {
 };
 
 // A path that exists is a file or a directory (searched in depth for *.ktstr.txtpb, in order of
-// names); anything else is a canned name. All problems of all arguments are reported together.
+// names); anything else is a canned name. Reports all problems of all arguments together.
 SourcedScenarios LoadScenarios(const std::vector<std::string>& arguments);
 
 }  // namespace ktstr::client

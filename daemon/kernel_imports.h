@@ -32,9 +32,9 @@ class KernelUpload {
   // Begins the next file. InvalidArgument when the header is wrong, when the previous file is not
   // complete, or for one more than kMaxKernelFiles.
   absl::Status Begin(const v1::ImportKernelRequest::ImportHeader& header);
-  // InvalidArgument when more comes than was announced; FailedPrecondition on a full disk.
+  // InvalidArgument beyond the size in the header; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
-  // InvalidArgument when less came.
+  // Imports the files. InvalidArgument when the last one is not complete.
   absl::StatusOr<std::vector<cache::KernelCache::Imported>> Finish();
 
  private:

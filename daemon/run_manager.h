@@ -47,8 +47,8 @@ struct RunManagerOptions {
 
 class RunManager {
  public:
-  // Takes up what an earlier daemon left: queued runs wait on, running ones are finished as
-  // INTERRUPTED (later, when the disk is full), record files that are due are written. `store`,
+  // Takes up what an earlier daemon left: keeps queued runs in the queue, ends running ones as
+  // INTERRUPTED (later, when the disk is full), writes record files that are due. `store`,
   // `executor` and `files` outlive the manager.
   static absl::StatusOr<std::unique_ptr<RunManager>> Create(const RunManagerOptions& options,
                                                             RunStore* store, RunExecutor* executor,
@@ -113,7 +113,7 @@ class RunManager {
   // `spec` has passed CheckRunSpec. ResourceExhausted when the user's queue is full; also what
   // RunExecutor::Claim reports.
   absl::StatusOr<std::string> Submit(const Caller& caller, const v1::RunSpec& spec);
-  // The manager outlives the Watch. NotFound also for a run of somebody else.
+  // The manager outlives the Watch. NotFound also for another user's run.
   absl::StatusOr<std::unique_ptr<Watch>> OpenWatch(const Caller& caller, const std::string& run_id,
                                                    uint64_t cursor);
   absl::Status Cancel(const Caller& caller, const std::string& run_id, const std::string& reason);
@@ -150,7 +150,7 @@ class RunManager {
     RunOutcome outcome;
     int64_t ended_ms;
     absl::Status why;     // What watchers get.
-    absl::Duration next;  // Monotonic: when it is tried again.
+    absl::Duration next;  // Monotonic: the time of the next try.
   };
 
   RunManager(const RunManagerOptions& options, RunStore* store, RunExecutor* executor,

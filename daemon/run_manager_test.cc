@@ -409,7 +409,7 @@ TEST_F(FullDiskTest, WhatIsNeverRecordedIsInterruptedForTheNextDaemon) {
   EXPECT_EQ(KindOf(ReadAll(kAnna, "r-0001")), "INTERRUPTED");
 }
 
-// A run that was running when its daemon was killed, and no room to write its end.
+// The daemon was killed while a run was running, and the disk has no room for the end of the run.
 TEST_F(RunManagerTest, AFullDiskDoesNotKeepTheDaemonFromStarting) {
   options_.record_retry = absl::Milliseconds(20);
   ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), v1::RunEvent()).ok());

@@ -74,8 +74,8 @@ class Server {
   std::list<Pending> pending_;
   std::list<Open> open_;
   absl::Duration idle_since_;
-  // Monotonic. Nothing is accepted until then: the last try failed for lack of descriptors or
-  // memory.
+  // Monotonic. The server accepts no connection until then: the last accept failed for lack of
+  // descriptors or memory.
   absl::Duration accept_after_ = -absl::InfiniteDuration();
   absl::Duration accept_logged_ = -absl::InfiniteDuration();
 };

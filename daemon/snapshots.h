@@ -73,7 +73,7 @@ class Snapshots {
 
   const Options options_;
   cache::SnapshotStore store_;
-  base::Mutex load_mutex_;  // One snapshot is read from disk at a time, and once.
+  base::Mutex load_mutex_;  // One thread at a time reads from disk, so no snapshot is read twice.
   base::Mutex mutex_;
   base::CondVar changed_;
   std::list<Hot> hot_ ABSL_GUARDED_BY(mutex_);  // Used last first.

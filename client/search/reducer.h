@@ -7,16 +7,16 @@
 //   while (auto candidate = reducer.Next()) reducer.Report(StillFails(*candidate));
 //   Use(reducer.best());
 //
-// Lists (steps, cgroups, works, and the settings that a scenario can do without) are reduced by
+// Reduces lists (steps, cgroups, works, and the settings that a scenario can do without) by
 // ddmin (A. Zeller, R. Hildebrandt, "Simplifying and isolating failure-inducing input", IEEE TSE
 // 28(2), 2002): leave out all, then halves, quarters, ... down to single elements. Of ddmin's two
 // kinds of candidates Reducer tries only complements; at two parts they are the subsets. It bisects
 // numbers (workers, intensity, duration, the topology's counts, ...) between the smallest allowed
 // value and the one that fails. It repeats all this until a whole round finds nothing.
 //
-// The result is 1-minimal: without any single element, or with any number one grain lower, the
-// failure is lost. The oracle must be deterministic, but it need not be monotone. Every candidate
-// that still fails is smaller, so the search ends.
+// The result is 1-minimal: it passes without any single element, and every number is the smallest
+// allowed or at most one grain above a value that passes. The oracle must be deterministic, but it
+// need not be monotone. Every candidate that still fails is smaller, so the search ends.
 
 #ifndef KTSTR_CLIENT_SEARCH_REDUCER_H_
 #define KTSTR_CLIENT_SEARCH_REDUCER_H_

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A daemon for tests of the client: the real protocol on a real unix socket, answered by a
-// FakeService.
+// A daemon for tests of the client: a FakeService with the real protocol on a real unix socket.
 
 #ifndef KTSTR_CLIENT_TESTING_FAKE_DAEMON_H_
 #define KTSTR_CLIENT_TESTING_FAKE_DAEMON_H_
