@@ -30,7 +30,7 @@ namespace {
 constexpr size_t kMaxWord = 64 << 10;
 constexpr size_t kLogLinesShown = 5;
 
-// What the log holds from `start` on: the words of the daemon that this call started.
+// The end of the log from `start` on: the messages of the daemon that this call started.
 std::string LastWords(int log_fd, off_t start) {
   std::string text(16 << 10, '\0');
   struct stat st;
@@ -132,7 +132,7 @@ absl::StatusOr<std::string> StartDaemon(const DaemonStart& start) {
   const std::string words = LastWords(log.get(), log_start);
   return absl::FailedPreconditionError(absl::StrCat(
       start.program, " ", status ? status->ToString() : "closed its readiness pipe",
-      " before it served", words.empty() ? ", without a word" : absl::StrCat(": ", words),
+      " before it served", words.empty() ? ", without a message" : absl::StrCat(": ", words),
       " (log: ", log_path, ")"));
 }
 

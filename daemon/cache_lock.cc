@@ -24,7 +24,7 @@ namespace {
 
 constexpr char kSocketPayload[] = "ktstr/socket-elsewhere";
 constexpr size_t kMaxLockText = 4096;
-// A holder writes into its file right after it took the lock.
+// A holder writes into its file right after it takes the lock.
 constexpr absl::Duration kHolderPatience = absl::Seconds(2);
 constexpr int kLookAgainMs = 20;
 
@@ -64,7 +64,7 @@ absl::Status WriteHolder(const base::FileLock& lock, const std::string& path,
   return base::WriteAll(lock.fd(), text, path);
 }
 
-// "; it belongs to user anna" where a directory on the way to `path` is another user's, not root's.
+// "; DIR belongs to user anna, not to you ..." for the first directory that another user owns.
 std::string OwnerNote(const std::string& cache_dir) {
   for (const char* below : {"runs", ""}) {
     const std::string path = base::JoinPath(cache_dir, below);

@@ -150,7 +150,7 @@ TEST(DurabilityTest, SubmitWithEachError) {
       fired = faults.fired();
       faults.Disarm();
       if (number.ok()) acknowledged.push_back(*number);
-      // It is over: the same store goes on.
+      // The fault is over: the same store works again.
       number = store->Submit(1, Spec("after"), Queued());
       EXPECT_TRUE(number.ok()) << base::Where("submit", fault, n) << ": " << number.status();
       if (number.ok()) acknowledged.push_back(*number);
@@ -212,7 +212,7 @@ bool AwaitEnd(RunManager* manager, const std::string& id) {
   return false;
 }
 
-// A daemon without faults takes the directory up: afterwards everything agrees.
+// A daemon without faults takes the directory up: afterwards database and files agree.
 void TakeUp(const std::string& dir, const std::vector<std::string>& acknowledged,
             const std::vector<std::string>& ended, const std::string& where) {
   auto store = RunStore::Open(Database(dir));
@@ -233,12 +233,11 @@ void TakeUp(const std::string& dir, const std::vector<std::string>& acknowledged
   (*manager)->Stop();
   CheckStore(store->get(), where);
   CheckFiles(store->get(), dir, /*staged_allowed=*/false, where);
-  // Each end that passed has its file.
+  // Each run that passed has its file, or has reported that it could not write it.
   for (const std::string& id : acknowledged) {
     const v1::RunRecord record = (*store)->Record(*ParseRunId(id)).value_or(v1::RunRecord());
     if (record.verdict() != v1::PASS) continue;
     const bool filed = base::Exists(dir + "/" + RecordFiles::PathOf("anna", "7.3.4", record));
-    // Unless the run itself reported that it could not be written.
     const auto events = (*store)->Events(*ParseRunId(id), 0, 100);
     bool told = false;
     for (const v1::RunEvent& event : *events) {
@@ -319,7 +318,7 @@ TEST(DurabilityTest, RunThatEndsAtEachStep) {
   }
 }
 
-// Runs that make room for others go whole.
+// Prune leaves no half of a run.
 TEST(DurabilityTest, PruneThatEndsAtEachStep) {
   for (const Fault fault : kEndFaults) {
     std::optional<base::TempDir> dir;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How kernels come into the cache of a daemon: sent by a client, or fetched from a source
-// (cache/kernel_source.h). Daemon owns one. Any thread.
+// Brings kernels into the cache of a daemon: a client sends them, or the daemon fetches them from a
+// source (cache/kernel_source.h). Daemon owns one. Any thread.
 
 #ifndef KTSTR_DAEMON_KERNEL_IMPORTS_H_
 #define KTSTR_DAEMON_KERNEL_IMPORTS_H_
@@ -25,16 +25,16 @@ namespace ktstr::daemon {
 inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
 inline constexpr size_t kMaxKernelFiles = 16;
 
-// Kernel files on their way in, one after the other: appended piece by piece to files without a
-// name, imported together at the end. One thread.
+// Kernel files that a client sends, one after the other: appends their pieces to unnamed files and
+// imports all files together at the end. One thread.
 class KernelUpload {
  public:
-  // Begins the next file. InvalidArgument when the header is wrong, when the file before is not
+  // Begins the next file. InvalidArgument when the header is wrong, when the previous file is not
   // complete, or for one more than kMaxKernelFiles.
   absl::Status Begin(const v1::ImportKernelRequest::ImportHeader& header);
-  // InvalidArgument when more comes than was announced; FailedPrecondition on a full disk.
+  // InvalidArgument beyond the size in the header; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
-  // InvalidArgument when less came.
+  // Imports the files. InvalidArgument when the last one is not complete.
   absl::StatusOr<std::vector<cache::KernelCache::Imported>> Finish();
 
  private:
@@ -64,7 +64,7 @@ class KernelImports {
       : kernels_(kernels), cache_dir_(std::move(cache_dir)), suites_(std::move(suites)) {}
 
   std::unique_ptr<KernelUpload> BeginUpload(const Caller& caller);
-  // `progress` gets lines for people; `cancelled` is asked now and then. One fetch at a time.
+  // `progress` gets lines for people; Fetch polls `cancelled`. One fetch at a time.
   absl::StatusOr<v1::KernelEntry> Fetch(const Caller& caller, const v1::FetchKernelRequest& request,
                                         const std::function<void(const std::string&)>& progress,
                                         const std::function<bool()>& cancelled);
@@ -74,7 +74,7 @@ class KernelImports {
   void Stop() { stopping_ = true; }
 
  private:
-  // Takes the turn to fetch, after a short wait at most. False: another one has it still.
+  // Takes the turn to fetch, and waits for it shortly. False: another fetch still has it.
   bool TakeTurn();
   void EndTurn();
   absl::StatusOr<v1::KernelEntry> ImportFetched(const std::vector<std::string>& paths, uid_t owner);

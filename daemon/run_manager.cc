@@ -22,7 +22,7 @@ constexpr int kDescriptorsPerRun = 32;
 constexpr size_t kMaxWatchedRuns = 10000;  // Of one stream.
 constexpr uint32_t kDefaultListLimit = 100;
 constexpr uint32_t kMaxListLimit = 10000;
-// People's lines beyond this are dropped, so that a run cannot fill the store.
+// Reporter drops progress lines beyond this, so that a run cannot fill the store.
 constexpr int kMaxProgressEvents = 2000;
 constexpr uint64_t kMaxConsoleBytes = uint64_t{16} << 20;
 
@@ -46,7 +46,7 @@ v1::RunSummary Summary(const StoredRun& run) {
 
 }  // namespace
 
-// Turns what the executor says into events. Used by one worker thread.
+// Turns the executor's reports into events. Used by one worker thread.
 class RunManager::Reporter : public RunReporter {
  public:
   Reporter(RunManager* manager, int64_t number, int stop_fd)
@@ -65,7 +65,7 @@ class RunManager::Reporter : public RunReporter {
     manager_->Emit(number_, std::move(event));
   }
   void Console(const std::string& text) override {
-    // The VM process bounds it already, but is not trusted to.
+    // The VM process limits its console already, but the daemon does not trust it.
     if (console_bytes_ + text.size() > kMaxConsoleBytes) return;
     console_bytes_ += text.size();
     v1::RunEvent event;
@@ -139,7 +139,7 @@ absl::Status RunManager::TakeUp() {
       job.spec = *std::move(spec);
       if (stored.state == RunState::kRunning) lost = "the daemon ended while the run was running";
     } else {
-      // One damaged run must not keep the others, and the daemon, from going on.
+      // One damaged run must not stop the other runs and the daemon.
       KTSTR_LOG(ERROR) << RunId(stored.number) << ": " << spec.status();
       lost = std::string(spec.status().message());
     }
@@ -153,7 +153,7 @@ absl::Status RunManager::TakeUp() {
     if (claim.ok()) {
       run.claim = *std::move(claim);
     } else {
-      // It keeps its place; when it starts, its record says what is missing.
+      // The run keeps its place; when it starts, its record names what is missing.
       KTSTR_LOG(WARNING) << RunId(stored.number) << ": " << claim.status();
     }
     run.events = stored.events;
@@ -196,8 +196,7 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
     detail = QueueDetail();
     ++submitting_[caller.uid];
   }
-  // Not under the lock: an fsync takes its time. Runs are started in the order of their numbers all
-  // the same.
+  // Not under the lock: an fsync takes its time. Runs still start in the order of their numbers.
   const absl::StatusOr<int64_t> number =
       store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail));
   base::MutexLock lock(&mutex_);
@@ -231,7 +230,7 @@ std::optional<int64_t> RunManager::TakeNext() {
       while (!stopping_ && queue_.empty()) changed_.Wait(&mutex_);
       if (stopping_) return std::nullopt;
     }
-    // A run that begins without them would end as ERROR; in the queue it loses nothing.
+    // A run that starts with too few descriptors would end as ERROR, so it stays queued.
     const bool enough = base::CanOpenDescriptors(kDescriptorsPerRun);
     base::UniqueFd stop_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     base::MutexLock lock(&mutex_);
@@ -313,7 +312,7 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
       line.mutable_progress()->set_text(
           absl::StrCat("warning: record file not written: ", written.status().message(),
                        "; the record is in `ktstrctl results show ", RunId(number), "`"));
-      // Where this cannot be stored, Finish cannot either.
+      // When this event cannot be stored, Finish fails too, and its error counts.
       store_->AppendEvent(number, std::move(line)).IgnoreError();
     }
   }
@@ -321,7 +320,7 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
                               ->Finish(number, outcome.record, outcome.observations, ended_ms,
                                        staged.has_value() ? outcome.record_file : "")
                               .status();
-  // AlreadyExists: the commit before was one, whatever it returned.
+  // AlreadyExists: an earlier commit succeeded although it returned an error.
   if (staged.has_value() && (recorded.ok() || absl::IsAlreadyExists(recorded))) {
     Publish(number, &*staged);
   }
@@ -349,15 +348,15 @@ void RunManager::FinishRun(int64_t number, uid_t uid, RunOutcome outcome) {
 }
 
 void RunManager::RecordAgain(int64_t number) {
-  const Unrecorded* end = nullptr;  // Only this thread takes it out.
+  const Unrecorded* end = nullptr;  // Only this thread erases it.
   {
     base::MutexLock lock(&mutex_);
     end = &unrecorded_.at(number);
   }
   const uid_t uid = end->uid;
   const absl::Status recorded = StoreEnd(number, end->outcome, end->ended_ms);
-  // Finished already (the commit's answer was lost), deleted, or in a damaged file: no further try
-  // can change it. Not so a full disk.
+  // No further try helps when the run has finished (an earlier commit succeeded), is deleted, or is
+  // in a damaged file. A full disk may have room later.
   const bool done = recorded.ok() || absl::IsAlreadyExists(recorded) ||
                     absl::IsNotFound(recorded) || absl::IsDataLoss(recorded);
   {
@@ -378,7 +377,7 @@ void RunManager::Prune(uid_t uid, int64_t finished) {
   const RunStore::Limits limits = {
       .runs = options_.max_kept, .budget_bytes = options_.max_bytes, .spared = finished};
   if (absl::Status pruned = store_->Prune(uid, limits); !pruned.ok()) {
-    KTSTR_LOG(WARNING) << "old runs stay: " << pruned;
+    KTSTR_LOG(WARNING) << "old runs not removed: " << pruned;
   }
 }
 
@@ -413,7 +412,7 @@ absl::Duration RunManager::StopUnwatched() {
     if (due > now) {
       next = std::min(next, due - now);
     } else {
-      StopRun(&run, {.reason = "client gone"});
+      StopRun(&run, {.reason = "client disconnected"});
     }
   }
   return next;
@@ -442,7 +441,7 @@ void RunManager::HousekeepingLoop() {
       if (!busy && next != absl::InfiniteDuration()) changed_.WaitFor(&mutex_, next);
     }
     if (unrecorded.has_value()) RecordAgain(*unrecorded);
-    // Its record is written here: every worker may be busy for long.
+    // This thread writes its record: every worker may be busy for long.
     if (stopped.has_value()) Work(*stopped);
   }
 }
@@ -454,7 +453,7 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
         absl::StrCat("run_id '", run_id.substr(0, 64), "' is not like r-0193"));
   }
   absl::StatusOr<StoredRun> run = store_->Get(*number);
-  // Somebody else's run looks like one that is not there.
+  // Another user's run looks like one that does not exist.
   if (run.ok() && !caller.MayUse(run->uid)) {
     return absl::NotFoundError(
         absl::StrCat("no run ", run_id, "; 'ktstrctl results list' shows those that are kept"));
@@ -467,7 +466,7 @@ absl::StatusOr<std::unique_ptr<RunManager::Watch>> RunManager::OpenWatch(const C
                                                                          uint64_t cursor) {
   KTSTR_ASSIGN_OR_RETURN(const StoredRun stored, Find(caller, run_id));
   if (cursor > stored.events) {
-    // The run may have gone on since; a cursor beyond what it has now is still a client's mistake.
+    // The run may have more events by now, but no client can know of them.
     return absl::InvalidArgumentError(
         absl::StrCat("cursor ", cursor, ": ", run_id, " has ", stored.events, " events"));
   }
@@ -516,7 +515,7 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunManager::Watch::Next(absl::Duration
     cursor_ = event.number() + 1;
     done_ = done_ || event.has_finished();
   }
-  // Past the end of a finished run: nothing will ever come.
+  // Past the end of a finished run: no event will come.
   if (events.empty()) done_ = true;
   return events;
 }
@@ -595,7 +594,7 @@ absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Ne
     const std::string run_id = RunId(watch->number_);
     steps.push_back({run_id, watch->Next(absl::ZeroDuration())});
     if (steps.back().events.ok() && !watch->done()) continue;
-    std::unique_ptr<Watch> ended;  // Its end takes the manager's lock.
+    std::unique_ptr<Watch> ended;  // Its destructor takes the manager's lock.
     base::MutexLock own(&mutex_);
     ended = std::move(watches_.at(run_id));
     watches_.erase(run_id);
@@ -662,7 +661,7 @@ void RunManager::Stop() {
     base::MutexLock lock(&mutex_);
     stopping_ = true;
     for (auto& [number, run] : active_) {
-      if (run.running) StopRun(&run, {.interrupted = true, .reason = "ktstrd was told to end"});
+      if (run.running) StopRun(&run, {.interrupted = true, .reason = "ktstrd is ending"});
     }
     changed_.SignalAll();
   }

@@ -26,7 +26,7 @@ absl::StatusOr<std::string> ReadPiece(int fd, uint64_t offset, uint64_t left,
                          base::ReadAt(fd, data.data(), data.size(), offset, path));
   if (got < data.size()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ": became shorter while it was sent. Start again"));
+        absl::StrCat(path, ": became shorter during the upload. Start again"));
   }
   return data;
 }
@@ -50,7 +50,7 @@ absl::Status PutOne(const Session& session, const BundleFile& file,
         ReadPiece(fd.get(), offset, file.ref.size() - offset, file.path);
     if (!piece.ok()) {
       call.context()->TryCancel();
-      writer->Finish().ok();  // The reason is known here, the answer would be "cancelled".
+      writer->Finish().ok();  // Only "cancelled"; `piece` has the reason.
       return piece.status();
     }
     offset += piece->size();
@@ -87,7 +87,7 @@ absl::Status UploadFiles(const Session& session, const std::vector<BundleFile>& 
     const auto found = by_digest.find(digest);
     if (found == by_digest.end())
       return absl::InternalError(
-          absl::StrCat("the daemon misses a blob that it was not asked for: ", digest));
+          absl::StrCat("the daemon asks for a blob that is not in the bundle: ", digest));
     total += found->second->ref.size();
   }
   for (const std::string& digest : response.missing()) {
