@@ -44,7 +44,7 @@ struct ExitStatus {
 
 // A started program. Only the destructor reaps it, and the kernel does not give its pid to another
 // process before. So pid() means this child, running or ended, as long as the object exists:
-// whoever uses the pid shares the object.
+// code that uses the pid shares the object.
 class Child {
  public:
   // A child of this process that the caller forked.

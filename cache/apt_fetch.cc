@@ -283,8 +283,8 @@ absl::Status Fetch::AptError(const char* what, const Output& output) const {
   if (says("Hash Sum mismatch") || says("File has unexpected size") || says("Size mismatch")) {
     return absl::DataLossError(absl::StrCat(
         text,
-        "\n  hint: what came is not what the package list announces: a mirror in the middle "
-        "of an update, or a proxy with an old copy; try again later"));
+        "\n  hint: the file is not the one of the package list: from a mirror in the middle "
+        "of an update, or from a proxy with an old copy; try again later"));
   }
   if (says("NO_PUBKEY") || says("is not signed") || says("EXPKEYSIG")) {
     return absl::FailedPreconditionError(
@@ -404,11 +404,11 @@ absl::StatusOr<std::vector<std::string>> Fetch::Run() {
   if (!IsPackageName(options_.package)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", base::PrintableTail(options_.package, 1),
-                     "' is no package name (lower-case letters, digits, '+', '-', '.')"));
+                     "' is not a package name (lower-case letters, digits, '+', '-', '.')"));
   }
   for (const std::string& suite : options_.suites) {
     if (!IsSuiteName(suite)) {
-      return absl::InvalidArgumentError(absl::StrCat("'", suite, "' is no suite name"));
+      return absl::InvalidArgumentError(absl::StrCat("'", suite, "' is not the name of a suite"));
     }
   }
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(options_.state_dir));

@@ -260,8 +260,8 @@ absl::Status BlobWriter::Append(std::string_view data) {
 
 absl::Status BlobWriter::Commit() {
   if (received_ != size_) {
-    return absl::InvalidArgumentError(absl::StrCat("blob ", sha256_, ": ", received_, " of ", size_,
-                                                   " bytes came; send it again"));
+    return absl::InvalidArgumentError(absl::StrCat("blob ", sha256_, ": received ", received_,
+                                                   " of ", size_, " bytes; send it again"));
   }
   if (std::string found = digest_.FinishHex(); found != sha256_) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -313,7 +313,7 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> BlobStore::Begin(const std::string& 
   if (!base::IsSha256Hex(sha256)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
-                     "' is no SHA-256 in lower-case hex"));
+                     "' is not a SHA-256 in lower-case hex"));
   }
   KTSTR_RETURN_IF_ERROR(state_->Reserve(sha256, size));
   std::string path = base::JoinPath(state_->temporary_dir(), "blob.XXXXXX");

@@ -110,7 +110,7 @@ absl::Status CheckConfig(const std::string& config, absl::string_view name) {
   if (config.size() > kMaxConfigBytes || config.find('\0') != std::string::npos ||
       !absl::StrContains(config, "CONFIG_")) {
     return absl::InvalidArgumentError(absl::StrCat(
-        name, ": the configuration is no kernel .config (text with CONFIG_ lines, at most ",
+        name, ": the configuration is not a kernel .config (text with CONFIG_ lines, at most ",
         kMaxConfigBytes >> 20, " MiB)"));
   }
   return absl::OkStatus();

@@ -87,7 +87,7 @@ void AddShareFindings(const v1::Scenario& scenario, const Facts& facts,
 // The other checks of workers, and workers that died.
 void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
                        std::vector<Candidate>* candidates);
-// How the scheduler ended, before it was told to or then.
+// How the scheduler ended: too early, or not in order when the agent stopped it.
 void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates);
 // Limits in guest time, and how the virtual machine ended; how it ends after the agent has reported

@@ -273,7 +273,7 @@ const Case kBadMeaning[] = {
      {"f:2:1: at_ms 0 is out of range; allowed: 1 to 3600000",
       "f:4:13: at_ms 9 does not lie after the fork before, 9",
       "f:5:13: at_ms 3600001 is out of range; allowed: 1 to 3600000",
-      "f:6:1: more seed forks than the 4 that are possible"}},
+      "f:6:1: too many seed forks; at most 4"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Meaning, BadMeaning, ::testing::ValuesIn(kBadMeaning),

@@ -150,16 +150,16 @@ void AddDelayProblems(const v1::Scenario& scenario, FieldProblems* problems) {
     const std::string field = absl::StrCat("perturb.delay_point[", i, "]");
     const v1::Perturb::DelayPoint& point = points[i];
     if (i == kMaxDelayPoints) {
-      problems->emplace_back(field, absl::StrCat("more delay points than the ", kMaxDelayPoints,
-                                                 " that are possible"));
+      problems->emplace_back(field,
+                             absl::StrCat("too many delay points; at most ", kMaxDelayPoints));
       return;
     }
     if (!IsCallbackName(point.callback())) {
       problems->emplace_back(
           absl::StrCat(field, ".callback"),
           absl::StrCat("callback '", point.callback().substr(0, kMaxCallbackName),
-                       "' is no name of a callback; a name as in struct sched_ext_ops is wanted: "
-                       "enqueue, dispatch, update_idle"));
+                       "' is not the name of a callback; give a name of struct sched_ext_ops, "
+                       "such as enqueue, dispatch, update_idle"));
     }
     if (point.has_max_us() && (point.max_us() < 1 || point.max_us() > kMaxDelayUs)) {
       problems->emplace_back(
@@ -179,8 +179,7 @@ void AddForkProblems(const v1::Scenario& scenario, FieldProblems* problems) {
     const std::string field = absl::StrCat("seed_fork[", i, "]");
     const uint32_t at_ms = scenario.seed_fork(i).at_ms();
     if (i == kMaxSeedForks) {
-      problems->emplace_back(
-          field, absl::StrCat("more seed forks than the ", kMaxSeedForks, " that are possible"));
+      problems->emplace_back(field, absl::StrCat("too many seed forks; at most ", kMaxSeedForks));
       return;
     }
     if (at_ms < 1 || at_ms > kMaxDurationMs) {

@@ -34,7 +34,7 @@ class Deb : public KernelSource {
     if (!IsDebianName(request.what)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "source 'deb:", base::SanitizeUtf8(request.what.substr(0, 128)),
-          "': no name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
+          "': not the name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
           usage(), ", as ", example()));
     }
     if (request.suites.size() > kMaxSuites) {
