@@ -20,8 +20,8 @@
 namespace ktstr::base {
 namespace {
 
-constexpr int kMaxDepth =
-    256;  // Of directories that RemoveAll goes down: a guard for descriptors and stack.
+// RemoveAll enters at most this many levels: each takes a descriptor and stack.
+constexpr int kMaxDepth = 256;
 
 constexpr int kFinalSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
@@ -43,7 +43,7 @@ absl::Status RemoveOne(int parent, const char* name, const std::string& path, in
   return absl::OkStatus();
 }
 
-// Takes `dir_fd`.
+// Takes ownership of `dir_fd`.
 absl::Status RemoveChildren(int dir_fd, const std::string& path, int depth) {
   std::unique_ptr<DIR, CloseDir> dir(fdopendir(dir_fd));
   if (dir == nullptr) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// base/file.h when its calls fail, and when the process or the machine ends in the middle of them.
+// base/file.h when system calls fail, and when the process or the machine ends between two.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -40,7 +40,7 @@ TEST(FaultsTest, EachKindIsSeenByTheCaller) {
   EXPECT_EQ(fsync(fd.get()), 0);
   EXPECT_EQ(fsync(fd.get()), -1);
   EXPECT_EQ(fsync(fd.get()), -1);
-  // Elsewhere nothing fails.
+  // Nothing fails outside the directory.
   auto other = TempDir::Make("faults-other");
   ASSERT_TRUE(other.ok());
   EXPECT_TRUE(WriteFileAtomic(other->path() + "/file", "x").ok());
@@ -48,7 +48,7 @@ TEST(FaultsTest, EachKindIsSeenByTheCaller) {
   EXPECT_EQ(*ReadFile(path), "abcd");
 }
 
-// What a power cut takes: content and names that no fsync covers, no more and no less.
+// A power cut takes exactly the content and names that no fsync covers.
 TEST(FaultsTest, PowerCutTakesWhatIsNotSynced) {
   for (const Fault fault :
        {Fault::kPowerCut, Fault::kPowerCutNamesStay, Fault::kPowerCutContentStays}) {
@@ -103,7 +103,7 @@ TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhateverFails) {
         }
         const std::string text = *ReadFile(path);
         EXPECT_TRUE(text == NewText() || (!status.ok() && text == OldText())) << n << status;
-        // EINTR and a short write are no errors to whoever calls.
+        // The caller sees no error after EINTR or a short write.
         if (Harmless(fault)) {
           EXPECT_TRUE(status.ok()) << n << ": " << status;
         } else {
@@ -137,7 +137,7 @@ TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhereverItEnds) {
         },
         [&](uint64_t) {
           *written = WriteFileAtomic(path(), NewText()).ok();
-          // One step more, so that there is an end after the answer.
+          // One more step, so that one end comes after WriteFileAtomic has returned.
           (void)WriteFileAtomic(dir->path() + "/more", "").ok();
         },
         [&](uint64_t n) {

@@ -14,8 +14,8 @@ namespace ktstr::base {
 // Changes when an older side would misunderstand a newer one.
 inline constexpr uint32_t kProtocolVersion = 2;
 
-// How the user agent of every call begins: "ktstr/2". ktstrd refuses calls of another one, so that
-// a client cannot do without Handshake what Handshake would refuse.
+// The user agent of every call begins with this: "ktstr/2". ktstrd refuses all other calls, so that
+// a client of another version cannot get around Handshake.
 inline std::string ProtocolAgent() { return "ktstr/" + std::to_string(kProtocolVersion); }
 
 }  // namespace ktstr::base

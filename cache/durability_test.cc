@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Blobs, snapshots and kernels with each fault at each step of storing one: what was acknowledged
-// is there, and nothing is ever handed out that is not whole. Prints how many steps each path has.
+// Each fault at each step of storing a blob, snapshot or kernel: acknowledged entries are there,
+// and no store ever returns a damaged one. Prints the number of steps.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -27,11 +27,11 @@ using base::Fault;
 // One kind of thing in a directory of its own.
 struct Path {
   const char* name;
-  // Stores it.
+  // Stores the entry.
   std::function<absl::Status(const std::string& dir)> store;
-  // NotFound (or another error, of a store that makes things again) or OK and whole.
+  // OK for a sound entry; NotFound, or another error of a store that can make the entry again.
   std::function<absl::Status(const std::string& dir)> read;
-  bool survives_power_cut;  // Else it may be lost, but is noticed.
+  bool survives_power_cut;  // Else an entry may be lost, which the store notices.
 };
 
 void WithEachError(const Path& path) {
@@ -77,7 +77,7 @@ void WithEachEnd(const Path& path) {
         },
         [&](uint64_t) {
           *stored = path.store(dir->path()).ok();
-          // A step after the answer, so that there is an end there too.
+          // One more step, so that one end comes after the store has returned.
           (void)base::WriteFileAtomic(dir->path() + "/after", "").ok();
         },
         [&](uint64_t n) {
@@ -163,7 +163,7 @@ Path Kernel() {
           [](const std::string& dir) -> absl::Status {
             auto cache = KernelCache::Open(dir);
             if (!cache.ok()) return cache.status();
-            // An entry that is there is whole: nothing in the list is corrupt.
+            // Every entry is sound: List reports none as corrupt.
             const auto entries = (*cache)->List();
             EXPECT_TRUE(entries.ok()) << entries.status();
             for (const v1::KernelEntry& entry : *entries) EXPECT_EQ(entry.error(), "");

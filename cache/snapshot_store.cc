@@ -33,7 +33,8 @@ constexpr uint64_t kDiskBlock = 512;  // Unit of st_blocks.
 constexpr size_t kMaxMetadataBytes = size_t{1} << 20;
 constexpr int kMaxNodes = 64;
 
-// Copies what is not zero of a sparse file to the same places of another one, and takes its digest.
+// Copies the pages of a sparse file that are not zero to the same offsets of another file, and
+// takes the digest.
 class SparseCopy {
  public:
   SparseCopy(int from, int to, std::string name) : from_(from), to_(to), name_(std::move(name)) {}
@@ -183,7 +184,7 @@ absl::Status WriteEntry(const std::string& dir, std::string_view identity, std::
     KTSTR_ASSIGN_OR_RETURN(*metadata.add_ram(), WriteFile(dir, absl::StrCat("ram-", i), ram[i]));
   }
   KTSTR_ASSIGN_OR_RETURN(const std::string json, scenario::ToJson(metadata, /*pretty=*/true));
-  // Not synced: what a power cut leaves is checked like everything else.
+  // Without fsync: Load checks what a power cut leaves, like everything else.
   const std::string path = base::JoinPath(dir, kMetadataName);
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd file, base::Open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
   return base::WriteAll(file.get(), json, path);
@@ -301,7 +302,8 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> SnapshotStore::Clean() {
   return entries;
 }
 
-// Entries of no use go first, then the least recently used; never `keep_key`.
+// Removes all unusable entries, then the least recently used ones down to the budget; never
+// `keep_key`.
 absl::Status SnapshotStore::Evict(std::string_view keep_key) {
   KTSTR_ASSIGN_OR_RETURN(std::vector<v1::SnapshotEntry> entries, ListLocked());
   uint64_t total = 0;
