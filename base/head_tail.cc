@@ -24,7 +24,7 @@ size_t LengthByLead(char c) {
   return lead >= 0xc0 ? 2 : 1;
 }
 
-// Without a character at the end that is not complete.
+// `text` without an incomplete character at its end.
 std::string_view WholeAtEnd(std::string_view text) {
   for (size_t back = 1; back <= std::min(kMaxCharacter, text.size()); ++back) {
     const char c = text[text.size() - back];
@@ -34,7 +34,7 @@ std::string_view WholeAtEnd(std::string_view text) {
   return text;
 }
 
-// Without the rest of a character at the beginning.
+// `text` without the rest of a cut character at its beginning.
 std::string_view WholeAtBegin(std::string_view text) {
   size_t rest = 0;
   while (rest < std::min(kMaxCharacter - 1, text.size()) && Continues(text[rest])) ++rest;

@@ -19,7 +19,7 @@ TEST(HeadTailTest, KeepsAllThatFits) {
   EXPECT_EQ(kept.left_out(), 0u);
 }
 
-// Against the definition, for every length and every size of piece.
+// Compares with the definition, for every length and every size of piece.
 TEST(HeadTailTest, BeginningAndEndWhateverThePieces) {
   std::string all;
   for (int i = 0; i < 40; ++i) all += static_cast<char>('A' + i);
@@ -46,7 +46,7 @@ TEST(HeadTailTest, OneGapWhereTheSenderLeftOut) {
   kept.Skip(100);
   kept.Append("the end");
   EXPECT_EQ(kept.Text(), "begin\n[100 bytes of output are left out here]\nthe end");
-  kept.Skip(1);  // Another gap: what stood between the two is left out as well.
+  kept.Skip(1);  // A second gap: the text between the two goes, too.
   kept.Append("end");
   EXPECT_EQ(kept.Text(), "begin\n[108 bytes of output are left out here]\nend");
 }
@@ -60,7 +60,7 @@ TEST(HeadTailTest, CharactersAreNotCut) {
   // Head "ü" + first byte of "ü"; tail: last byte of "ü" + "z".
   EXPECT_EQ(CutMiddle("\xc3\xbc\xc3\xbc mid \xc3\xbcz", 3, 2),
             "\xc3\xbc\n[9 bytes of output are left out here]\nz");
-  // No UTF-8 at all: nothing but a bounded number of bytes goes.
+  // Not UTF-8 at all: the number of bytes that go is bounded.
   EXPECT_EQ(CutMiddle(std::string(20, '\x80'), 6, 6),
             absl::StrCat(std::string(6, '\x80'), "\n[11 bytes of output are left out here]\n",
                          std::string(3, '\x80')));

@@ -15,8 +15,8 @@ namespace ktstr::base {
 // Changes when an older side would misunderstand a newer one.
 inline constexpr uint32_t kProtocolVersion = 3;
 
-// How the user agent of every call begins: "ktstr/3". ktstrd refuses calls of another one, so that
-// a client cannot do without Handshake what Handshake would refuse.
+// The user agent of every call begins with this: "ktstr/3". ktstrd refuses all other calls, so that
+// a client of another version cannot get around Handshake.
 inline std::string ProtocolAgent() { return "ktstr/" + std::to_string(kProtocolVersion); }
 
 // A message above it goes in pieces of this size (Piece of service.proto).

@@ -88,8 +88,8 @@ absl::StatusOr<Packet> ReceivePacket(int socket, absl::Duration timeout) {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  // ECONNRESET comes once, when the peer closed with something unread; what it sent before that is
-  // still to be had.
+  // A peer that closed without reading everything causes one ECONNRESET; what it sent before that
+  // can still be received.
   while (got < 0 && (errno == EINTR || errno == ECONNRESET)) {
     got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
   }

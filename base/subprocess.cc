@@ -29,7 +29,7 @@ namespace {
 
 constexpr unsigned kCloseRangeCloexec = 1U << 2;  // CLOSE_RANGE_CLOEXEC, linux/close_range.h
 
-// All that the child needs, made before fork: after it only async-signal-safe calls are allowed.
+// All that the child needs, made before fork: after fork only async-signal-safe calls are allowed.
 struct ChildPlan {
   const char* program;
   char* const* argv;
@@ -88,8 +88,7 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   return pointers;
 }
 
-// Copies each source above all targets, so that dup2 in the child overwrites none that is still
-// needed.
+// Copies each source above all targets, so that dup2 in the child overwrites no source.
 absl::Status LiftFds(const SpawnOptions& options, std::vector<UniqueFd>* owned,
                      std::vector<std::pair<int, int>>* lifted) {
   int floor = 10;
@@ -126,7 +125,7 @@ int PollMilliseconds(absl::Duration duration) {
       absl::ToInt64Milliseconds(absl::Ceil(duration, absl::Milliseconds(1))), 0, 1 << 30));
 }
 
-// Reads what is there; closes `fd` at end of file.
+// Reads once; closes `fd` at end of file.
 void DrainOutput(UniqueFd* fd, HeadTail* out) {
   char buffer[1 << 16];
   ssize_t got = read(fd->get(), buffer, sizeof(buffer));
@@ -189,7 +188,7 @@ absl::StatusOr<Child> Spawn(const SpawnOptions& options) {
                  options.die_with_parent,
                  options.new_session,
                  options.new_process_group};
-  // Signals stay blocked until the child has default handlers: none of ours may run in it.
+  // Signals stay blocked until fork returns: the parent's handlers must not run in the child.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -268,7 +267,7 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
   if (input.empty()) in.second.Reset();
   if (in.second.valid()) fcntl(in.second.get(), F_SETFL, O_NONBLOCK);
 
-  // A child that ends without reading its input must not end us.
+  // Blocks SIGPIPE: a child that ends without reading its input must not end this process.
   sigset_t pipe_signal;
   sigset_t before;
   sigemptyset(&pipe_signal);

@@ -44,7 +44,7 @@ constexpr char kUsage[] =
     "  --hog-cpus           real-time processes take all CPUs, and nothing else runs\n"
     "  --ignore-stop        ignores SIGINT and SIGTERM\n"
     "  --stop-code N        ends with this exit code, 1 to 255, when it is stopped\n"
-    "  --watchdog-ms N      the watchdog's patience, 10 to 30000, default 1000\n";
+    "  --watchdog-ms N      the watchdog's time-out, 10 to 30000, default 1000\n";
 
 struct Options {
   fifo_config config = ktstr::bpf::MakeConfig(/*per_llc=*/false, /*slice_us=*/20000);
@@ -77,7 +77,7 @@ void TakeErrorText(const char* value, fifo_config* config) {
   std::exit(EX_USAGE);
 }
 
-// A signal that is blocked is kept even when it is ignored.
+// Unblocks the signals: the kernel keeps one that is blocked, even when it is ignored.
 void IgnoreStopSignals() {
   signal(SIGINT, SIG_IGN);
   signal(SIGTERM, SIG_IGN);
@@ -144,7 +144,7 @@ void HogCpus() {
   }
 }
 
-// The faults that come as soon as it is enabled.
+// The faults that come as soon as the scheduler is enabled.
 void FailAtOnce(const Options& options) {
   if (options.kernel_log != nullptr) {
     std::printf("%s\n", options.kernel_log);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a kernel comes into the cache: KernelCache::Import and what it is made of.
+// KernelCache::Import and its parts.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -33,7 +33,7 @@
 namespace ktstr::cache {
 namespace {
 
-// Runs hold an entry for their time.
+// Runs lock their entry until they end.
 constexpr absl::Duration kWriteLockTimeout = absl::Minutes(5);
 constexpr absl::Duration kTemporaryLockTimeout = absl::Seconds(60);
 constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20;
@@ -45,8 +45,8 @@ constexpr char kHowToImport[] =
     "Kernels come from a package (.deb: linux-image-* or linux-binary-*; .rpm: kernel-core or "
     "kernel-default; .pkg.tar.*: linux), a bzImage or a vmlinux ELF file.";
 
-// A directory under .tmp, locked while it is being filled so that no other process takes it for
-// abandoned.
+// A directory under .tmp. It is locked while an import fills it, so that no other process removes
+// it as abandoned.
 struct Temporary {
   std::string path;
   base::UniqueFd lock;
@@ -60,7 +60,7 @@ struct Temporary {
 
 absl::Status MakeTemporary(const std::string& parent, const std::string& lock_path,
                            Temporary* temporary) {
-  // Against RemoveAbandoned between the two steps.
+  // Keeps RemoveAbandoned out between mkdtemp and flock.
   KTSTR_ASSIGN_OR_RETURN(
       base::FileLock guard,
       base::FileLock::Acquire(lock_path, base::LockMode::kExclusive, kTemporaryLockTimeout,
@@ -84,21 +84,20 @@ absl::StatusOr<std::string> ReadStart(int fd, const std::string& name) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": not a regular file"));
   }
   std::string start(4096, '\0');
-  ssize_t got = pread(fd, start.data(), start.size(), 0);
-  if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", name));
-  start.resize(static_cast<size_t>(got));
+  KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(fd, start.data(), start.size(), 0, name));
+  start.resize(got);
   if (lseek(fd, 0, SEEK_SET) != 0) return base::ErrnoStatus(errno, absl::StrCat("seek ", name));
   return start;
 }
 
-// A file that is too large is wrong input: no waiting helps, as it does where something is full.
+// A file that is too large is invalid input: unlike a full disk, that never changes.
 template <typename T>
 absl::StatusOr<T> AsInput(absl::StatusOr<T> read) {
   if (!absl::IsResourceExhausted(read.status())) return read;
   return absl::InvalidArgumentError(read.status().message());
 }
 
-// `fd`: a regular file, at its start.
+// `fd` is a regular file at offset 0.
 absl::StatusOr<std::string> ReadImageFile(int fd, const std::string& name) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, name);
@@ -115,7 +114,7 @@ absl::Status CheckConfig(const std::string& config, absl::string_view name) {
   if (config.size() > kMaxConfigBytes || config.find('\0') != std::string::npos ||
       !absl::StrContains(config, "CONFIG_")) {
     return absl::InvalidArgumentError(absl::StrCat(
-        name, ": the configuration is no kernel .config (text with CONFIG_ lines, at most ",
+        name, ": the configuration is not a kernel .config (text with CONFIG_ lines, at most ",
         kMaxConfigBytes >> 20, " MiB)"));
   }
   return absl::OkStatus();
@@ -132,7 +131,8 @@ bool IsPackage(FileKind kind) {
   return kind == FileKind::kDeb || kind == FileKind::kRpm || kind == FileKind::kPacked;
 }
 
-// A file from its offset that tells how far it was read, and ends when nobody wants the import.
+// A file from its offset on. Reports how far it is read, and ends with Cancelled when nobody wants
+// the import any more.
 class ReportingSource : public ByteSource {
  public:
   ReportingSource(const KernelCache::File& file, const KernelCache::Progress& progress)
@@ -164,7 +164,7 @@ class ReportingSource : public ByteSource {
   uint64_t due_ = 0;
 };
 
-// `file` from its start.
+// Reads `file` from offset 0.
 absl::StatusOr<KernelPackage> ReadPackage(const KernelCache::File& file,
                                           const KernelCache::Progress& progress) {
   if (lseek(file.fd, 0, SEEK_SET) != 0) {
@@ -176,10 +176,10 @@ absl::StatusOr<KernelPackage> ReadPackage(const KernelCache::File& file,
 
 }  // namespace
 
-// What the files of one call know beyond themselves.
+// What an import knows besides the file at hand.
 struct KernelCache::Source {
-  std::map<std::string, std::string> configs;  // By release, of packages that hold no image.
-  std::string config_text;                     // For a kernel that none of them is for.
+  std::map<std::string, std::string> configs;  // By release, from packages without an image.
+  std::string config_text;                     // For kernels of all other releases.
   uid_t owner;
   Progress progress;  // May be empty.
 
@@ -317,7 +317,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::AddConfig(const std::string& 
         absl::StrCat("kernel ", key, " is cached with another configuration (", dir, "/",
                      kConfigFile, "). Remove the directory ", dir, " to import it anew."));
   };
-  // A sound entry that has it is found without waiting for the runs that hold it.
+  // An entry that has a configuration needs no write lock, for which runs may have to end.
   EntryCheck check = CheckEntry(dir, key);
   if (check.ok() && FindFile(check.entry.metadata(), kConfigFile) != nullptr) {
     KTSTR_RETURN_IF_ERROR(other(check));
@@ -331,7 +331,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::AddConfig(const std::string& 
   KTSTR_RETURN_IF_ERROR(other(check));
   v1::KernelMetadata metadata = check.entry.metadata();
   if (FindFile(metadata, kConfigFile) != nullptr) return Imported{check.entry, true};
-  // The file first: without its line in metadata.json it is not part of the entry.
+  // Writes the file first: it belongs to the entry only once metadata.json lists it.
   if (absl::Status status = base::WriteFileAtomic(base::JoinPath(dir, kConfigFile), config);
       !status.ok()) {
     return Explain(status);
@@ -380,7 +380,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   if (!lock.ok()) return Explain(lock.status());
   KTSTR_ASSIGN_OR_RETURN(same, KeyOfContent(key, digest));
   if (!same.empty()) {
-    lock = absl::CancelledError();  // AddConfig takes it itself.
+    lock = absl::CancelledError();  // Unlocks: AddConfig takes the lock itself.
     return found(same);
   }
   metadata.set_key(key);
@@ -411,8 +411,8 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   return Imported{check.entry, false};
 }
 
-// Under the exclusive lock of `key`. What was there is corrupt: it goes to where RemoveAbandoned
-// would find it.
+// Needs the exclusive lock of `key`. An entry at that key is corrupt: it moves to .tmp, where
+// RemoveAbandoned finds it if this process ends.
 absl::Status KernelCache::Place(const std::string& temporary, const std::string& key) const {
   std::string dir = EntryDir(key);
   std::string old = absl::StrCat(temporary, ".old");

@@ -9,7 +9,7 @@
 
 namespace ktstr::cache {
 
-// One line each: cache/sources/NAME.cc.
+// One line for each cache/sources/NAME.cc, here and in the table.
 const KernelSource& DebSource();
 
 namespace {

@@ -33,7 +33,8 @@ constexpr uint64_t kDiskBlock = 512;  // Unit of st_blocks.
 constexpr size_t kMaxMetadataBytes = size_t{1} << 20;
 constexpr int kMaxNodes = 64;
 
-// Copies what is not zero of a sparse file to the same places of another one, and takes its digest.
+// Copies the pages of a sparse file that are not zero to the same offsets of another file, and
+// takes the digest.
 class SparseCopy {
  public:
   SparseCopy(int from, int to, std::string name) : from_(from), to_(to), name_(std::move(name)) {}
@@ -58,15 +59,8 @@ class SparseCopy {
 
  private:
   absl::Status CopyPiece(uint64_t at, uint64_t size) {
-    uint64_t done = 0;
-    while (done < size) {
-      const ssize_t got =
-          pread(from_, buffer_.data() + done, size - done, static_cast<off_t>(at + done));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", name_));
-      if (got == 0) return absl::DataLossError(absl::StrCat(name_, ": ends early"));
-      done += static_cast<uint64_t>(got);
-    }
+    KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(from_, buffer_.data(), size, at, name_));
+    if (got < size) return absl::DataLossError(absl::StrCat(name_, ": ends early"));
     // Neighbours that are not zero are written at once.
     uint64_t run_begin = 0;
     uint64_t run_end = 0;
@@ -83,14 +77,7 @@ class SparseCopy {
   }
 
   absl::Status WriteRun(uint64_t at, uint64_t begin, uint64_t end) {
-    while (begin < end) {
-      const ssize_t put =
-          pwrite(to_, buffer_.data() + begin, end - begin, static_cast<off_t>(at + begin));
-      if (put < 0 && errno == EINTR) continue;
-      if (put <= 0) return base::ErrnoStatus(put < 0 ? errno : EIO, absl::StrCat("write ", name_));
-      begin += static_cast<uint64_t>(put);
-    }
-    return absl::OkStatus();
+    return base::WriteAt(to_, {buffer_.data() + begin, end - begin}, at + begin, name_);
   }
 
   const int from_;
@@ -197,7 +184,7 @@ absl::Status WriteEntry(const std::string& dir, std::string_view identity, std::
     KTSTR_ASSIGN_OR_RETURN(*metadata.add_ram(), WriteFile(dir, absl::StrCat("ram-", i), ram[i]));
   }
   KTSTR_ASSIGN_OR_RETURN(const std::string json, scenario::ToJson(metadata, /*pretty=*/true));
-  // Not synced: what a power cut leaves is checked like everything else.
+  // Without fsync: Load checks what a power cut leaves, like everything else.
   const std::string path = base::JoinPath(dir, kMetadataName);
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd file, base::Open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
   return base::WriteAll(file.get(), json, path);
@@ -315,7 +302,8 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> SnapshotStore::Clean() {
   return entries;
 }
 
-// Entries of no use go first, then the least recently used; never `keep_key`.
+// Removes all unusable entries, then the least recently used ones down to the budget; never
+// `keep_key`.
 absl::Status SnapshotStore::Evict(std::string_view keep_key) {
   KTSTR_ASSIGN_OR_RETURN(std::vector<v1::SnapshotEntry> entries, ListLocked());
   uint64_t total = 0;

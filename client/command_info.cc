@@ -22,7 +22,7 @@
 namespace ktstr::client {
 namespace {
 
-// One JSON object per line, keys as the headings are.
+// One JSON object per line; the keys are the headings.
 absl::StatusOr<std::string> RowsAsJson(const Rows& rows) {
   std::string out;
   for (size_t i = 1; i < rows.size(); ++i) {
@@ -119,7 +119,7 @@ void AddCheckCommand(CLI::App* app, Action* action) {
 
 void AddListCommands(CLI::App* app, Action* action) {
   const auto filter = std::make_shared<std::string>();
-  CLI::App* list = app->add_subcommand("list", "What there is to make runs of");
+  CLI::App* list = app->add_subcommand("list", "Scenarios, presets, work types, checks, kernels");
   list->require_subcommand(1);
   list->footer("Example:\n  ktstrctl list presets");
   const auto add = [&](const char* name, const char* description,
@@ -151,7 +151,7 @@ void AddResultsCommands(CLI::App* app, Action* action) {
   results->require_subcommand(1);
   results->footer("Example:\n  ktstrctl results list");
   CLI::App* list = results->add_subcommand("list", "Your runs, newest first");
-  list->add_option("--limit", *limit, "So many at most")->check(CLI::Range(1, 10000));
+  list->add_option("--limit", *limit, "Most runs to list")->check(CLI::Range(1, 10000));
   list->footer("Example:\n  ktstrctl results list --limit 20");
   list->callback([=] {
     *action = WithSession(

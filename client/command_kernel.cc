@@ -24,8 +24,8 @@ namespace ktstr::client {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
-// Between two lines of an import: the daemon unpacks and checks what was sent, and waits at most 5
-// minutes for who has the kernel.
+// Between two lines of an import: the daemon unpacks and checks the files, and waits at most 5
+// minutes for the runs that use the kernel.
 constexpr absl::Duration kImportLimit = absl::Minutes(10);
 // Between two lines of a fetch: the download of one package.
 constexpr absl::Duration kFetchLimit = absl::Minutes(60);
@@ -41,7 +41,7 @@ struct KernelFile {
   off_t size = 0;
 };
 
-// A file that must be there, before anything is sent.
+// Opens a file to import, before the client sends any.
 absl::StatusOr<KernelFile> OpenKernelFile(const std::string& path) {
   KernelFile file;
   file.path = path;
@@ -67,12 +67,12 @@ std::string Named(const std::vector<KernelFile>& files) {
   return files.size() == 1 ? first : absl::StrCat(first, " and ", files.size() - 1, " more");
 }
 
-// What the daemon reports of a file, whose name it knows and whose path the user does. A damaged
-// file is invalid input, as one of another kind is.
+// The daemon's error about a file, with the path of the file for its name, which is all that the
+// daemon knows. A damaged file is invalid input, as a file of another kind is.
 absl::Status OfImport(const absl::Status& status, const std::vector<KernelFile>& files) {
   if (status.ok()) return status;
   absl::string_view message = status.message();
-  // What concerns no single file, as a full disk, names them all.
+  // An error that concerns no single file, as a full disk, names all of them.
   std::string path = absl::StrCat(Named(files), ": ");
   for (const KernelFile& file : files) {
     if (!absl::ConsumePrefix(&message,
@@ -105,7 +105,7 @@ absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config,
     if (n < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", file.path));
     if (n == 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat(file.path, ": became shorter while it was sent. Start again"));
+          absl::StrCat(file.path, ": became shorter during the upload. Start again"));
     }
     request.mutable_data()->resize(static_cast<size_t>(n));
     open = stream->Write(request);
@@ -128,7 +128,7 @@ absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session,
     const absl::StatusOr<bool> sent = SendFile(file, config, &call, stream.get(), terminal);
     if (!sent.ok()) {
       call.context()->TryCancel();
-      stream->Finish().ok();  // The reason is known here; the answer would be "cancelled".
+      stream->Finish().ok();  // Only "cancelled"; `sent` has the reason.
       return sent.status();
     }
     open = *sent;
@@ -159,7 +159,7 @@ absl::Status PrintEntry(const v1::KernelEntry& entry, bool json, absl::string_vi
   return absl::OkStatus();
 }
 
-// A kernel without its configuration works, but for schedulers that ask for it.
+// A kernel without its configuration works, except with schedulers that read it.
 void NoteMissingConfig(const v1::KernelEntry& entry, absl::string_view remedy, Terminal* terminal) {
   if (entry.has_config()) return;
   const std::string& release = entry.metadata().release();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// snapshots list, snapshots clean: what warm runs start from.
+// snapshots list, snapshots clean: the snapshots that warm runs start from.
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"

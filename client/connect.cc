@@ -24,16 +24,16 @@ namespace ktstr::client {
 namespace {
 
 constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
-// How long a daemon may take to end, and the pause between attempts meanwhile.
+// How long a daemon may take to end, and the pause between attempts.
 constexpr absl::Duration kEndingDaemon = absl::Seconds(5);
 constexpr absl::Duration kAttemptPause = absl::Milliseconds(10);
-// A start under way elsewhere: the daemon's own limit and some more.
+// For the start by another client: the limit of StartDaemon() and some more.
 constexpr absl::Duration kStartLockTimeout = absl::Seconds(60);
 constexpr absl::Duration kLockPause = absl::Milliseconds(50);
-// A daemon that accepts no connection: its backlog can only be tried again.
+// For a daemon whose backlog is full: nothing reports room in it, so the client tries again.
 constexpr absl::Duration kBacklogTimeout = absl::Seconds(20);
 
-// Only oneself or root may stand behind the socket: what the client sends includes its files.
+// Only the user or root may serve the socket: the client sends files to it.
 absl::Status CheckPeer(int fd, const std::string& path) {
   ucred peer = {};
   socklen_t size = sizeof(peer);
@@ -78,8 +78,8 @@ absl::StatusOr<base::FileLock> TakeStartLock(const std::string& directory, int i
     if (!absl::IsUnavailable(lock.status())) return lock;
     if (absl::Now() >= deadline) {
       return absl::DeadlineExceededError(
-          absl::StrCat("another client starts the private daemon for ",
-                       absl::FormatDuration(kStartLockTimeout), " now: ", lock.status().message()));
+          absl::StrCat("another client has been starting the private daemon for ",
+                       absl::FormatDuration(kStartLockTimeout), ": ", lock.status().message()));
     }
     if (WaitReadable(interrupt_fd, kLockPause)) return Interrupted();
   }
@@ -124,8 +124,8 @@ absl::StatusOr<Reached> ReachPrivate(const ConnectOptions& options) {
       "from here (end it, or set another KTSTR_CACHE_DIR)");
 }
 
-// A daemon that was killed, or that ends because it was idle, may take a connection still, and
-// close it: the next attempt starts another one. There is nothing that reports its end.
+// A daemon that was killed, or that ends because it is idle, may still take a connection and close
+// it: the next attempt starts another daemon. Nothing reports its end.
 absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions& options) {
   KTSTR_RETURN_IF_ERROR(
       PrepareSocketDirectory(std::string(base::Dirname(options.private_socket)), geteuid()));

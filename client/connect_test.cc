@@ -54,8 +54,7 @@ TEST_F(PrivateTest, RunningPrivateDaemonIsUsed) {
   EXPECT_EQ((*connection)->socket(), options_.private_socket);
 }
 
-// What a run of 4096 workers and 252 CPUs may come to; no message is above gRPC's own limit of 4
-// MiB.
+// The size of a run with 4096 workers on 252 CPUs. No message is above gRPC's own limit of 4 MiB.
 TEST_F(PrivateTest, LargeAnswersArrive) {
   FakeService service;
   service.judge = [](const v1::RunSpec&, v1::RunRecord* record) {
@@ -152,7 +151,7 @@ TEST_F(PrivateTest, DaemonOfTheSameCacheThatIsOutOfReach) {
   EXPECT_THAT(Error(), HasSubstr("it is no socket"));
 }
 
-// A stopped daemon: the kernel takes connections, nobody answers.
+// A stopped daemon: the kernel takes connections, but nobody responds.
 TEST_F(PrivateTest, DaemonThatHangsCanBeInterrupted) {
   const std::string path = dir_.path() + "/hangs.sock";
   const base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -182,7 +181,7 @@ TEST_F(PrivateTest, StaleSocketIsNoDaemon) {
   EXPECT_THAT(Error(), HasSubstr("leave --socket and KTSTR_SOCKET out"));
 }
 
-// Killed, it takes one more connection on its way out: another one is started.
+// A killed daemon takes one more connection before it ends: the client starts another one.
 TEST_F(PrivateTest, DaemonThatIsEndingIsReplaced) {
   ASSERT_EQ(mkdir((dir_.path() + "/p").c_str(), 0700), 0);
   base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ctrl-C while a call of the daemon is under way that is never answered.
+// Ctrl-C during a call that the daemon never answers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
@@ -22,7 +22,7 @@ using ::testing::SizeIs;
 
 class InterruptTest : public CommandTest {
  protected:
-  // The exit code of a command that is interrupted once the call named has come.
+  // The exit code of a command that is interrupted once the daemon has got this call.
   int RunInterrupted(const std::string& call, const std::vector<std::string>& args) {
     service_.silent = call;
     std::thread user([this, &call] {
@@ -63,7 +63,7 @@ TEST_F(InterruptTest, EveryCommandEndsWith130) {
     EXPECT_THAT(err_, HasSubstr("ktstrctl: interrupted\n")) << c.call;
     EXPECT_EQ(out_, "") << c.call;
   }
-  // A signal that came is no signal for the next command.
+  // The signal of one command does not reach the next one.
   EXPECT_EQ(Run({"run", "steady"}), kOk) << err_;
 }
 
@@ -112,7 +112,7 @@ TEST(GuardedCall, EndsWhenNothingComes) {
   EXPECT_FALSE(reader->Read(&piece));
   const absl::Status status = call.Finish(reader->Finish());
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("did not answer for 50ms"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("did not respond for 50ms"));
 }
 
 }  // namespace

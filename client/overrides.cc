@@ -22,7 +22,7 @@ namespace {
 constexpr uint32_t kStrictMaxGapMs = 2000;
 constexpr double kStrictMaxSpreadPct = 15;
 
-// Errors of TextFormat as one line; the position in a one-line text says nothing.
+// The first error of TextFormat, without its position, which is useless in a one-line text.
 class FirstError : public google::protobuf::io::ErrorCollector {
  public:
   void AddError(int, google::protobuf::io::ColumnNumber, const std::string& message) override {
@@ -40,7 +40,7 @@ std::string FieldNames(const google::protobuf::Descriptor* type) {
   return absl::StrJoin(names, ", ");
 }
 
-// What the fields of a message are called in an error.
+// The word for a field of this message in an error.
 std::string Kind(const google::protobuf::Descriptor& type) {
   return &type == v1::Checks::descriptor() ? "check" : "field";
 }
@@ -194,8 +194,7 @@ absl::Status ParseSet(absl::string_view text, v1::Scenario* scenario) {
   FirstError error;
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
-  // Only a plain value may follow: text that opens a second field would be a way around this
-  // parser.
+  // Accepts a plain value only: text that opens a second field would bypass the checks above.
   const bool plain =
       !halves.second.empty() && halves.second.find_first_of(" \t\n:{}#") == absl::string_view::npos;
   if (!plain || !parser.MergeFromString(absl::StrCat(before, halves.second, after), scenario)) {

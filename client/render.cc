@@ -18,7 +18,7 @@
 namespace ktstr::client {
 namespace {
 
-// Of a long log: how it began, and more of how it ended.
+// Of a long log: some of the beginning, and more of the end.
 constexpr size_t kShownFirstLines = 40;
 constexpr size_t kShownLastLines = 160;
 constexpr size_t kShownConsoleLines = 20;
@@ -69,7 +69,7 @@ std::string Findings(const v1::RunRecord& record) {
   return out;
 }
 
-// A fault of the scheduler's end that the scenario does not judge is shown all the same.
+// Shows a fault of the scheduler's end also when the scenario does not judge it.
 std::string StopNote(const v1::RunRecord& record) {
   const std::string fault = base::OneLine(record.scheduler_end().fault());
   for (const v1::Finding& finding : record.findings()) {
@@ -106,8 +106,7 @@ std::string DiagnosticsSection(const v1::RunRecord& record) {
   return body.empty() ? "" : absl::StrCat("  --- diagnostics ---\n", body);
 }
 
-// Deaths of the scheduler and everything that ended the guest early: there the log and the console
-// hold the reason.
+// True when the scheduler died or the guest ended early: log and console hold the reason.
 bool NeedsSections(const v1::RunRecord& record) {
   if (record.verdict() == v1::ERROR) return true;
   for (const v1::Finding& finding : record.findings()) {
@@ -163,7 +162,7 @@ std::string Age(int64_t unix_s, absl::Time now) {
   return absl::StrCat(absl::ToInt64Hours(age) / 24, "d");
 }
 
-// How often the `length` lines at `at` come again right after themselves.
+// How many times the `length` lines at `at` come in a row.
 size_t Repeats(const std::vector<absl::string_view>& lines, size_t at, size_t length) {
   size_t count = 1;
   while (at + (count + 1) * length <= lines.size() &&
@@ -251,7 +250,7 @@ std::string CollapseCycles(absl::string_view text) {
     for (size_t l = 1; l <= kLongestCycle && at + 2 * l <= lines.size(); ++l) {
       count = Repeats(lines, at, l);
       length = l;
-      // Twice the same short block is better read as it stands.
+      // A block that comes twice is easier to read as it is.
       if (count >= 3) break;
       count = 1;
     }
@@ -319,7 +318,7 @@ std::string SnapshotsTable(const v1::ListSnapshotsResponse& snapshots, absl::Tim
     rows.push_back({entry.key().substr(0, 12), base::OneLine(entry.label()),
                     sound ? Age(entry.created_unix_s(), now) : "",
                     Age(entry.last_used_unix_s(), now), Bytes(entry.disk_bytes()),
-                    sound ? "" : absl::StrCat("(of no use: ", base::OneLine(entry.error()), ")")});
+                    sound ? "" : absl::StrCat("(unusable: ", base::OneLine(entry.error()), ")")});
   }
   return Table(rows);
 }

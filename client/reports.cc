@@ -32,7 +32,7 @@ std::string Xml(absl::string_view text) {
        {"\xef\xbf\xbf", "\xef\xbf\xbd"}});
 }
 
-// In an attribute a newline must be a reference, or it reads as a space.
+// In an attribute a newline must be a reference: XML turns a plain one into a space.
 std::string XmlAttribute(absl::string_view text) {
   return absl::StrReplaceAll(Xml(text), {{"\n", "&#10;"}, {"\t", "&#9;"}});
 }
@@ -75,7 +75,7 @@ std::string JunitOutcome(const v1::RunRecord& record) {
   }
 }
 
-// A name or a line in KTAP: no newline, and no '#', which would begin a directive.
+// A name or a line in KTAP: without newlines, and without '#', which begins a directive.
 std::string KtapText(absl::string_view text) {
   return absl::StrReplaceAll(
       base::PrintableTail(base::ToStd(text), std::numeric_limits<size_t>::max()),

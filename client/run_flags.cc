@@ -45,7 +45,7 @@ void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
   const auto flags = std::make_shared<RunFlags>();
   RunOptions* o = &flags->run;
   CLI::App* run =
-      app->add_subcommand("run", "Run scenarios and say pass or fail, with the reasons");
+      app->add_subcommand("run", "Run scenarios and report pass or fail, with the reasons");
   run->add_option("SCENARIO", o->scenarios,
                   "Scenario files, directories of them (*.ktstr.txtpb), or canned names")
       ->required();
@@ -60,7 +60,7 @@ void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
       ->type_name("AT:SEED")
       ->allow_extra_args(false);
   run->add_option("--repeat", o->repeat,
-                  "Run each variant so often; under tcg, the guests' memory must be the same")
+                  "Runs of each variant; under tcg, all must leave the same guest memory")
       ->check(CLI::Range(1, 10000));
   run->add_option("-j,--jobs", flags->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
   run->add_option("--junit", flags->junit, "Write a JUnit report")->type_name("FILE");

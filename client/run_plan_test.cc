@@ -15,7 +15,7 @@
 #include "client/project.h"
 #include "scenario/reproduce.h"
 
-// A program that makes runs of options needs no command line parser.
+// A program that makes runs from options needs no command line parser.
 #ifdef CLI11_VERSION
 #error "client/run_plan.h includes CLI11"
 #endif

@@ -174,7 +174,7 @@ absl::StatusOr<v1::KernelEntry> KernelImports::Fetch(
   if (absl::Status made = base::MakeDirs(fetch.dest_dir, 0755); !made.ok()) {
     return CacheError(made, cache_dir_);
   }
-  // The entry is the cache; the files are the way to it.
+  // The cache entry has the contents; nothing needs the fetched files any more.
   const absl::Cleanup remove = [&fetch] {
     if (absl::Status removed = base::RemoveAll(fetch.dest_dir); !removed.ok()) {
       KTSTR_LOG(WARNING) << removed;

@@ -44,7 +44,7 @@ v1::RunSummary Summary(const StoredRun& run) {
 
 }  // namespace
 
-// Turns what the executor says into events. Used by one worker thread.
+// Turns the executor's reports into events. Used by one worker thread.
 class RunManager::Reporter : public RunReporter {
  public:
   Reporter(RunManager* manager, int64_t number, int stop_fd)
@@ -128,7 +128,7 @@ absl::Status RunManager::TakeUp() {
       job.spec = *std::move(spec);
       if (stored.state == RunState::kRunning) lost = "the daemon ended while the run was running";
     } else {
-      // One damaged run must not keep the others, and the daemon, from going on.
+      // One damaged run must not stop the other runs and the daemon.
       KTSTR_LOG(ERROR) << RunId(stored.number) << ": " << spec.status();
       lost = std::string(spec.status().message());
     }
@@ -142,7 +142,7 @@ absl::Status RunManager::TakeUp() {
     if (claim.ok()) {
       run.claim = *std::move(claim);
     } else {
-      // It keeps its place; when it starts, its record says what is missing.
+      // The run keeps its place; when it starts, its record names what is missing.
       KTSTR_LOG(WARNING) << RunId(stored.number) << ": " << claim.status();
     }
     run.events = stored.events;
@@ -185,8 +185,7 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
     detail = QueueDetail();
     ++submitting_[caller.uid];
   }
-  // Not under the lock: an fsync takes its time. Runs are started in the order of their numbers all
-  // the same.
+  // Not under the lock: an fsync takes its time. Runs still start in the order of their numbers.
   const absl::StatusOr<int64_t> number =
       store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail));
   base::MutexLock lock(&mutex_);
@@ -220,7 +219,7 @@ std::optional<int64_t> RunManager::TakeNext() {
       while (!stopping_ && queue_.empty()) changed_.Wait(&mutex_);
       if (stopping_) return std::nullopt;
     }
-    // A run that begins without them would end as ERROR; in the queue it loses nothing.
+    // A run that starts with too few descriptors would end as ERROR, so it stays queued.
     const bool enough = base::CanOpenDescriptors(kDescriptorsPerRun);
     base::UniqueFd stop_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     base::MutexLock lock(&mutex_);
@@ -303,7 +302,7 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
       line.mutable_progress()->set_text(
           absl::StrCat("warning: record file not written: ", written.status().message(),
                        "; the record is in `ktstrctl results show ", RunId(number), "`"));
-      // Where this cannot be stored, Finish cannot either.
+      // When this event cannot be stored, Finish fails too, and its error counts.
       store_->AppendEvent(number, std::move(line)).IgnoreError();
     }
   }
@@ -311,7 +310,7 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
                               ->Finish(number, outcome.record, outcome.observations, ended_ms,
                                        staged.has_value() ? outcome.record_file : "")
                               .status();
-  // AlreadyExists: the commit before was one, whatever it returned.
+  // AlreadyExists: an earlier commit succeeded although it returned an error.
   if (staged.has_value() && (recorded.ok() || absl::IsAlreadyExists(recorded))) {
     Publish(number, &*staged);
   }
@@ -339,15 +338,15 @@ void RunManager::FinishRun(int64_t number, uid_t uid, RunOutcome outcome) {
 }
 
 void RunManager::RecordAgain(int64_t number) {
-  const Unrecorded* end = nullptr;  // Only this thread takes it out.
+  const Unrecorded* end = nullptr;  // Only this thread erases it.
   {
     base::MutexLock lock(&mutex_);
     end = &unrecorded_.at(number);
   }
   const uid_t uid = end->uid;
   const absl::Status recorded = StoreEnd(number, end->outcome, end->ended_ms);
-  // Finished already (the commit's answer was lost), deleted, or in a damaged file: no further try
-  // can change it. Not so a full disk.
+  // No further try helps when the run has finished (an earlier commit succeeded), is deleted, or is
+  // in a damaged file. A full disk may have room later.
   const bool done = recorded.ok() || absl::IsAlreadyExists(recorded) ||
                     absl::IsNotFound(recorded) || absl::IsDataLoss(recorded);
   {
@@ -368,7 +367,7 @@ void RunManager::Prune(uid_t uid, int64_t finished) {
   const RunStore::Limits limits = {
       .runs = options_.max_kept, .budget_bytes = options_.max_bytes, .spared = finished};
   if (absl::Status pruned = store_->Prune(uid, limits); !pruned.ok()) {
-    KTSTR_LOG(WARNING) << "old runs stay: " << pruned;
+    KTSTR_LOG(WARNING) << "old runs not removed: " << pruned;
   }
 }
 
@@ -403,7 +402,7 @@ absl::Duration RunManager::StopUnwatched() {
     if (due > now) {
       next = std::min(next, due - now);
     } else {
-      StopRun(&run, {.reason = "client gone"});
+      StopRun(&run, {.reason = "client disconnected"});
     }
   }
   return next;
@@ -432,7 +431,7 @@ void RunManager::HousekeepingLoop() {
       if (!busy && next != absl::InfiniteDuration()) changed_.WaitFor(&mutex_, next);
     }
     if (unrecorded.has_value()) RecordAgain(*unrecorded);
-    // Its record is written here: every worker may be busy for long.
+    // This thread writes its record: every worker may be busy for long.
     if (stopped.has_value()) Work(*stopped);
   }
 }
@@ -444,7 +443,7 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
         absl::StrCat("run_id '", run_id.substr(0, kMaxShownRunId), "' is not like r-0193"));
   }
   absl::StatusOr<StoredRun> run = store_->Get(*number);
-  // Somebody else's run looks like one that is not there.
+  // Another user's run looks like one that does not exist.
   if (run.ok() && !caller.MayUse(run->uid)) {
     return absl::NotFoundError(
         absl::StrCat("no run ", run_id, "; 'ktstrctl results list' shows those that are kept"));
@@ -457,7 +456,7 @@ absl::StatusOr<std::unique_ptr<RunManager::Watch>> RunManager::OpenWatch(const C
                                                                          uint64_t cursor) {
   KTSTR_ASSIGN_OR_RETURN(const StoredRun stored, Find(caller, run_id));
   if (cursor > stored.events) {
-    // The run may have gone on since; a cursor beyond what it has now is still a client's mistake.
+    // The run may have more events by now, but no client can know of them.
     return absl::InvalidArgumentError(
         absl::StrCat("cursor ", cursor, ": ", run_id, " has ", stored.events, " events"));
   }
@@ -506,7 +505,7 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunManager::Watch::Next(absl::Duration
     cursor_ = event.number() + 1;
     done_ = done_ || event.has_finished();
   }
-  // Past the end of a finished run: nothing will ever come.
+  // Past the end of a finished run: no event will come.
   if (events.empty()) done_ = true;
   return events;
 }
@@ -593,7 +592,7 @@ absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Ne
     const std::string run_id = RunId(watch->number_);
     steps.push_back({run_id, watch->Next(absl::ZeroDuration())});
     if (steps.back().events.ok() && !watch->done()) continue;
-    std::unique_ptr<Watch> ended;  // Its end takes the manager's lock.
+    std::unique_ptr<Watch> ended;  // Its destructor takes the manager's lock.
     base::MutexLock own(&mutex_);
     ended = std::move(watches_.at(run_id));
     watches_.erase(run_id);
@@ -671,7 +670,7 @@ void RunManager::Stop() {
     base::MutexLock lock(&mutex_);
     stopping_ = true;
     for (auto& [number, run] : active_) {
-      if (run.running) StopRun(&run, {.interrupted = true, .reason = "ktstrd was told to end"});
+      if (run.running) StopRun(&run, {.interrupted = true, .reason = "ktstrd is ending"});
     }
     changed_.SignalAll();
   }

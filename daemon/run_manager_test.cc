@@ -59,7 +59,7 @@ class RunManagerTest : public testing::Test {
     EXPECT_TRUE(!all.empty() && all.back().has_finished());
     return all;
   }
-  // The last event is out a moment before the run is.
+  // The manager sends the last event a moment before it drops the run.
   bool WaitIdle() {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
     while (!manager_->Idle() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
@@ -314,7 +314,7 @@ TEST_F(RunManagerTest, LastWatcherGoneCancelsAfterGrace) {
   ASSERT_TRUE(WaitIdle());
   const auto response = *manager_->Get(kAnna, Of("r-0001"));
   EXPECT_EQ(response.record().findings(0).kind(), "CANCELLED");
-  EXPECT_EQ(response.record().findings(0).message(), "client gone");
+  EXPECT_EQ(response.record().findings(0).message(), "client disconnected");
 }
 
 TEST_F(RunManagerTest, NeverWatchedRunLivesAsLongAsTheConnection) {
@@ -346,7 +346,7 @@ TEST_F(RunManagerTest, StopInterruptsRunningAndKeepsQueued) {
   auto running = *manager_->OpenWatch(kAnna, "r-0001", 1);
   auto queued = *manager_->OpenWatch(kAnna, "r-0002", 1);
   manager_->Stop();
-  // What the executor said when it began may come first.
+  // The executor's first event may come first.
   auto last = running->Next(absl::Seconds(5));
   while (last.ok() && !last->back().has_finished()) last = running->Next(absl::Seconds(5));
   ASSERT_TRUE(last.ok()) << last.status();
@@ -417,7 +417,7 @@ class FullDiskTest : public RunManagerTest {
 };
 
 TEST_F(FullDiskTest, TheEndIsRecordedOnceThereIsRoom) {
-  absl::SleepFor(absl::Milliseconds(60));  // A try or two in vain.
+  absl::SleepFor(absl::Milliseconds(60));  // Time for a try or two, which fail.
   EXPECT_FALSE(manager_->Get(kAnna, Of("r-0001"))->has_record());
   faults_.Disarm();
   ASSERT_TRUE(WaitIdle());
@@ -439,7 +439,7 @@ TEST_F(FullDiskTest, WhatIsNeverRecordedIsInterruptedForTheNextDaemon) {
   EXPECT_EQ(KindOf(ReadAll(kAnna, "r-0001")), "INTERRUPTED");
 }
 
-// A run that was running when its daemon was killed, and no room to write its end.
+// The daemon was killed while a run was running, and the disk has no room for the end of the run.
 TEST_F(RunManagerTest, AFullDiskDoesNotKeepTheDaemonFromStarting) {
   options_.record_retry = absl::Milliseconds(20);
   ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), v1::RunEvent()).ok());

@@ -13,7 +13,7 @@ constexpr size_t kMaxLine = 1024;
 }  // namespace
 
 void RunProgress::Enter(v1::RunPhase::Phase phase, const std::string& detail) {
-  if (phase <= phase_) return;  // A guest that says a stage twice, or backwards.
+  if (phase <= phase_) return;  // The guest repeats a stage, or goes back.
   phase_ = phase;
   reporter_->Phase(phase, detail);
 }

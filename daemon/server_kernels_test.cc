@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kernels over the wire: fetches that wait, several kernels of one version, files that come
-// together, kernels that somebody else writes.
+// together, kernels that another process writes.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@
 namespace ktstr::daemon {
 namespace {
 
-// A fetch that holds its turn for long: somebody else's apt state directory is locked.
+// A fetch keeps its turn for long: another process has locked the apt state directory.
 TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
   const std::string apt = server_.options().cache_dir + "/apt";
   ASSERT_TRUE(base::MakeDirs(apt).ok());
@@ -139,7 +139,7 @@ TEST_F(ServerTest, KernelFilesThatComeTogether) {
   }
 }
 
-// Somebody writes the kernel of a run: the run says so, and ends when it is told to.
+// Another process writes the kernel of a run: the run reports it, and can be cancelled.
 TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
   Start();
   std::string hang, waits;
@@ -169,7 +169,7 @@ TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
   EXPECT_EQ(KindOf(client.Finish(waits)), "CANCELLED");
 }
 
-// A submit waits for nobody: the wait is an event of the run, which can be cancelled.
+// A submit does not wait: the wait is an event of the run, which can be cancelled.
 TEST_F(ServerTest, ASubmitDoesNotWaitForItsKernel) {
   Start();
   const std::string lock = server_.options().cache_dir + "/.locks/image-fake-x86_64.lock";

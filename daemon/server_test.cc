@@ -190,12 +190,12 @@ TEST_F(ServerTest, SchedulerGoesThroughBlobs) {
   EXPECT_EQ(record.scheduler().digest(), base::Sha256Hex("program"));
 }
 
-// What a client claims of a file's size decides nothing.
+// The daemon does not trust the file sizes that a client sends.
 TEST_F(ServerTest, SizesOfFilesComeFromTheStore) {
   Start();
   TestClient client = server_.Connect();
   std::string hang, id;
-  ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());  // What is accepted does not start.
+  ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());  // Takes the VM slot.
   const std::string content(size_t{1} << 20, 'x');
   ASSERT_TRUE(client.Put(base::Sha256Hex(content), content).ok());
   v1::RunSpec spec = FakeSpec("pass");
@@ -272,7 +272,7 @@ TEST_F(ServerTest, CancelStopsTheVm) {
   EXPECT_TRUE(WaitGone(pid));
 }
 
-// As many runs as `run -j` can have in flight, on one connection: a call still goes through.
+// A call does not wait behind the most runs that `run -j` can have in flight on one connection.
 TEST_F(ServerTest, CallsDoNotWaitBehindManyWatchedRuns) {
   constexpr int kRuns = 256;
   Start();
@@ -327,7 +327,7 @@ TEST_F(ServerTest, ClientGoneCancelsOnlyWhenAskedTo) {
   TestClient client = server_.Connect();
   const v1::RunRecord record = client.Finish(attached);
   EXPECT_EQ(KindOf(record), "CANCELLED");
-  EXPECT_THAT(record.findings(0).message(), HasSubstr("client gone"));
+  EXPECT_THAT(record.findings(0).message(), HasSubstr("client disconnected"));
   v1::GetRunRequest request;
   request.set_run_id(detached);
   v1::GetRunResponse response;
@@ -344,7 +344,7 @@ TEST_F(ServerTest, SubmittingClientThatDiesBeforeWatchingCancels) {
     spec.set_cancel_when_unwatched(true);
     ASSERT_TRUE(client.Submit(spec, &id).ok());
   }
-  // Without a connection: one of the same user keeps the run alive.
+  // No connection yet: one of the same user would keep the run alive.
   const std::string dir =
       server_.dir() + "/cache/runs/" + UserName(getuid()) + "/7.3.4-fake-0123abc";
   const auto filed = [&dir] {
@@ -501,7 +501,7 @@ TEST_F(ServerTest, IdleDaemonEndsAndRemovesItsSocket) {
 TEST_F(ServerTest, IdleExitOfZeroIsNever) {
   server_.options().config.set_idle_exit_seconds(0);
   Start();
-  // The run is over, and its client gone: an idle daemon that ends would do so now.
+  // The run has ended and its client has left: a daemon that ends when idle would end now.
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
   EXPECT_FALSE(server_.EndedWithin(absl::Seconds(2)));
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);

@@ -18,7 +18,7 @@
 namespace ktstr::daemon {
 namespace {
 
-// False: the client speaks another protocol, or something else speaks in its place.
+// False: the client has another protocol version, or is another program.
 bool SpeaksProtocol(const grpc::ServerContext& context) {
   const auto found = context.client_metadata().find("user-agent");
   if (found == context.client_metadata().end()) return false;
@@ -39,15 +39,15 @@ grpc::Status CheckProtocol(const grpc::ServerContext& context) {
 using scenario::CheckLimit;
 using scenario::LimitOf;
 
-// A synchronous handler learns of a client that went away only by asking.
+// A synchronous handler has to poll to see that its client has disconnected.
 constexpr absl::Duration kCancelCheckPeriod = absl::Milliseconds(200);
 
-// A handler's waits end with its client.
+// Ends the waits of a handler when its client disconnects.
 std::function<bool()> ClientGone(grpc::ServerContext* context) {
   return [context] { return context->IsCancelled(); };
 }
 
-absl::Status Cancelled() { return absl::CancelledError("the client went away"); }
+absl::Status Cancelled() { return absl::CancelledError("the client disconnected"); }
 
 absl::Status ReceiveBlob(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
                          grpc::ServerReader<v1::PutBlobRequest>* reader) {
@@ -97,7 +97,7 @@ absl::Status ReceiveKernels(Daemon* daemon, const Caller& caller, grpc::ServerCo
 
 using RunStream = grpc::ServerReaderWriter<v1::WatchRunsResponse, v1::WatchRunsRequest>;
 
-// False when the client went away.
+// False when the client has disconnected.
 bool SendStep(const RunManager::WatchSet::Step& step, RunStream* stream) {
   v1::WatchRunsResponse response;
   response.set_run_id(step.run_id);
@@ -150,7 +150,7 @@ absl::Status StreamRuns(Daemon* daemon, const Caller& caller, grpc::ServerContex
   return status;
 }
 
-// Moves a page into the entries and the token of `response`, or tells the error.
+// Moves a page into the entries and the token of `response`, or returns the error.
 template <typename Entry, typename Response>
 grpc::Status AnswerPage(absl::StatusOr<Page<Entry>> page, Response* response,
                         google::protobuf::RepeatedPtrField<Entry>* entries) {
@@ -161,7 +161,7 @@ grpc::Status AnswerPage(absl::StatusOr<Page<Entry>> page, Response* response,
   return grpc::Status::OK;
 }
 
-// Moves the value into `response`, or tells the error.
+// Moves the value into `response`, or returns the error.
 template <typename T>
 grpc::Status Answer(absl::StatusOr<T> result, T* response) {
   if (!result.ok()) return ToGrpc(result.status());
@@ -203,9 +203,9 @@ grpc::Status KtstrService::SubmitRun(grpc::ServerContext* context,
   const absl::StatusOr<std::string> id = daemon_->SubmitRun(caller_, request->spec());
   if (!id.ok()) return ToGrpc(id.status());
   if (context->IsCancelled()) {
-    // Nobody ever learns of this run.
+    // No client has the id of this run.
     const absl::Status ended =
-        daemon_->runs().Cancel(caller_, *id, "the client went away before it had the run's id");
+        daemon_->runs().Cancel(caller_, *id, "the client disconnected before it had the run's id");
     return ToGrpc(ended.ok() ? Cancelled() : ended);
   }
   response->set_run_id(*id);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gRPC calls -> Daemon. Translation only. One object per user: who calls is a constructor argument,
-// so that no call can forget to ask. Any thread.
+// Translates gRPC calls to calls of Daemon, nothing else. One object per user: the caller is a
+// constructor argument, so that no call can miss it. Any thread.
 
 #ifndef KTSTR_DAEMON_SERVICE_H_
 #define KTSTR_DAEMON_SERVICE_H_

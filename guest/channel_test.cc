@@ -172,7 +172,7 @@ TEST_F(ChannelTest, LongObservationsGoInParts) {
   }
 }
 
-// It is an error of the run, and the channel lives on.
+// The loss is an error of the run, and the channel stays usable.
 TEST_F(ChannelTest, WhatIsTooLongIsNamedAndTheNextGoesThrough) {
   auto window = Map();
   ASSERT_TRUE(window.ok());

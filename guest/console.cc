@@ -58,7 +58,7 @@ std::string_view ConsoleText(std::string_view text, char* buffer, size_t size) {
 void ConsoleLine(std::string_view text) {
   char buffer[kPrefix.size() + kMaxText + 1];
   const std::string_view line = ConsoleText(text, buffer, sizeof(buffer));
-  // One attempt: the console is a courtesy, and there is nobody left to tell.
+  // One attempt: nothing is left that could report a failure.
   if (write(2, line.data(), line.size()) < 0) return;
 }
 

@@ -19,7 +19,7 @@ void AttachConsole();
 // its end, with the count of what is missing between them. Control characters become spaces.
 void ConsoleLine(std::string_view text);
 
-// The text of that line, apart for the test.
+// Formats that line; separate for the test.
 std::string_view ConsoleText(std::string_view text, char* buffer, size_t size);
 
 }  // namespace ktstr::guest

@@ -26,7 +26,7 @@ int HexDigit(char c) {
   return -1;
 }
 
-// The byte that `text` begins with as an escape; nullopt when it begins with none.
+// The byte of the escape that `text` begins with; nullopt when it begins with none.
 std::optional<char> EscapedByte(std::string_view text) {
   if (text.size() < kEscapeSize || text[0] != '\\' || text[1] != 'x') return std::nullopt;
   const int high = HexDigit(text[2]);
@@ -57,7 +57,8 @@ void DisableWatcher::Line(std::string_view text) {
   const size_t disabled = text.find(kDisabled);
   const bool starts = about_scheduler && disabled != std::string_view::npos;
   if (starts) {
-    // The first one counts: later ones follow from it, or are of a scheduler that restarted itself.
+    // The first one counts: later ones follow from it, or belong to a scheduler that restarted
+    // itself.
     if (seen()) {
       in_paragraph_ = false;
       return;
@@ -66,7 +67,7 @@ void DisableWatcher::Line(std::string_view text) {
     const size_t from = disabled + kDisabled.size();
     reason_ = base::SanitizeUtf8(text.substr(from, text.rfind(')') - from));
   } else if (about_scheduler) {
-    in_paragraph_ = false;  // Another event, as its start after a restart.
+    in_paragraph_ = false;  // Another event, such as its start after a restart.
     return;
   } else if (in_paragraph_) {
     const bool continues = !text.empty() && (text[0] == ' ' || text.substr(0, 11) == "sched_ext: ");

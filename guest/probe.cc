@@ -19,7 +19,7 @@
 namespace ktstr::guest {
 namespace {
 
-// The probe says a line or two; what does not end in a line is cut here.
+// A probe prints a line or two; a longer last line is cut here.
 constexpr size_t kMaxLine = 1024;
 
 std::string NameOf(const v1::GuestProbe& plan) { return std::string(base::Basename(plan.path())); }

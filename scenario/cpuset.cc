@@ -15,7 +15,7 @@
 namespace ktstr::scenario {
 namespace {
 
-// Products such as 0.29 * 100 lie just beside the whole number that is meant.
+// Products such as 0.29 * 100 are a little off the whole number that they stand for.
 constexpr double kRounding = 1e-9;
 
 size_t Floor(double value) { return static_cast<size_t>(std::floor(value + kRounding)); }

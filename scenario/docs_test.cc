@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every example of docs/scenarios.md works as printed. A block "```textproto" is a whole file
-// without a problem; a block "```textproto invalid" is followed by a block "```text" with exactly
-// its problems, for the file name mine.ktstr.txtpb.
+// without problems. The block "```text" after a block "```textproto invalid" has exactly the
+// problems of that file, under the name mine.ktstr.txtpb.
 
 #include <filesystem>
 #include <map>
@@ -99,7 +99,7 @@ TEST(Docs, NothingIsLeftOut) {
   }
 }
 
-// Tables of the page are those of the code, row by row.
+// The tables of the page equal those of the code, row by row.
 TEST(Docs, TablesAreThoseOfTheCode) {
   const std::string page = ReadPage();
   auto expect_row = [&](const std::string& row) {
@@ -177,7 +177,7 @@ TEST(Docs, ProtoCommentsAgreeWithTheTables) {
   }
 }
 
-// Tests and testing/ may name a kind; the programs take it from the table.
+// Only tests may repeat the token of a kind; programs take it from the table.
 TEST(Tables, AKindsTokenStandsInOneFile) {
   namespace fs = std::filesystem;
   std::map<std::string, std::set<std::string>> files_of;
@@ -205,7 +205,7 @@ TEST(Tables, AKindsTokenStandsInOneFile) {
   }
 }
 
-// One row for each field of the protos.
+// The tables have one row for each field of the protos.
 TEST(Tables, HoldEveryFieldOfTheProtos) {
   std::set<std::string> types, checks, in_types, in_checks;
   const auto* oneof = v1::Work::descriptor()->FindOneofByName("type");

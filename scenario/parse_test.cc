@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bad scenario files, each with every line that a user reads.
+// Bad scenario files, each with all lines that the user sees.
 
 #include "scenario/parse.h"
 
@@ -30,7 +30,7 @@ struct Case {
   std::vector<std::string> problems;
 };
 
-// A scenario around one cgroup's fields, which begin at 2:3.
+// A scenario around the fields of one cgroup, which begin at 2:3.
 std::string InCgroup(const std::string& fields) {
   return "name: \"x\" step { cgroup {\n  " + fields + "\n} }\n";
 }
@@ -436,7 +436,7 @@ TEST(Parse, DeepNestingIsRefused) {
   EXPECT_THAT(problems.back(), ::testing::HasSubstr("too deep"));
 }
 
-// The number of problems is bounded, and so is the time that many of them take.
+// The number of problems is bounded, and with it the time that they take.
 TEST(Parse, ManyWrongValuesEnd) {
   std::string text = "name: \"x\"\n";
   while (text.size() < kMaxScenarioBytes - 100) text += "step { hold { ms: x } }\n";

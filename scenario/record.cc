@@ -33,7 +33,7 @@ uint32_t ToMs(uint64_t ns) {
 
 void AddWorker(const v1::WorkerReport& report, const std::vector<DeclaredWorker>& workers,
                v1::RunRecord* record) {
-  // What a hostile guest adds beyond the scenario is a finding, not a worker.
+  // Reports of a hostile guest beyond the scenario's workers are a finding, not workers.
   if (report.index() >= workers.size() ||
       static_cast<size_t>(record->workers_size()) >= workers.size()) {
     return;
@@ -171,12 +171,13 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
         break;
     }
   }
-  // The VM process may have been lost before it could say how far the agent came.
+  // The VM process may have ended before it could report how far the agent came.
   v1::Stage from_end = v1::STAGE_UNSPECIFIED;
   if (!v1::Stage_Parse(record->stage_reached(), &from_end) || from_end < stage) {
     record->set_stage_reached(v1::Stage_Name(stage));
   }
-  // Bytes that are no UTF-8 become longer. The line of a gap needs some room.
+  // SanitizeUtf8 makes invalid text longer, so cut again; 128 bytes are for the line of the first
+  // gap.
   record->set_scheduler_log(
       base::CutMiddle(base::SanitizeUtf8(log.Text()), base::kOutputHead + 128, base::kOutputTail));
 }

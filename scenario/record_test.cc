@@ -108,7 +108,7 @@ TEST(Record, StageSurvivesALostVmProcess) {
 
 TEST(Record, LogIsBoundedAndSaysWhatIsMissing) {
   v1::Observation output;
-  // Each bad byte becomes three.
+  // Each bad byte becomes three bytes.
   output.mutable_scheduler_output()->set_data(std::string(size_t{1} << 20, '\xff'));
   v1::Observation last;
   last.mutable_scheduler_output()->set_data("last words\n");
@@ -120,7 +120,7 @@ TEST(Record, LogIsBoundedAndSaysWhatIsMissing) {
   EXPECT_TRUE(ToJson(record, false).ok());
 }
 
-// What the agent left out is named once, at its place, and nothing more goes.
+// The record counts the bytes that the agent left out once, at their place, and drops nothing more.
 TEST(Record, LogHasTheGapOfTheAgent) {
   std::vector<v1::Observation> all;
   for (const char letter : {'h', 'm', 't', 't', 't'}) {
@@ -159,7 +159,8 @@ TEST(Record, DigestDependsOnContentOnly) {
   EXPECT_NE(ScenarioDigest(other), ScenarioDigest(MakeScenario()));
 }
 
-// What `explore --strategy both`, `minimize` and `--set` make of one scenario, seed and scheduler.
+// Variants of one scenario, seed and scheduler that `explore --strategy both`, `minimize` and
+// `--set` make.
 TEST(Record, FileNamesTellVariantsApart) {
   const auto name = [](const std::function<void(v1::Scenario*)>& change) {
     v1::Scenario scenario = MakeScenario();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own
-// reason.
+// Findings about the scheduler's end: when it ended, how, and the reason that the kernel or libbpf
+// gives.
 
 #include <signal.h>
 
@@ -31,7 +31,7 @@ constexpr int kShellCode = 128;  // A shell's exit code for a program that a sig
 // What libbpf prints around the verifier's log.
 constexpr char kLogBegin[] = "-- BEGIN PROG LOAD LOG --";
 constexpr char kLogEnd[] = "-- END PROG LOAD LOG --";
-// What it prints when it finds neither /boot/config-RELEASE nor /proc/config.gz.
+// What libbpf prints when it finds neither /boot/config-RELEASE nor /proc/config.gz.
 constexpr char kNoConfig[] = "libbpf: failed to open system Kconfig";
 
 // "while attaching", "after completing step 2 of 5 (12.3s into test)", ...
@@ -62,13 +62,13 @@ std::string LastLine(const std::string& output, absl::string_view prefix) {
   return OneLine(found);
 }
 
-// The kernel's words: what the agent read in the kernel log, else what the scheduler printed of its
-// exit record. The kernel writes
+// The kernel's reason: from the kernel log that the agent read, else from the exit record that the
+// scheduler printed. The kernel writes
 //   sched_ext: BPF scheduler "NAME" disabled (REASON)
 //   sched_ext: NAME: MESSAGE
 //      BACKTRACE
-// and the second line only for some reasons: what else follows is about something else, as a line
-// about a scheduler that started again.
+// with the second line only for some reasons. Any other second line is about something else, such
+// as the start of another scheduler.
 std::string KernelReason(const Facts& facts) {
   const std::vector<absl::string_view> lines = absl::StrSplit(facts.death->detail(), '\n');
   std::string reason(lines[0]);
@@ -82,8 +82,8 @@ std::string KernelReason(const Facts& facts) {
   return detail.empty() ? LastLine(facts.scheduler_output, "EXIT:") : detail;
 }
 
-// The kernel ends a scheduler without ops.cpu_online and ops.cpu_offline at a hotplug. Whose
-// hotplug it was, "" when it was none of ours.
+// The kernel ends a scheduler without ops.cpu_online and ops.cpu_offline when a CPU goes offline.
+// Adds that the harness took it offline; "" when it did not.
 std::string Hotplug(const Facts& facts, absl::string_view reason) {
   // As kernel/sched/ext.c writes SCX_EXIT_UNREG_KERN, and the message of handle_hotplug().
   if (!absl::StrContains(reason, "unregistered from the main kernel") &&
@@ -110,8 +110,8 @@ struct Rejection {
   std::string reason;
 };
 
-// The first program that the verifier refused. Its reason is the last line of the log before the
-// statistics, and before the explanation that kernels from 7.3 on add.
+// Finds the first program that the verifier refused. The reason is the last line of the log before
+// the statistics and before the explanation that kernels from 7.3 on add.
 bool FindRejection(const std::string& output, Rejection* rejection) {
   const size_t begin = output.find(kLogBegin);
   if (begin == std::string::npos) return false;
@@ -129,7 +129,7 @@ bool FindRejection(const std::string& output, Rejection* rejection) {
         absl::StartsWith(stripped, "Verification failed:")) {
       break;
     }
-    // The line of the end marker begins with libbpf's own prefix.
+    // The line with the end marker begins with libbpf's prefix.
     if (!stripped.empty() && !absl::StartsWith(stripped, "libbpf:")) {
       rejection->reason = OneLine(base::ToStd(stripped));
     }
@@ -144,8 +144,7 @@ std::string ProcessStatus(const SchedulerExit& exit) {
   return status.ToString();
 }
 
-// A line of libbpf that names a cause. Not one: what it prints after any failure, and what it only
-// mentions.
+// A line of libbpf that names a cause, and not one that follows any failure or only informs.
 bool IsLibbpfCause(absl::string_view line) {
   return absl::StartsWith(line, "libbpf: ") && !absl::StartsWith(line, "libbpf: failed to load ") &&
          !absl::StrContains(line, "skipping") && !absl::StrContains(line, "BPF skeleton");
@@ -158,9 +157,8 @@ bool IsErrorLine(absl::string_view line) {
          absl::StrContains(line, ": option requires an argument");
 }
 
-// The line of the scheduler's output that says most about why it ended: the first of libbpf about a
-// cause, else the first that calls itself an error, else the last before a usage text, else the
-// last.
+// The line of the scheduler's output that best explains its end: the first cause of libbpf, else
+// the first error line, else the last line before a usage text, else the last line.
 std::string QuoteOutput(const Facts& facts) {
   absl::string_view libbpf, error, before_usage, last;
   for (absl::string_view line : absl::StrSplit(facts.scheduler_output, '\n')) {
@@ -247,7 +245,7 @@ void AddStop(const v1::Scenario& scenario, const Facts& facts, std::vector<Candi
   out->push_back(std::move(candidate));
 }
 
-// Why a scheduler did not load, where its own last words do not name the cause.
+// Adds why a scheduler did not load, when its own output does not name the cause.
 void AddMissingConfig(const Facts& facts, v1::Finding* finding) {
   if (facts.enabled || !absl::StrContains(facts.scheduler_output, kNoConfig)) return;
   absl::StrAppend(finding->mutable_message(),

@@ -32,7 +32,7 @@ using base::ToAbsl;
 
 constexpr size_t kMaxNameLength = LimitOf("Scenario.name").max;
 
-// Files that the kernel makes in each cgroup begin so: mkdir would fail or hide one.
+// Files that the kernel makes in each cgroup begin like this: a child of that name could collide.
 constexpr std::string_view kReservedPrefixes[] = {
     "cgroup.", "cpu.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."};
 
@@ -93,7 +93,7 @@ class Validator {
     return problem.empty();
   }
 
-  // Escapes in text format can make any bytes; messages and JSON cannot carry them.
+  // Escapes in text format can make any bytes, which JSON and protobuf strings do not allow.
   void CheckUtf8(std::string field, std::string_view name, const std::string& value) {
     if (base::SanitizeUtf8(value) != value)
       Add(std::move(field), ToAbsl(name), " is not valid UTF-8");
@@ -198,7 +198,7 @@ class Validator {
            CheckAbove(last_work, "work", most_work, works);
   }
 
-  // Uniqueness and nesting need all names first.
+  // Comes before CheckCgroup, which needs the names of all cgroups.
   void CheckNames() {
     for (int s = 0; s < scenario_.step_size(); ++s) {
       for (int c = 0; c < scenario_.step(s).cgroup_size(); ++c) {
@@ -245,7 +245,7 @@ class Validator {
     for (int w = 0; w < cgroup.work_size(); ++w) {
       CheckWork(cgroup.work(w), absl::StrCat(field, ".work[", w, "]"), cgroup.name());
     }
-    // The parent with work is the mistake wherever the child stands.
+    // The order of the two in the scenario does not matter.
     const std::string parent = NearestDeclared(cgroup.name());
     if (!parent.empty() && !cgroups_[parent]->work().empty()) {
       Add(absl::StrCat(field, ".name"), "cgroup '", parent, "' has work and a child '",
@@ -321,14 +321,14 @@ class Validator {
     for (const Check& check : CheckTable()) {
       if (check.is_switch || !IsSet(scenario_.checks(), check.number)) continue;
       const double value = *ValueOf(scenario_.checks(), check.number);
-      if (value >= check.low && value <= check.high) continue;  // Not so for NaN.
+      if (value >= check.low && value <= check.high) continue;  // False for NaN.
       Add(absl::StrCat("checks.", ToAbsl(check.field)), ToAbsl(check.field), " ",
           ValueText(check, value), " is out of range; allowed: ", RangeText(check));
     }
     CheckWeightError();
   }
 
-  // Last: who competes is known only of a scenario that is right otherwise.
+  // Comes last: CompetitionOf needs a scenario that is valid otherwise.
   void CheckWeightError() {
     if (!IsOn(scenario_.checks(), v1::Checks::kMaxWeightErrorPctFieldNumber)) return;
     const std::string field = "checks.max_weight_error_pct";

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the virtual machine ended, and what that means for the verdict. The end itself is a fact that
-// the engine or the window gives (VmEnd.cause), and the stage one of the agent's observations. Text
-// of the console only explains an end: anybody in the guest can write it, so it never makes one.
+// Findings about the end of the virtual machine. They depend on the cause, which the engine or the
+// window reports (VmEnd.cause), and on the stage, which the agent reports. Console text only
+// explains an end, because any program in the guest can write it; IsEmulationFault is the one
+// exception.
 
 #include <algorithm>
 #include <string>
@@ -42,7 +43,7 @@ absl::string_view WithoutStamp(absl::string_view line) {
   return line;
 }
 
-// The kernel's last words: its panic line, and the first line of what led to it.
+// What the console shows of a panic: its line, and the first line of its cause.
 struct LastWords {
   std::string panic;  // "Fatal exception"; empty when the kernel did not panic.
   std::string cause;  // "BUG: kernel NULL pointer dereference, address: 0"
@@ -55,7 +56,7 @@ LastWords LastWordsOf(const VmEnd& end) {
     if (absl::ConsumePrefix(&line, kPanic)) {
       words.panic = OneLine(base::ToStd(line));
     } else if (absl::StartsWith(line, "sysrq: Resetting") || absl::StartsWith(line, "reboot: ")) {
-      words = {};  // The kernel went on: it did not panic.
+      words = {};  // The kernel ran on: it did not panic.
     } else if (words.cause.empty()) {
       words.cause = OneLine(base::ToStd(line));
     }
@@ -68,8 +69,8 @@ LastWords LastWordsOf(const VmEnd& end) {
   return words;
 }
 
-// Software emulation can execute a half-patched instruction of the guest's kernel: an oops "int3:
-// 0000 [#1]" that ends in the panic of an oops.
+// Software emulation can execute a half-patched instruction of the guest's kernel. The kernel then
+// prints an oops "int3: 0000 [#1]" and panics because of it.
 bool IsEmulationFault(const LastWords& words) {
   absl::string_view cause = words.cause;
   absl::ConsumePrefix(&cause, "Oops: ");
@@ -98,7 +99,7 @@ class EndJudge {
       default:
         break;
     }
-    // All has been observed: whatever the machine does from there on is no verdict on the run.
+    // The observations are complete: what the machine does afterwards does not matter.
     if (facts_.stage >= v1::DONE) return;
     switch (end_.cause()) {
       case VmEnd::ENGINE_FAILED:
@@ -148,7 +149,7 @@ class EndJudge {
     return text;
   }
 
-  // The guest ended by its own doing.
+  // The guest itself ended, or hung.
   void JudgeGuest() {
     const LastWords words = LastWordsOf(end_);
     std::string why = words.panic.empty() ? "" : absl::StrCat(": ", kPanic, words.panic);

@@ -21,7 +21,7 @@ namespace {
 constexpr size_t kTailLines = 20;
 constexpr size_t kMaxTailBytes = 16 << 10;
 constexpr size_t kMaxDetailBytes = 8 << 10;
-// Replaced bytes grow threefold; a message has 128 KiB.
+// An invalid byte becomes three; a message holds 128 KiB.
 constexpr uint64_t kConsolePiece = 8 << 10;
 
 // VmEnd.console_tail: where the guest stood.
@@ -98,7 +98,7 @@ absl::Status Session::HandleEvent(const MachineEvent& event) {
   return absl::OkStatus();
 }
 
-// Everything that happens here happens at a definite instruction of the guest.
+// The guest stands still at a definite instruction here.
 absl::Status Session::HandleStop() {
   KTSTR_RETURN_IF_ERROR(DrainRing());
   if (end_.has_value()) return absl::OkStatus();
@@ -115,7 +115,7 @@ absl::Status Session::HandleStop() {
       if (options_.until_ready) {
         ready_stop_ = true;
       } else {
-        Misbehaved("it said unasked that it is ready");
+        Misbehaved("it rang Ready unasked");
       }
       break;
     case window::kDoorbellRingFull:
@@ -148,7 +148,7 @@ void Session::ResumeFromDoorbell() {
   if (!resumed.ok()) EngineLost(base::ToStd(resumed.message()));
 }
 
-// An engine that is gone took the ring with it, maybe; NextEvent() tells of that.
+// Ignores Unavailable: then the engine is gone, which NextEvent() reports.
 absl::Status Session::DrainRing() {
   if (absl::StatusOr<uint32_t> stage = window_.Stage(); stage.ok()) claimed_stage_ = *stage;
   while (true) {
@@ -218,7 +218,7 @@ absl::Status Session::TellConsoleTo(uint64_t end, bool last) {
     absl::StatusOr<std::string> text = machine_->GuestConsole().TextFrom(
         console_told_, std::min(kConsolePiece, end - console_told_));
     if (!text.ok() || text->empty()) break;
-    // A line that is longer than a piece goes in parts.
+    // A line longer than a piece is sent in parts.
     const size_t line_end = text->rfind('\n');
     if (line_end != std::string::npos) {
       text->resize(line_end + 1);
@@ -264,7 +264,7 @@ bool Session::CheckGuestTime() {
   return true;
 }
 
-// All has been observed: a guest that hangs on its way to the last doorbell costs the digest only.
+// The observations are complete: a guest that hangs before its last doorbell costs the digest only.
 void Session::CheckAfterDone() {
   const std::optional<absl::Duration> now = machine_->GuestTime();
   if (!guest_done_.has_value()) guest_done_ = now;
@@ -272,7 +272,7 @@ void Session::CheckAfterDone() {
   if (!hangs && options_.clock->Monotonic() - *done_ < options_.done_patience) return;
   Finish(
       v1::VmEnd::DONE,
-      absl::StrCat("no digest: the guest did not come to its last doorbell within ",
+      absl::StrCat("no digest: the guest did not reach its last doorbell within ",
                    hangs ? absl::StrCat(absl::FormatDuration(options_.done_limit), " of guest time")
                          : absl::FormatDuration(options_.done_patience),
                    " after DONE"));
@@ -286,7 +286,7 @@ void Session::Misbehaved(std::string_view what) {
   Finish(v1::VmEnd::GUEST_MISBEHAVED, absl::StrCat("guest broke the rules: ", base::ToAbsl(what)));
 }
 
-// An engine that hits its file size limit dies of the guest's flood, not of itself.
+// The guest's flood, not the engine, is the cause when the engine dies at its file size limit.
 void Session::EngineLost(std::string_view what) {
   if (machine_->GuestConsole().OverCap()) {
     Misbehaved(absl::StrCat("console flood: more than ", Console::kCap >> 20, " MiB"));

@@ -67,7 +67,7 @@ class SessionTest : public ::testing::Test {
     EXPECT_EQ(session_->end().cause(), cause) << session_->end().DebugString();
     EXPECT_THAT(session_->end().detail(), HasSubstr(detail));
     EXPECT_EQ(machine_.stops, 1);
-    EXPECT_TRUE(Step());  // Once is for ever.
+    EXPECT_TRUE(Step());  // An end is final.
     EXPECT_EQ(machine_.stops, 1);
   }
   static std::string Mark(v1::StepMark::Edge edge) {
@@ -184,7 +184,7 @@ TEST_F(SessionTest, PanicByItsNotifier) {
   ExpectEnd(v1::VmEnd::PANIC, "");
 }
 
-// What the console holds explains an end; it is never the end.
+// Console text explains an end, and never changes its cause.
 TEST_F(SessionTest, TextDoesNotChangeTheCause) {
   Print("[    2.0] Oops: int3: 0000 [#1]\n[    2.1] Kernel panic - not syncing: Fatal exception\n");
   Ring(window::kDoorbellDone);
@@ -224,7 +224,7 @@ TEST_F(SessionTest, HangAfterDoneCostsTheDigestOnly) {
   clock_.Advance(absl::Seconds(29));  // Beyond the run's own limit of 10 s.
   EXPECT_FALSE(Step());
   clock_.Advance(absl::Seconds(1));
-  ExpectEnd(v1::VmEnd::DONE, "no digest: the guest did not come to its last doorbell within 30s");
+  ExpectEnd(v1::VmEnd::DONE, "no digest: the guest did not reach its last doorbell within 30s");
   EXPECT_EQ(session_->end().guest_digest(), "");
 }
 
@@ -252,7 +252,7 @@ TEST_F(SessionTest, BootThatIsNeverReady) {
   EXPECT_EQ(session_->end().vcpu(0).rip(), 77u);
 }
 
-// From READY on, not from the boot.
+// The run's limit counts from READY, not from the boot.
 TEST_F(SessionTest, GuestThatHangsInItsRun) {
   v1::Observation ready;
   ready.mutable_stage()->set_stage(v1::READY);

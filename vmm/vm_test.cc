@@ -66,7 +66,7 @@ class VmTest : public ::testing::Test {
     program_ = *base::Open(program_path_, O_RDONLY);
   }
 
-  // What is asked for.
+  // The machine to start.
   struct Machine {
     v1::VmStart::Mode mode = v1::VmStart::BOOT;
     uint32_t nodes = 1;
@@ -221,7 +221,7 @@ TEST_F(VmTest, NumaNodesAndTheirMemoryRepeatToo) {
   EXPECT_EQ(Execute({.nodes = 2}, image, bundle).end.guest_digest(), first.end.guest_digest());
 }
 
-// Takes a snapshot and runs from it, then restores it again: the same course each time.
+// Takes a snapshot and runs from it, then restores it again: the same execution each time.
 TEST_F(VmTest, RestoredGuestsRepeatBitForBit) {
   const base::UniqueFd image = AgentImage();
   Machine machine;
@@ -242,7 +242,7 @@ TEST_F(VmTest, RestoredGuestsRepeatBitForBit) {
   EXPECT_NE(other.end.guest_digest(), first.end.guest_digest());
 }
 
-// As many descriptors as there can be: RAM of 16 nodes beside the rest.
+// The largest number of descriptors: RAM of 16 nodes beside the rest.
 TEST_F(VmTest, SixteenNumaNodesAreRestored) {
   const base::UniqueFd image = AgentImage();
   Machine machine = {.mode = v1::VmStart::SNAPSHOT, .nodes = 16, .llcs = 16, .cores_per_llc = 1};
@@ -269,7 +269,7 @@ TEST_F(VmTest, RestoreOntoACopyTakesTheSameCourse) {
   auto driver = Launch(machine, image, PlanBundle(1));
   ASSERT_TRUE(driver.ok()) << driver.status();
   std::string memory;
-  while (memory.empty()) {  // To the first observation: QEMU is there then.
+  while (memory.empty()) {  // Until the first observation: QEMU runs then.
     const auto event = driver->Next(kSilence);
     ASSERT_TRUE(event.ok()) << event.status();
     if (!event->has_observation()) continue;
@@ -284,8 +284,7 @@ TEST_F(VmTest, RestoreOntoACopyTakesTheSameCourse) {
   EXPECT_EQ(end->guest_digest(), first.end.guest_digest());
 }
 
-// Each VM has the snapshot's memory for itself: what runs beside it, from the same pages, does not
-// show.
+// Each VM has its own view of the snapshot's memory: VMs that share its pages do not change it.
 TEST_F(VmTest, TwentyRestoresAtOnceDoNotInfluenceOneAnother) {
   constexpr uint64_t kMachines = 20;
   const base::UniqueFd image = AgentImage();
@@ -388,7 +387,7 @@ TEST_F(VmTest, CancelEndsTheRun) {
   EXPECT_EQ(end->detail(), "the user pressed Ctrl-C");
 }
 
-// Waits until the engine runs, and gives its process.
+// Waits until the guest is ready, and returns the engine's process.
 pid_t EngineOf(VmDriver* driver) {
   while (true) {
     auto event = driver->Next(kSilence);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// deb:PACKAGE: a kernel package of the distribution, by the host's apt.
+// deb:PACKAGE: fetches a kernel package of the distribution with the host's apt.
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
@@ -17,7 +17,7 @@ namespace {
 using scenario::CheckLimit;
 using scenario::LimitOf;
 
-// Policy manual of Debian, 5.6.1; suites have the same characters.
+// Debian Policy 5.6.1, also for names of suites.
 bool IsDebianName(const std::string& text) {
   return text.size() >= 2 && (absl::ascii_islower(text[0]) || absl::ascii_isdigit(text[0])) &&
          std::all_of(text.begin(), text.end(), [](char c) {
@@ -36,7 +36,7 @@ class Deb : public KernelSource {
     if (!IsDebianName(request.what)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "source 'deb:", base::SanitizeUtf8(request.what),
-          "': no name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
+          "': not the name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
           usage(), ", as ", example()));
     }
     KTSTR_RETURN_IF_ERROR(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's side of the protocol for tests of the client: runs that do as the test says, calls
-// that are never answered.
+// The daemon's side of the protocol for tests of the client: the test decides how runs end and
+// which calls get no response.
 
 #ifndef KTSTR_CLIENT_TESTING_FAKE_SERVICE_H_
 #define KTSTR_CLIENT_TESTING_FAKE_SERVICE_H_
@@ -41,10 +41,10 @@ class FakeService : public SilentService {
   int events = 3;
   std::atomic<bool> hold = false;  // Records wait for Release() or a cancel.
   v1::Verdict verdict = v1::PASS;
-  // What a run came to, from its spec: sets verdict, findings and digest. Without it: `verdict`.
+  // Judges a run by its spec: sets verdict, findings and digest. Without it: `verdict`.
   std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
   std::function<void(const v1::RunSpec&, v1::RunObservations*)> observe;  // For GetRun.
-  int break_after = -1;  // Break a stream once, after so many events of a run.
+  int break_after = -1;  // Breaks a stream once, after this many events of a run.
 
   std::vector<std::string> import_lines;  // Progress of ImportKernel.
 

@@ -182,7 +182,7 @@ TestServer::TestServer() : dir_(*base::TempDir::Make("ktstrd")) {
   options_.socket = dir_.path() + "/ktstrd.sock";
   options_.cache_dir = dir_.path() + "/cache";
   options_.config = DefaultConfig(1);
-  options_.config.set_qemu_path("true");  // Only has to be there: the VM is fake.
+  options_.config.set_qemu_path("true");  // Any program that exists: the VM is fake.
   options_.vm_program = KTSTR_FAKE_VM;
   options_.agent_program = KTSTR_FAKE_VM;
   options_.unwatched_grace = absl::Milliseconds(100);

@@ -24,7 +24,7 @@ class TestClient {
   explicit TestClient(const std::string& socket);
   v1::Ktstr::Stub* operator->() { return stub_.get(); }
   grpc::Status Submit(const v1::RunSpec& spec, std::string* id);
-  // Until `stop` says true, the stream ends or 30 s passed. Fills `events`.
+  // Watches until `stop` returns true, the stream ends or 30 s have passed. Fills `events`.
   grpc::Status Watch(const std::string& id, uint64_t cursor, std::vector<v1::RunEvent>* events,
                      const std::function<bool(const v1::RunEvent&)>& stop = nullptr);
   // Watches to the end; the record is empty when there was none.

@@ -21,7 +21,7 @@ namespace {
 
 constexpr size_t kMaxLine = size_t{1} << 20;
 
-// A text in an object; empty when there is none.
+// A text member of an object; empty when there is none.
 std::string Member(const google::protobuf::Value& object, const std::string& name) {
   const auto& fields = object.struct_value().fields();
   const auto found = fields.find(name);
@@ -99,7 +99,7 @@ absl::StatusOr<QmpMessage> QmpClient::Await(absl::Duration timeout) {
     const int64_t left = absl::ToInt64Milliseconds(deadline - absl::Now());
     if (left <= 0) {
       return absl::DeadlineExceededError(
-          absl::StrCat("QMP: no answer within ", absl::FormatDuration(timeout)));
+          absl::StrCat("QMP: no response within ", absl::FormatDuration(timeout)));
     }
     pollfd ready = {socket_.get(), POLLIN, 0};
     poll(&ready, 1, static_cast<int>(left));

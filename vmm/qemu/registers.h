@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the monitor command "info registers -a" prints, as facts. A pure function. Any thread.
+// Parses what the monitor command "info registers -a" prints. A pure function. Any thread.
 
 #ifndef KTSTR_VMM_QEMU_REGISTERS_H_
 #define KTSTR_VMM_QEMU_REGISTERS_H_
