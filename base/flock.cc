@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
@@ -82,11 +83,11 @@ std::string DescribeHolders(const std::string& path) {
 absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path, LockMode mode,
                                            absl::Duration timeout, std::string_view what) {
   KTSTR_ASSIGN_OR_RETURN(UniqueFd fd, OpenLockFile(path));
-  absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = RealClock()->Monotonic() + timeout;
   for (bool told = false;; told = true) {
     KTSTR_ASSIGN_OR_RETURN(bool taken, TryLock(fd.get(), mode, path));
     if (taken) return FileLock(std::move(fd));
-    if (absl::Now() >= deadline) break;
+    if (RealClock()->Monotonic() >= deadline) break;
     if (!told) {
       WaitScope::Waiting(absl::StrCat("waiting for ", ToAbsl(what), " (lockfile ", path,
                                       ", holders: ", DescribeHolders(path), ")"));
@@ -95,7 +96,7 @@ absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path, LockMode mod
       return absl::CancelledError(
           absl::StrCat("cancelled while waiting for ", ToAbsl(what), " (lockfile ", path, ")"));
     }
-    absl::SleepFor(std::min(kPollInterval, deadline - absl::Now()));
+    absl::SleepFor(std::min(kPollInterval, deadline - RealClock()->Monotonic()));
   }
   return absl::DeadlineExceededError(absl::StrCat(
       "flock ", mode == LockMode::kShared ? "LOCK_SH" : "LOCK_EX", " on ", ToAbsl(what),

@@ -17,7 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/file.h"
 #include "base/head_tail.h"
@@ -237,10 +237,10 @@ pid_t Child::Detach() { return std::exchange(pid_, -1); }
 
 std::optional<ExitStatus> Child::Wait(absl::Duration timeout) {
   if (status_.has_value() || pid_ <= 0) return status_;
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = RealClock()->Monotonic() + timeout;
   pollfd wait{pidfd_.get(), POLLIN, 0};
   for (;;) {
-    const int ready = poll(&wait, 1, PollMilliseconds(deadline - absl::Now()));
+    const int ready = poll(&wait, 1, PollMilliseconds(deadline - RealClock()->Monotonic()));
     if (ready > 0) break;
     if (ready == 0 || errno != EINTR) return std::nullopt;
   }
@@ -275,12 +275,12 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
   pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
   HeadTail out_text(max_output / 4, max_output - max_output / 4);
   HeadTail err_text(max_output / 4, max_output - max_output / 4);
-  absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = RealClock()->Monotonic() + timeout;
   bool late = false;
   while (out.first.valid() || err.first.valid()) {
     pollfd waits[3] = {
         {out.first.get(), POLLIN, 0}, {err.first.get(), POLLIN, 0}, {in.second.get(), POLLOUT, 0}};
-    int ready = poll(waits, 3, PollMilliseconds(deadline - absl::Now()));
+    int ready = poll(waits, 3, PollMilliseconds(deadline - RealClock()->Monotonic()));
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) {
       late = true;
@@ -291,7 +291,7 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
     if (waits[2].revents != 0) FeedInput(&in.second, &input);
   }
   std::optional<ExitStatus> status;
-  if (!late) status = child->Wait(deadline - absl::Now());
+  if (!late) status = child->Wait(deadline - RealClock()->Monotonic());
   timespec now{};
   sigtimedwait(&pipe_signal, nullptr, &now);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -177,6 +177,29 @@ TEST(DurabilityTest, BlobWithEachError) { WithEachError(Blob()); }
 TEST(DurabilityTest, BlobThatEndsAtEachStep) { WithEachEnd(Blob()); }
 TEST(DurabilityTest, SnapshotWithEachError) { WithEachError(Snapshot()); }
 TEST(DurabilityTest, SnapshotThatEndsAtEachStep) { WithEachEnd(Snapshot()); }
+// An error of the moment takes no snapshot away, neither from its reader nor from whoever replaces
+// it.
+TEST(DurabilityTest, SnapshotOutlivesErrorsOfItsReadersAndWriters) {
+  const Path path = Snapshot();
+  for (const bool writes : {false, true}) {
+    base::EachError(writes ? "replaced snapshot" : "read snapshot",
+                    [&](Fault fault, bool lasting, uint64_t n) {
+                      auto dir = *base::TempDir::Make("durability");
+                      EXPECT_TRUE(path.store(dir.path()).ok());
+                      bool fired = false;
+                      {
+                        base::Faults faults(dir.path());
+                        faults.Arm(fault, n, lasting);
+                        (void)(writes ? path.store : path.read)(dir.path()).ok();
+                        fired = faults.fired();
+                      }
+                      const absl::Status read = path.read(dir.path());
+                      EXPECT_TRUE(read.ok()) << base::Where(path.name, fault, n)
+                                             << (writes ? ", replaced" : ", read") << ": " << read;
+                      return fired;
+                    });
+  }
+}
 TEST(DurabilityTest, KernelWithEachError) { WithEachError(Kernel()); }
 TEST(DurabilityTest, KernelThatEndsAtEachStep) { WithEachEnd(Kernel()); }
 

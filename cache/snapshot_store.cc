@@ -127,6 +127,9 @@ absl::StatusOr<base::UniqueFd> ReadSealed(const std::string& dir, const v1::Snap
 
 absl::StatusOr<v1::SnapshotMetadata> ReadMetadata(const std::string& dir) {
   const std::string path = base::JoinPath(dir, kMetadataName);
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0 && static_cast<uint64_t>(info.st_size) > kMaxMetadataBytes)
+    return absl::DataLossError(absl::StrCat(path, ": ", info.st_size, " bytes"));
   KTSTR_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, kMaxMetadataBytes));
   v1::SnapshotMetadata metadata;
   if (absl::Status parsed = scenario::FromJson(text, &metadata); !parsed.ok()) {
@@ -202,6 +205,19 @@ SnapshotStore::SnapshotStore(std::string dir, uint64_t budget_bytes)
   if (!ready.ok()) KTSTR_LOG(WARNING) << "snapshots: " << ready;
 }
 
+// Puts the directory `temporary` in the place of `entry`, whose old content goes to a name beside
+// `temporary`. On an error `entry` has its old content.
+absl::Status Replace(const std::string& temporary, const std::string& entry) {
+  const std::string old = absl::StrCat(temporary, ".old");
+  const bool replaces = base::Exists(entry);
+  if (replaces && rename(entry.c_str(), old.c_str()) != 0)
+    return base::ErrnoStatus(errno, absl::StrCat("rename ", entry));
+  if (rename(temporary.c_str(), entry.c_str()) == 0) return absl::OkStatus();
+  const int error = errno;
+  if (replaces) rename(old.c_str(), entry.c_str());
+  return base::ErrnoStatus(error, absl::StrCat("rename ", temporary));
+}
+
 std::string SnapshotStore::EntryDir(std::string_view key) const {
   return base::JoinPath(dir_, key);
 }
@@ -221,10 +237,14 @@ absl::StatusOr<SnapshotFiles> SnapshotStore::Load(std::string_view identity) {
     utimensat(AT_FDCWD, base::JoinPath(dir, kMetadataName).c_str(), nullptr, 0);
     return files;
   }
+  // Too few descriptors, too little memory or an error of the disk today: it may be whole.
+  const absl::Status& error = files.status();
+  if (!absl::IsDataLoss(error) && !absl::IsInvalidArgument(error) && !absl::IsNotFound(error))
+    return error;
   if (absl::Status removed = base::RemoveAll(dir); !removed.ok()) {
     KTSTR_LOG(WARNING) << "snapshots: " << removed;
   }
-  return absl::DataLossError(files.status().message());
+  return absl::DataLossError(error.message());
 }
 
 absl::Status SnapshotStore::Store(std::string_view identity, std::string_view label, int state,
@@ -240,17 +260,12 @@ absl::Status SnapshotStore::Store(std::string_view identity, std::string_view la
         absl::StrCat("snapshot of ", DiskBytes(temporary) >> 20, " MiB is above the budget of ",
                      budget_bytes_ >> 20, " MiB (snapshot_budget_mb)"));
   }
-  if (written.ok()) written = base::RemoveAll(EntryDir(key));
-  if (written.ok() && rename(temporary.c_str(), EntryDir(key).c_str()) != 0) {
-    written = base::ErrnoStatus(errno, absl::StrCat("rename ", temporary));
-  }
-  if (!written.ok()) {
-    if (absl::Status removed = base::RemoveAll(temporary); !removed.ok()) {
-      KTSTR_LOG(WARNING) << "snapshots: " << removed;
-    }
-    return written;
-  }
-  return Evict(key);
+  if (written.ok()) written = Replace(temporary, EntryDir(key));
+  // What failed on the way in, or what was replaced.
+  absl::Status cleaned = base::RemoveAll(base::JoinPath(dir_, kTemporaryDir));
+  if (written.ok()) cleaned.Update(Evict(key));
+  if (!cleaned.ok()) KTSTR_LOG(WARNING) << "snapshots: " << cleaned;
+  return written;
 }
 
 void SnapshotStore::Remove(std::string_view identity) {

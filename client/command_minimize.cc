@@ -330,6 +330,11 @@ ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
   // Verification may take longer than the time allowed.
   Trials verifying(session->get(), terminal.get(), &signals, 1, absl::InfiniteDuration());
   absl::StatusOr<Subject> subject = FindSubject(options, plan, **session, &trials, terminal.get());
+  if (absl::IsDeadlineExceeded(subject.status())) {
+    terminal->Error(
+        absl::StrCat("ktstrctl: ", subject.status().message(), " before the first reduction"));
+    return kInconclusive;
+  }
   if (!subject.ok()) return Fail(terminal.get(), subject.status());
   Minimizer minimizer(*std::move(subject), options, &trials, terminal.get(), global.verbose);
   const absl::Status status =

@@ -12,7 +12,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/flock.h"
 #include "base/protocol.h"
@@ -71,12 +71,12 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
 // Holds back other clients that would start the same daemon.
 absl::StatusOr<base::FileLock> TakeStartLock(const std::string& directory, int interrupt_fd) {
   const std::string path = base::JoinPath(directory, "start.lock");
-  const absl::Time deadline = absl::Now() + kStartLockTimeout;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kStartLockTimeout;
   while (true) {
     absl::StatusOr<base::FileLock> lock =
         base::FileLock::TryAcquire(path, base::LockMode::kExclusive);
     if (!absl::IsUnavailable(lock.status())) return lock;
-    if (absl::Now() >= deadline) {
+    if (base::RealClock()->Monotonic() >= deadline) {
       return absl::DeadlineExceededError(
           absl::StrCat("another client has been starting the private daemon for ",
                        absl::FormatDuration(kStartLockTimeout), ": ", lock.status().message()));
@@ -129,7 +129,7 @@ absl::StatusOr<Reached> ReachPrivate(const ConnectOptions& options) {
 absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions& options) {
   KTSTR_RETURN_IF_ERROR(
       PrepareSocketDirectory(std::string(base::Dirname(options.private_socket)), geteuid()));
-  const absl::Time deadline = absl::Now() + kEndingDaemon;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kEndingDaemon;
   while (true) {
     absl::Status status;
     if (absl::StatusOr<Reached> reached = ReachPrivate(options); !reached.ok()) {
@@ -142,7 +142,7 @@ absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions&
       if (!absl::IsUnavailable(connection.status())) return connection;
       status = connection.status();
     }
-    if (absl::Now() >= deadline) return status;
+    if (base::RealClock()->Monotonic() >= deadline) return status;
     if (WaitReadable(options.interrupt_fd, kAttemptPause)) return Interrupted();
   }
 }
@@ -163,11 +163,11 @@ absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path, int interr
   memcpy(address.sun_path, path.c_str(), path.size() + 1);
   base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return base::ErrnoStatus(errno, "socket");
-  const absl::Time deadline = absl::Now() + kBacklogTimeout;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kBacklogTimeout;
   while (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     if (errno == EINTR) continue;
     if (errno == EAGAIN) {
-      if (absl::Now() >= deadline) {
+      if (base::RealClock()->Monotonic() >= deadline) {
         return absl::DeadlineExceededError(
             absl::StrCat(path, ": the daemon accepted no connection for ",
                          absl::FormatDuration(kBacklogTimeout), "; it hangs, or is stopped"));

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "client/setting.h"
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/scenario.pb.h"
 
@@ -29,9 +30,9 @@ struct Overrides {
   std::optional<uint64_t> seed;
   std::optional<std::string> scheduler;     // Replaces the scenario's scheduler and its arguments.
   std::vector<std::string> scheduler_args;  // Appended.
-  bool strict = false;  // max_gap_ms 2000 and max_spread_pct 15 where the scenario sets none.
-  std::vector<v1::SeedFork> seed_forks;  // Replace the scenario's.
-  std::vector<std::string> sets;         // As for ParseSet; applied last, in order.
+  bool strict = false;                      // Sets what scenario::SetStrict() sets.
+  std::vector<v1::SeedFork> seed_forks;     // Replace the scenario's.
+  std::vector<Setting> sets;                // Applied last, in order.
 };
 
 // InvalidArgument when scheduler_args are given and there is no scheduler to take them, or when one
@@ -47,9 +48,6 @@ absl::StatusOr<uint64_t> ParseSeed(absl::string_view text);
 absl::StatusOr<v1::Engine> ParseEngine(absl::string_view text);
 // "AT:SEED", as 500ms:7: from there on, random draws come from that seed.
 absl::StatusOr<v1::SeedFork> ParseSeedFork(absl::string_view text);
-// Sets a field of the scenario: "checks.FIELD=VALUE" or "perturb.FIELD=VALUE" (fields of fields
-// joined by dots, as perturb.pct.change_points=3).
-absl::Status ParseSet(absl::string_view text, v1::Scenario* scenario);
 
 }  // namespace ktstr::client
 

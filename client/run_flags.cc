@@ -4,6 +4,9 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "scenario/checks.h"
+
 namespace ktstr::client {
 
 void AddVariantFlags(CLI::App* command, RunOptions* o) {
@@ -28,13 +31,13 @@ void AddVariantFlags(CLI::App* command, RunOptions* o) {
       ->check(CLI::Range(1, 1024));
   command
       ->add_option("--set", o->sets,
-                   "Change a check or the disturbances, as checks.max_gap_ms=500 or "
-                   "perturb.intensity=2; repeatable")
+                   "Change a field of the scenario, as checks.max_gap_ms=500, "
+                   "scheduler.attach_timeout_ms=90000 or step[0].hold.ms=200; repeatable")
       ->type_name("FIELD=VALUE")
       ->allow_extra_args(false);
   command->add_flag(
       "--strict", o->strict,
-      "Strict thresholds where the scenario sets none: max_gap_ms 2000, max_spread_pct 15");
+      absl::StrCat("Strict thresholds where the scenario sets none: ", scenario::StrictText()));
   command
       ->add_option("--timeout", o->timeout,
                    "Host time that a run may take from the start of its machine")

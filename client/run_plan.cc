@@ -178,12 +178,11 @@ absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options) {
     }
     choices.engine = v1::TCG;
   }
-  v1::Scenario scratch;
-  for (const std::string& set : options.sets) {
-    if (absl::Status status = ParseSet(set, &scratch); !status.ok())
-      return AboutOption(status, "--set");
+  for (const std::string& text : options.sets) {
+    absl::StatusOr<Setting> setting = Setting::Parse(text);
+    if (!setting.ok()) return AboutOption(setting.status(), "--set");
+    overrides.sets.push_back(*std::move(setting));
   }
-  overrides.sets = options.sets;
   for (const std::string& text : options.seed_forks) {
     absl::StatusOr<v1::SeedFork> fork = ParseSeedFork(text);
     if (!fork.ok()) return AboutOption(fork.status(), "--seed-fork");

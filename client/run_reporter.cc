@@ -12,8 +12,6 @@
 #include "scenario/json.h"
 
 namespace ktstr::client {
-namespace {}  // namespace
-
 RunReporter::RunReporter(Terminal* terminal, ReportOptions options, size_t runs)
     : terminal_(terminal),
       options_(std::move(options)),

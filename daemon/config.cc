@@ -144,7 +144,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
         flag != "--idle-exit-seconds") {
       return FlagError(flag, "no such option");
     }
-    if (value.empty()) return FlagError(flag, "needs a value");
+    if (value.empty() || absl::StartsWith(value, "--")) return FlagError(flag, "needs a value");
     if (flag == "--socket") line.socket = value;
     if (flag == "--cache-dir") line.cache_dir = value;
     if (flag == "--config") line.config_file = value;

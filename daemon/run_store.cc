@@ -522,7 +522,9 @@ absl::Status RunStore::PruneLocked(uid_t uid, const Limits& limits) {
       Finished("SELECT number FROM runs WHERE uid = ? AND state = 2 ORDER BY number DESC"
                " LIMIT -1 OFFSET ?",
                uid, limits.runs));
-  for (const int64_t number : beyond) KTSTR_RETURN_IF_ERROR(Remove(number));
+  for (const int64_t number : beyond) {
+    if (number != limits.spared) KTSTR_RETURN_IF_ERROR(Remove(number));
+  }
   for (const bool whole : {true, false}) {
     KTSTR_ASSIGN_OR_RETURN(uint64_t total, BytesLocked(uid));
     if (total <= limits.budget_bytes) break;

@@ -163,6 +163,9 @@ TEST_F(RunStoreTest, BudgetTakesObservationsOfTheOldestThenTheRuns) {
   ASSERT_TRUE(store->Prune(1, {.runs = 100, .budget_bytes = 1, .spared = runs[3]}).ok());
   EXPECT_TRUE(store->Observations(runs[3]).ok());
   EXPECT_EQ(store->Get(runs[2]).status().code(), absl::StatusCode::kNotFound);
+  // Also when many later ones finished before it did.
+  ASSERT_TRUE(store->Prune(1, {.runs = 0, .budget_bytes = kNoBudget, .spared = runs[3]}).ok());
+  EXPECT_TRUE(store->Observations(runs[3]).ok());
   EXPECT_EQ(store->Events(queued, 0, 10)->size(), 1u);
   EXPECT_EQ(store->Get(running)->state, RunState::kRunning);
   EXPECT_TRUE(store->Observations(foreign).ok());

@@ -166,7 +166,7 @@ absl::StatusOr<std::unique_ptr<CpuDisturber>> CpuDisturber::Make(const v1::Guest
 
 CpuDisturber::~CpuDisturber() {
   for (const Child& child : children_) {
-    if (child.pid >= 0) kill(child.pid, SIGKILL);
+    if (child.pid >= 0) reaper_->Signal(child.pid, SIGKILL);
   }
   munmap(slots_, children_.size() * sizeof(Slot));
 }
@@ -292,7 +292,7 @@ bool CpuDisturber::Ended() {
 
 void CpuDisturber::Kill() {
   for (const Child& child : children_) {
-    if (child.pid >= 0) kill(child.pid, SIGKILL);
+    if (child.pid >= 0) reaper_->Signal(child.pid, SIGKILL);
   }
   const Child& plugger = children_.back();
   if (slots_[children_.size() - 1].done.load(std::memory_order_acquire) != plugger.commands)

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <optional>
+#include <system_error>
 
 #include "base/utf8.h"
 
@@ -35,11 +37,21 @@ std::optional<char> EscapedByte(std::string_view text) {
   return static_cast<char>(high * 16 + low);
 }
 
+// The record's first number is facility * 8 + level; the kernel's own facility is 0, and the kernel
+// gives another one to whatever a program writes to /dev/kmsg.
+bool FromKernel(std::string_view record) {
+  constexpr int kLevels = 8;
+  int prefix = 0;
+  const char* const end = record.data() + record.size();
+  const auto [after, error] = std::from_chars(record.data(), end, prefix);
+  return error == std::errc() && after != end && *after == ',' && prefix >= 0 && prefix < kLevels;
+}
+
 }  // namespace
 
 std::string KmsgText(std::string_view record) {
   const size_t semicolon = record.find(';');
-  if (semicolon == std::string_view::npos) return {};
+  if (semicolon == std::string_view::npos || !FromKernel(record)) return {};
   record.remove_prefix(semicolon + 1);
   record = record.substr(0, record.find('\n'));
   std::string text;

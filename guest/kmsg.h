@@ -15,9 +15,9 @@
 namespace ktstr::guest {
 
 // The text of one record of /dev/kmsg ("6,1234,5678,-;TEXT\n KEY=value\n"); empty when `record` is
-// none. /dev/kmsg writes a control character, a backslash and each byte above 126 as "\xHH" (kernel
-// Documentation/ABI/testing/dev-kmsg): KmsgText() turns these back into bytes, also into invalid
-// UTF-8. A backslash that begins no such escape stays as it is.
+// none, or when a program wrote it. /dev/kmsg writes a control character, a backslash and each byte
+// above 126 as "\xHH" (kernel Documentation/ABI/testing/dev-kmsg): KmsgText() turns these back into
+// bytes, also into invalid UTF-8. A backslash that begins no such escape stays as it is.
 std::string KmsgText(std::string_view record);
 
 // Follows the log and keeps the paragraph in which the kernel disabled a sched_ext scheduler:

@@ -19,6 +19,21 @@ TEST(KmsgTest, TextIsBetweenSemicolonAndNewline) {
   EXPECT_EQ(KmsgText("6,1,2,-;"), "");
 }
 
+// A program's record has facility 1 (user) or above, whatever it asks for.
+TEST(KmsgTest, OnlyTheKernelsOwnRecordsCount) {
+  EXPECT_EQ(KmsgText("0,1,2,-;emergency"), "emergency");
+  EXPECT_EQ(KmsgText("7,1,2,-;debug"), "debug");
+  for (const char* prefix : {"8", "12", "14", "-1", "", "x", "6x", "99999999999"}) {
+    EXPECT_EQ(KmsgText(absl::StrCat(prefix, ",1,2,-;forged")), "") << prefix;
+  }
+  DisableWatcher watcher;
+  watcher.Line(
+      KmsgText(R"(12,1,2,-;sched_ext: BPF scheduler "x" disabled (unregistered from user space))"));
+  EXPECT_FALSE(watcher.seen());
+  watcher.Line(KmsgText(R"(3,1,2,-;sched_ext: BPF scheduler "x" disabled (runnable task stall))"));
+  EXPECT_TRUE(watcher.kernel_ejected());
+}
+
 TEST(KmsgTest, EscapesAreBytesAgain) {
   struct {
     const char* escaped;

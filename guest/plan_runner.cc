@@ -259,7 +259,7 @@ bool PlanRunner::WaitForWorkers() {
 
 void PlanRunner::Collect() {
   reporter_->ReportStage(v1::COLLECTING);
-  // The waits below have bounds of their own; only the wait for a killed probe has none.
+  // Each wait below has a bound of its own.
   deadline_ns_ = kNever;
   workers_->Stop();
   const bool complete = WaitForWorkers();

@@ -41,7 +41,8 @@ class Probe {
 
   Phase phase() const { return phase_; }
   void Poll();
-  // Sends SIGINT, and after the stop time-out SIGKILL. Call Poll until kEnded.
+  // Sends SIGINT, after the stop time-out SIGKILL, and gives up on the probe 5 s later. Call Poll
+  // until kEnded.
   void Stop();
   // Of a probe that has ended: OK, or what was wrong with its end.
   const absl::Status& status() const { return status_; }
@@ -64,7 +65,7 @@ class Probe {
   base::UniqueFd output_;
   std::string last_line_;
   bool line_ended_ = false;
-  uint64_t deadline_ns_ = 0;  // Of kStarting and kStopping.
+  uint64_t deadline_ns_ = 0;  // Of kStarting and kStopping, and of the end after SIGKILL.
   bool killed_ = false;
   bool refused_ = false;
   absl::Status status_;

@@ -30,6 +30,9 @@ class Reaper {
   // Keeps the end of `pid` for Take; Reap forgets the ends of orphans.
   void Watch(pid_t pid) { watched_.emplace(pid, std::nullopt); }
   void Reap();
+  // Sends a signal to a watched process that has not been reaped, and never to another process that
+  // has got its pid since. `group`: to its process group, while the process itself is there.
+  void Signal(pid_t pid, int signal, bool group = false) const;
   // How `pid` ended; nullopt while it runs. Returns an end once.
   std::optional<ChildEnd> Take(pid_t pid);
 

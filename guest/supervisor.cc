@@ -172,12 +172,12 @@ void Supervisor::PushToEnd(uint64_t now) {
   if (now < next_push_ns_) return;
   switch (push_) {
     case Push::kNone:
-      kill(pid_, SIGINT);
+      reaper_->Signal(pid_, SIGINT);
       push_ = Push::kInterrupted;
       next_push_ns_ = now + scheduler_.stop_timeout_ms() * kNsPerMs;
       return;
     case Push::kInterrupted:
-      kill(-pid_, SIGKILL);  // Its session: what it started dies too.
+      reaper_->Signal(pid_, SIGKILL, /*group=*/true);  // Its session: what it started dies too.
       push_ = Push::kKilled;
       next_push_ns_ = now + kGraceAfterKill;
       return;

@@ -119,7 +119,7 @@ void WorkerPool::Stop() {
     if (!workers_[i].released) Start(i, now);
   }
   for (const Worker& worker : workers_) {
-    if (!worker.ended) kill(worker.pid, SIGUSR1);
+    if (!worker.ended) reaper_->Signal(worker.pid, SIGUSR1);
   }
 }
 
@@ -156,7 +156,7 @@ void WorkerPool::NoteLate() {
 
 void WorkerPool::Kill() {
   for (const Worker& worker : workers_) {
-    if (!worker.ended) kill(worker.pid, SIGKILL);
+    if (!worker.ended) reaper_->Signal(worker.pid, SIGKILL);
   }
 }
 

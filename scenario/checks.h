@@ -41,6 +41,10 @@ std::optional<double> ValueOf(const v1::Checks& checks, int number);
 bool IsOn(const v1::Checks& checks, int number);
 // Whether the scenario sets it.
 bool IsSet(const v1::Checks& checks, int number);
+// Sets each check that is not set and has a strict value other than its default.
+void SetStrict(v1::Checks* checks);
+// "max_gap_ms 2000, max_spread_pct 15": what SetStrict can set.
+std::string StrictText();
 // "true", "3000", "off".
 std::string ValueText(const Check& check, std::optional<double> value);
 // "1 to 3600000"; "" for a switch.

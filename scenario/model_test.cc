@@ -247,8 +247,10 @@ TEST(PlanTest, Defaults) {
   v1::Scenario scenario;
   EXPECT_EQ(SeedOf(scenario), 1u);
   EXPECT_EQ(DurationMs(scenario), 2000u);
-  EXPECT_EQ(MemoryMb(scenario, MakeTopology("")), 256u);
-  EXPECT_EQ(MemoryMb(scenario, MakeTopology("preset: 'smt-2llc'")), 512u);
+  EXPECT_EQ(MemoryMb(scenario, MakeTopology("")), 1024u);
+  EXPECT_EQ(MemoryMb(scenario,
+                     MakeTopology("numa_nodes: 1 llcs: 4 cores_per_llc: 8 threads_per_core: 1")),
+            2048u);
   scenario.set_memory_mb(300);
   EXPECT_EQ(MemoryMb(scenario, MakeTopology("preset: 'smt-2llc'")), 300u);
 }

@@ -25,7 +25,7 @@ namespace {
 constexpr uint64_t kNsPerMs = 1'000'000;
 // Fractions such as 0.7 + 0.2 + 0.1 add up to a little more than 1.
 constexpr double kRounding = 1e-9;
-constexpr uint32_t kMinMemoryMb = 256;
+constexpr uint32_t kDefaultMemoryMb = 1024;
 constexpr uint32_t kMemoryMbPerCpu = 64;
 constexpr uint32_t kMinReportTimeoutMs = 5000;
 // A generous bound for the agent's own work: unpacking, cgroups, starting workers.
@@ -96,7 +96,7 @@ uint32_t OverrunMs(const v1::Scenario& scenario, const Holds& holds) {
 
 uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology) {
   const uint32_t by_cpus = kMemoryMbPerCpu * static_cast<uint32_t>(topology.num_cpus());
-  return NonZero(scenario.memory_mb(), std::max(kMinMemoryMb, by_cpus));
+  return NonZero(scenario.memory_mb(), std::max(kDefaultMemoryMb, by_cpus));
 }
 
 uint32_t AttachTimeoutMs(const v1::Scenario& scenario) {

@@ -144,7 +144,8 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   for (const v1::Observation& observation : observations) {
     switch (observation.fact_case()) {
       case v1::Observation::kStage:
-        stage = std::max(stage, observation.stage().stage());
+        if (v1::Stage_IsValid(observation.stage().stage()))
+          stage = std::max(stage, observation.stage().stage());
         break;
       case v1::Observation::kGuestInfo:
         record->set_kernel_version(observation.guest_info().kernel_release());

@@ -104,6 +104,8 @@ TEST(Record, StageSurvivesALostVmProcess) {
   EXPECT_EQ(Fill({"stage { stage: READY }", "vm_end { cause: INTERRUPTED }"}).stage_reached(),
             "READY");
   EXPECT_EQ(Fill({}).stage_reached(), "STAGE_UNSPECIFIED");
+  // A guest can send any number.
+  EXPECT_EQ(Fill({"stage { stage: READY }", "stage { stage: 99 }"}).stage_reached(), "READY");
 }
 
 TEST(Record, LogIsBoundedAndSaysWhatIsMissing) {

@@ -5,10 +5,12 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -157,20 +159,67 @@ bool IsErrorLine(absl::string_view line) {
          absl::StrContains(line, ": option requires an argument");
 }
 
+// A line that a logger marks as no error, as "12:00:01 [INFO] text", "[TIME INFO  NAME] text" or
+// "TIME  INFO NAME: text": the first word in capitals that is a level decides.
+bool IsInformation(absl::string_view line) {
+  constexpr size_t kLongestStamp = 48;
+  line = line.substr(0, kLongestStamp);
+  for (size_t at = 0; at < line.size(); ++at) {
+    if (!absl::ascii_isalpha(line[at])) continue;
+    size_t end = at;
+    while (end < line.size() && absl::ascii_isalnum(line[end])) ++end;
+    const absl::string_view word = line.substr(at, end - at);
+    if (word == "INFO" || word == "DEBUG" || word == "TRACE") return true;
+    // The date and the time of a stamp have letters too: 2026-11-28T22:10:03Z.
+    const bool stamp = word.size() <= 1 || absl::ascii_isdigit(word[1]);
+    if (!stamp) return false;
+    at = end - 1;
+  }
+  return false;
+}
+
+// The chain of errors of Rust's anyhow from lines[at] on, as one line:
+//   Error: MEANING
+//
+//   Caused by:
+//       0: CAUSE            (the number stands only before one of several causes)
+//       1: CAUSE OF THE CAUSE
+// Without causes, lines[at] itself.
+std::string ErrorChain(const std::vector<absl::string_view>& lines, size_t at) {
+  std::string chain(lines[at]);
+  size_t next = at + 1;
+  while (next < lines.size() && lines[next].empty()) ++next;
+  if (next == lines.size() || lines[next] != "Caused by:") return chain;
+  for (++next; next < lines.size() && !lines[next].empty(); ++next) {
+    absl::string_view cause = lines[next];
+    const size_t digits = std::min(cause.find_first_not_of("0123456789"), cause.size());
+    absl::string_view text = cause.substr(digits);
+    if (digits > 0 && absl::ConsumePrefix(&text, ": ")) cause = text;
+    absl::StrAppend(&chain, ": ", cause);
+  }
+  return chain;
+}
+
 // The line of the scheduler's output that best explains its end: the first cause of libbpf, else
-// the first error line, else the last line before a usage text, else the last line.
+// the first error with its causes, else the last line before a usage text, else the last line that
+// a logger does not mark as information.
 std::string QuoteOutput(const Facts& facts) {
-  absl::string_view libbpf, error, before_usage, last;
-  for (absl::string_view line : absl::StrSplit(facts.scheduler_output, '\n')) {
-    line = absl::StripAsciiWhitespace(line);
-    if (line.empty()) continue;
-    if (libbpf.empty() && IsLibbpfCause(line)) libbpf = line;
-    if (error.empty() && IsErrorLine(line)) error = line;
-    if (before_usage.empty() && absl::StartsWithIgnoreCase(line, "usage:")) before_usage = last;
+  std::vector<absl::string_view> lines;
+  for (const absl::string_view line : absl::StrSplit(facts.scheduler_output, '\n'))
+    lines.push_back(absl::StripAsciiWhitespace(line));
+  std::string libbpf, error, before_usage;
+  absl::string_view last;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const absl::string_view line = lines[i];
+    if (line.empty() || IsInformation(line)) continue;
+    if (libbpf.empty() && IsLibbpfCause(line)) libbpf = std::string(line);
+    if (error.empty() && IsErrorLine(line)) error = ErrorChain(lines, i);
+    if (before_usage.empty() && absl::StartsWithIgnoreCase(line, "usage:"))
+      before_usage = std::string(last);
     last = line;
   }
-  for (const absl::string_view line : {libbpf, error, before_usage}) {
-    if (!line.empty()) return absl::StrCat("; its output: ", OneLine(base::ToStd(line)));
+  for (const std::string& text : {libbpf, error, before_usage}) {
+    if (!text.empty()) return absl::StrCat("; its output: ", OneLine(text));
   }
   return last.empty() ? "" : absl::StrCat("; its last output: ", OneLine(base::ToStd(last)));
 }

@@ -176,8 +176,18 @@ TEST(SchedulerDied, QuotesTheCauseNotTheLastLine) {
       {"loading\\nno such CPU: 99\\nusage: scx_x CPU\\n  CPU  a number",
        "; its output: no such CPU: 99"},
       {"Error: cannot open map\\n\\nCaused by:\\n    No such file",
-       "; its output: Error: cannot open map"},
+       "; its output: Error: cannot open map: No such file"},
+      {"Error: Failed to load BPF program\\n\\nCaused by:\\n    0: libbpf\\n    1: Invalid "
+       "argument "
+       "(os error 22)\\n\\nStack backtrace:",
+       "; its output: Error: Failed to load BPF program: libbpf: Invalid argument (os error 22)"},
+      {"Error: 8 CPUs wanted\\n22:10:03 [INFO] bye", "; its output: Error: 8 CPUs wanted"},
       {"loading\\nbye", "; its last output: bye"},
+      {"cannot go on\\n22:10:03 [INFO] Unregister scx_x\\n[2026-11-28T22:10:03Z DEBUG scx_x] bye\\n"
+       "2026-11-28T22:10:03.1Z  INFO scx_x: bye\\nINFO bye",
+       "; its last output: cannot go on"},
+      {"22:10:03 [WARN] no INFO is there", "; its last output: 22:10:03 [WARN] no INFO is there"},
+      {"22:10:03 [INFO] bye", "exited with 1"},
   };
   for (const auto& c : cases) {
     const v1::Judgement judgement =

@@ -30,7 +30,6 @@ void _start(void) {
   for (;;) Syscall(169, 0xfee1dead, 0x28121969, 0x4321fedc); /* reboot(POWER_OFF) */
 }
 """
-MARGIN_S = 2.5
 
 
 def fail(text):

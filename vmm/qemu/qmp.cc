@@ -12,7 +12,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 
@@ -92,11 +92,11 @@ absl::StatusOr<std::optional<QmpMessage>> QmpClient::Next() {
 }
 
 absl::StatusOr<QmpMessage> QmpClient::Await(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + timeout;
   while (true) {
     KTSTR_ASSIGN_OR_RETURN(std::optional<QmpMessage> message, Next());
     if (message.has_value()) return *std::move(message);
-    const int64_t left = absl::ToInt64Milliseconds(deadline - absl::Now());
+    const int64_t left = absl::ToInt64Milliseconds(deadline - base::RealClock()->Monotonic());
     if (left <= 0) {
       return absl::DeadlineExceededError(
           absl::StrCat("QMP: no response within ", absl::FormatDuration(timeout)));
