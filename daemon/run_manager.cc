@@ -171,6 +171,13 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
   ActiveRun run = MakeActive(caller.uid, spec);
   KTSTR_ASSIGN_OR_RETURN(run.claim, executor_->Claim(caller.uid, spec));
   run.events = 1;
+  KTSTR_ASSIGN_OR_RETURN(const uint64_t unfinished, store_->UnfinishedBytes(caller.uid));
+  if (unfinished + spec.ByteSizeLong() > options_.max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        caller.user, " has ", unfinished, " bytes of queued and running runs, and this one has ",
+        spec.ByteSizeLong(), ": more than the ", options_.max_bytes,
+        " bytes of run_budget_mb in ktstrd's configuration. Wait for some runs to end"));
+  }
   std::string detail;
   {
     base::MutexLock lock(&mutex_);

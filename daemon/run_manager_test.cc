@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/run_manager.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
@@ -272,6 +273,23 @@ TEST_F(RunManagerTest, QueueLimitIsPerUser) {
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
   EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(manager_->Submit(kBert, Spec()).ok());
+}
+
+// What waits cannot be removed, so it must fit.
+TEST_F(RunManagerTest, QueuedRunsAreBoundedInBytes) {
+  options_.max_bytes = 50'000;
+  Start();
+  v1::RunSpec spec = Spec();
+  spec.mutable_reproduction()->set_scheduler(std::string(20'000, 's'));
+  ASSERT_TRUE(manager_->Submit(kAnna, spec).ok());
+  ASSERT_TRUE(manager_->Submit(kAnna, spec).ok());
+  const absl::Status third = manager_->Submit(kAnna, spec).status();
+  EXPECT_EQ(third.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(third.message()), testing::HasSubstr("run_budget_mb"));
+  EXPECT_TRUE(manager_->Submit(kBert, spec).ok());
+  executor_.Release(1);
+  ReadAll(kAnna, "r-0001");
+  EXPECT_TRUE(manager_->Submit(kAnna, spec).ok());  // It has room again.
 }
 
 TEST_F(RunManagerTest, QueueLimitHoldsForSubmitsAtOnce) {

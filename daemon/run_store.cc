@@ -511,6 +511,14 @@ absl::StatusOr<uint64_t> RunStore::BytesLocked(uid_t uid) {
   return static_cast<uint64_t>(bytes);
 }
 
+absl::StatusOr<uint64_t> RunStore::UnfinishedBytes(uid_t uid) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_ASSIGN_OR_RETURN(const int64_t bytes, One("SELECT ifnull(sum(bytes), 0) FROM runs"
+                                                  " WHERE uid = ? AND state < 2",
+                                                  {int64_t{uid}}));
+  return static_cast<uint64_t>(bytes);
+}
+
 absl::StatusOr<uint64_t> RunStore::Bytes(uid_t uid) {
   base::MutexLock lock(&mutex_);
   return BytesLocked(uid);

@@ -110,6 +110,8 @@ class RunStore {
   absl::Status Prune(uid_t uid, const Limits& limits) ABSL_LOCKS_EXCLUDED(mutex_);
   // The bytes of the runs of `uid`, as Prune counts them.
   absl::StatusOr<uint64_t> Bytes(uid_t uid) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The part of it that Prune cannot free: of queued and running runs.
+  absl::StatusOr<uint64_t> UnfinishedBytes(uid_t uid) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   class Statement;
