@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 
@@ -48,10 +49,31 @@ class HeadTail {
   uint64_t left_out_ = 0;
 };
 
-// `text` as HeadTail(head, tail) keeps it.
+// The same for lines that come one by one: the first `head` and the last `tail`, and between them
+// "[12 lines are left out here]".
+class HeadTailLines {
+ public:
+  HeadTailLines(size_t head, size_t tail) : max_head_(head), max_tail_(tail) {}
+  void Append(std::string line);  // Without its end.
+  // Joined by newlines.
+  std::string Text() const;
+
+ private:
+  size_t max_head_;
+  size_t max_tail_;
+  std::deque<std::string> head_;
+  std::deque<std::string> tail_;
+  uint64_t left_out_ = 0;
+};
+std::string LeftOutLinesLine(uint64_t lines);
+
+// `text`, when it is longer than `head` + `tail`, cut to them as HeadTail::Text does.
 std::string CutMiddle(std::string_view text, size_t head, size_t tail);
-// The same for lines: "[12 lines are left out here]" between the first `head` and the last `tail`.
+// The same for the lines of `text`, as HeadTailLines does.
 std::string CutMiddleLines(std::string_view text, size_t head, size_t tail);
+// The same within a line: "begin[123 bytes are left out here]end". At most `max` bytes and the
+// words in brackets; two thirds of it are the beginning.
+std::string CutLine(std::string_view line, size_t max);
 
 }  // namespace ktstr::base
 

@@ -74,5 +74,25 @@ TEST(HeadTailTest, Lines) {
   EXPECT_EQ(CutMiddleLines("\n\n\n\n", 1, 1), "\n[2 lines are left out here]\n\n");
 }
 
+TEST(HeadTailLinesTest, KeepsBothEnds) {
+  HeadTailLines lines(2, 2);
+  EXPECT_EQ(lines.Text(), "");
+  for (const char* line : {"a", "b", "c", "d"}) lines.Append(line);
+  EXPECT_EQ(lines.Text(), "a\nb\nc\nd");
+  lines.Append("e");
+  lines.Append("f");
+  EXPECT_EQ(lines.Text(), "a\nb\n[2 lines are left out here]\ne\nf");
+}
+
+TEST(CutLineTest, KeepsBothEnds) {
+  EXPECT_EQ(CutLine("0123456789", 10), "0123456789");
+  EXPECT_EQ(CutLine("0123456789a", 9), "012345[2 bytes are left out here]89a");
+  EXPECT_EQ(CutLine("", 0), "");
+  EXPECT_EQ(CutLine("abc", 0), "[3 bytes are left out here]");
+  // A character that the gap cuts goes with it.
+  EXPECT_EQ(CutLine("\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc", 6),
+            "\xc3\xbc\xc3\xbc[2 bytes are left out here]\xc3\xbc");
+}
+
 }  // namespace
 }  // namespace ktstr::base

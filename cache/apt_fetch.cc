@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -17,10 +18,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/edit_distance.h"
 #include "base/file.h"
 #include "base/flock.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
@@ -115,7 +118,10 @@ absl::StatusOr<std::vector<AptTarget>> Fetch::IndexTargets(const char* option) c
   KTSTR_ASSIGN_OR_RETURN(base::RunResult result, base::RunCommand(spawn, kQueryTimeout));
   if (!result.status.Success()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("apt-get indextargets: ", base::PrintableTail(result.err, kMaxErrorLines)));
+        absl::StrCat("apt-get indextargets: ",
+                     base::PrintableTail(
+                         base::CutMiddleLines(result.err, kMaxErrorLines / 2, kMaxErrorLines / 2),
+                         std::numeric_limits<size_t>::max())));
   }
   return ParseIndexTargets(result.out);
 }
@@ -270,10 +276,12 @@ absl::Status Fetch::AptError(const char* what, const Output& output) const {
   std::copy_if(output.errors.begin(), output.errors.end(), std::back_inserter(lines),
                [](const std::string& line) { return absl::StartsWith(line, "E:"); });
   if (lines.empty()) lines = output.errors;
-  if (lines.size() > kMaxErrorLines) lines.resize(kMaxErrorLines);
   std::string all = absl::StrJoin(output.errors, "\n");
-  std::string text =
-      absl::StrCat(what, " ", output.status.ToString(), ": ", absl::StrJoin(lines, "\n  "));
+  std::string text = absl::StrCat(
+      what, " ", output.status.ToString(), ": ",
+      absl::StrReplaceAll(
+          base::CutMiddleLines(absl::StrJoin(lines, "\n"), kMaxErrorLines / 2, kMaxErrorLines / 2),
+          {{"\n", "\n  "}}));
   auto says = [&](absl::string_view words) { return absl::StrContains(all, words); };
   if (says("No space left on device") || says("don't have enough free space")) {
     return absl::FailedPreconditionError(absl::StrCat(

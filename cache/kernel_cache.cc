@@ -167,9 +167,12 @@ absl::StatusOr<std::vector<v1::KernelEntry>> KernelCache::List() {
   return entries;
 }
 
-absl::StatusOr<ResolvedKernel> KernelCache::Take(const std::string& key, std::string why) {
-  absl::StatusOr<base::FileLock> lock = base::FileLock::Acquire(
-      LockPath(key), base::LockMode::kShared, kReadLockTimeout, absl::StrCat("kernel ", key));
+absl::StatusOr<ResolvedKernel> KernelCache::Take(const std::string& key, std::string why,
+                                                 bool wait) {
+  absl::StatusOr<base::FileLock> lock =
+      wait ? base::FileLock::Acquire(LockPath(key), base::LockMode::kShared, kReadLockTimeout,
+                                     absl::StrCat("kernel ", key))
+           : base::FileLock::TryAcquire(LockPath(key), base::LockMode::kShared);
   if (!lock.ok()) return Explain(lock.status());
   std::string dir = EntryDir(key);
   EntryCheck check = CheckEntry(dir, key);
@@ -202,10 +205,20 @@ absl::StatusOr<ResolvedKernel> KernelCache::Take(const std::string& key, std::st
 }
 
 absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& name, bool needs_sched_ext) {
-  // A key is the first rule of ChooseKernel: the other entries do not matter.
+  return Resolve(name, needs_sched_ext, /*wait=*/true);
+}
+
+absl::Status KernelCache::CanResolve(const std::string& name, bool needs_sched_ext) {
+  absl::Status status = Resolve(name, needs_sched_ext, /*wait=*/false).status();
+  return absl::IsUnavailable(status) ? absl::OkStatus() : status;
+}
+
+absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& name, bool needs_sched_ext,
+                                                    bool wait) {
+  // The first rule of ChooseKernel, without a look at the other entries.
   struct stat info {};
   if (IsKernelKey(name) && lstat(EntryDir(name).c_str(), &info) == 0) {
-    KTSTR_ASSIGN_OR_RETURN(ResolvedKernel kernel, Take(name, ""));
+    KTSTR_ASSIGN_OR_RETURN(ResolvedKernel kernel, Take(name, "", wait));
     v1::KernelEntry entry;
     *entry.mutable_metadata() = kernel.metadata;
     KTSTR_ASSIGN_OR_RETURN(
@@ -227,12 +240,12 @@ absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& name, boo
       if (!absl::IsNotFound(choice.status())) return choice.status();
       // When all entries are corrupt, that is the error.
       if (corrupt.ok() && name.empty() && !kernels.empty()) {
-        corrupt = Take(kernels[0].key, "").status();
+        corrupt = Take(kernels[0].key, "", wait).status();
       }
       return corrupt.ok() ? choice.status() : corrupt;
     }
     scenario::CachedKernel& chosen = kernels[choice->index];
-    absl::StatusOr<ResolvedKernel> kernel = Take(chosen.key, choice->why);
+    absl::StatusOr<ResolvedKernel> kernel = Take(chosen.key, choice->why, wait);
     if (kernel.ok()) {
       if (!corrupt.ok()) absl::StrAppend(&kernel->why, "; passed over: ", corrupt.message());
       return kernel;

@@ -25,6 +25,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -68,22 +69,29 @@ class KernelCache {
     std::string name;  // For messages and the record.
   };
   // Imports the kernels in `files`, which belong together: packages (kernel_package.h), bzImages
-  // and vmlinux ELF files, recognized by content and read from their start. The configuration of a
-  // kernel is that of its package, else that of another package of the same release, else
-  // `config_text` (may be empty). A package with only a configuration (Debian's linux-base-*) adds
-  // it to the cached kernel of that release, unless `files` has that kernel. Replaces a corrupt
-  // entry of the same key. `owner` goes into the metadata. One result per kernel; a file with an
-  // error leaves nothing behind, but the kernels of files before it stay. Errors: InvalidArgument
-  // (no kernel, too large, or for another machine), DataLoss (damaged or cut), FailedPrecondition
-  // (no PVH entry; cached with another configuration; the cache is full or not writable).
+  // and vmlinux ELF files, told apart by content, read from their start. The configuration of a
+  // kernel is the one in its package, that of another package of the same release, or `config_text`
+  // (may be empty). A package with only a configuration (Debian's linux-base-*) adds it to the
+  // cached kernel of that release when no file holds it. A corrupt entry of the same key is
+  // replaced. `owner` goes into the metadata. `progress` gets lines for people: what is read and
+  // written, with bytes. One result for each kernel; on an error nothing of the file in question is
+  // left behind. Ends when the thread's base::WaitScope is cancelled. Errors: Cancelled,
+  // InvalidArgument (no kernel, too large, or for
+  // another machine), DataLoss (damaged or cut short), FailedPrecondition (no PVH entry; cached
+  // with another configuration; a cache that is full or may not be written).
+  using Progress = std::function<void(const std::string&)>;
   absl::StatusOr<std::vector<Imported>> Import(const std::vector<File>& files,
-                                               const std::string& config_text, uid_t owner);
+                                               const std::string& config_text, uid_t owner,
+                                               const Progress& progress = {});
 
   // `name`: see scenario/kernel_choice.h. Returns a sound entry. Errors, each with the remedy:
   // NotFound when none matches, InvalidArgument when several match, FailedPrecondition when the
   // matches are corrupt or lack sched_ext. Compares contents with their SHA-256 when the files have
   // changed since the last comparison.
   absl::StatusOr<ResolvedKernel> Resolve(const std::string& name, bool needs_sched_ext);
+  // The errors of Resolve, as far as they can be known at once: a kernel that somebody writes,
+  // which Resolve waits for, is taken for a sound one.
+  absl::Status CanResolve(const std::string& name, bool needs_sched_ext);
 
  private:
   explicit KernelCache(const std::string& cache_dir);
@@ -101,7 +109,8 @@ class KernelCache {
   absl::StatusOr<Imported> ImportPackage(const KernelPackage& package, const std::string& file_name,
                                          const Source& source);
   absl::StatusOr<Imported> ImportImage(const KernelImage& image, std::string_view bzimage,
-                                       const std::string& config, v1::KernelMetadata metadata);
+                                       const std::string& config, v1::KernelMetadata metadata,
+                                       const Source& source);
   absl::StatusOr<Imported> AddConfigOfPackage(const KernelPackage& package,
                                               const std::string& file_name);
   absl::StatusOr<Imported> AddConfig(const std::string& key, const std::string& config);
@@ -109,8 +118,10 @@ class KernelCache {
   absl::StatusOr<std::string> KeyOfContent(const std::string& key, const std::string& sha256) const;
   absl::Status Place(const std::string& temporary, const std::string& key) const;
 
-  // Locks, checks and returns one entry. FailedPrecondition when it is corrupt.
-  absl::StatusOr<ResolvedKernel> Take(const std::string& key, std::string why);
+  absl::StatusOr<ResolvedKernel> Resolve(const std::string& name, bool needs_sched_ext, bool wait);
+  // Locks, checks and takes one entry. FailedPrecondition when it is corrupt; without `wait`,
+  // Unavailable when somebody writes it.
+  absl::StatusOr<ResolvedKernel> Take(const std::string& key, std::string why, bool wait);
 
   // The index, opened again when its file has been removed; null when it is unusable.
   KernelIndex* IndexLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -17,11 +17,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
+#include "base/file_size.h"
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
+#include "base/wait_scope.h"
+#include "cache/byte_source.h"
 #include "cache/kernel_cache.h"
 #include "cache/kernel_entry.h"
 #include "cache/kernel_image.h"
@@ -34,7 +37,9 @@ namespace {
 constexpr absl::Duration kWriteLockTimeout = absl::Minutes(5);
 constexpr absl::Duration kTemporaryLockTimeout = absl::Seconds(60);
 constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20;
+constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr size_t kKeyDigits = 16;
+constexpr size_t kMaxSourceDetail = 256;  // What a package says of itself can be of any length.
 constexpr char kArch[] = "x86_64";
 constexpr char kHowToImport[] =
     "Kernels come from a package (.deb: linux-image-* or linux-binary-*; .rpm: kernel-core or "
@@ -126,12 +131,45 @@ bool IsPackage(FileKind kind) {
   return kind == FileKind::kDeb || kind == FileKind::kRpm || kind == FileKind::kPacked;
 }
 
+// Reads a file from its offset, reports its progress, and ends when the import is cancelled.
+class ReportingSource : public ByteSource {
+ public:
+  ReportingSource(const KernelCache::File& file, const KernelCache::Progress& progress)
+      : source_(file.fd, file.name),
+        name_(file.name),
+        size_(base::SizeOf(file.fd, file.name).value_or(0)),
+        progress_(progress) {}
+  absl::StatusOr<std::string_view> Next() override {
+    if (base::WaitScope::Cancelled()) {
+      return absl::CancelledError(absl::StrCat(name_, ": cancelled while it was unpacked"));
+    }
+    if (progress_ && read_ >= due_) {
+      progress_(absl::StrCat("unpacking ", name_, ": ", read_ >> 20, " of ",
+                             (size_ + kMiB - 1) >> 20, " MiB"));
+      due_ = read_ + kReportBytes;
+    }
+    absl::StatusOr<std::string_view> piece = source_.Next();
+    if (piece.ok()) read_ += piece->size();
+    return piece;
+  }
+
+ private:
+  static constexpr uint64_t kReportBytes = 16 * kMiB;
+  FdSource source_;
+  const std::string name_;
+  const uint64_t size_;
+  const KernelCache::Progress& progress_;
+  uint64_t read_ = 0;
+  uint64_t due_ = 0;
+};
+
 // Reads `file` from offset 0.
-absl::StatusOr<KernelPackage> ReadPackage(const KernelCache::File& file) {
+absl::StatusOr<KernelPackage> ReadPackage(const KernelCache::File& file,
+                                          const KernelCache::Progress& progress) {
   if (lseek(file.fd, 0, SEEK_SET) != 0) {
     return base::ErrnoStatus(errno, absl::StrCat("seek ", file.name));
   }
-  FdSource source(file.fd, file.name);
+  ReportingSource source(file, progress);
   return AsInput(ReadKernelPackage(&source, file.name));
 }
 
@@ -142,6 +180,11 @@ struct KernelCache::Source {
   std::map<std::string, std::string> configs;  // By release, from packages without an image.
   std::string config_text;                     // For kernels of all other releases.
   uid_t owner;
+  Progress progress;  // May be empty.
+
+  void Report(const std::string& line) const {
+    if (progress) progress(line);
+  }
 
   std::string ConfigFor(const std::string& release) const {
     const auto found = configs.find(release);
@@ -150,8 +193,9 @@ struct KernelCache::Source {
 };
 
 absl::StatusOr<std::vector<KernelCache::Imported>> KernelCache::Import(
-    const std::vector<File>& files, const std::string& config_text, uid_t owner) {
-  Source source{{}, config_text, owner};
+    const std::vector<File>& files, const std::string& config_text, uid_t owner,
+    const Progress& progress) {
+  Source source{{}, config_text, owner, progress};
   std::vector<const File*> with_image;
   std::vector<const File*> config_only;
   for (const File& file : files) {
@@ -159,7 +203,7 @@ absl::StatusOr<std::vector<KernelCache::Imported>> KernelCache::Import(
     KTSTR_ASSIGN_OR_RETURN(const std::string start, ReadStart(file.fd, file.name));
     bool has_image = true;
     if (files.size() > 1 && IsPackage(FileKindOf(start))) {
-      KTSTR_ASSIGN_OR_RETURN(KernelPackage package, ReadPackage(file));
+      KTSTR_ASSIGN_OR_RETURN(KernelPackage package, ReadPackage(file, progress));
       has_image = !package.image_path.empty() || package.config.empty();
       if (!has_image) source.configs[package.config_release] = std::move(package.config);
     }
@@ -171,7 +215,7 @@ absl::StatusOr<std::vector<KernelCache::Imported>> KernelCache::Import(
     imported.push_back(std::move(one));
   }
   for (const File* file : config_only) {
-    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(*file));
+    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(*file, progress));
     const bool taken = std::any_of(imported.begin(), imported.end(), [&](const Imported& one) {
       return one.entry.metadata().release() == package.config_release;
     });
@@ -191,9 +235,10 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportOne(const File& file,
         absl::StrCat(file.name, ": not a kernel but ", DescribeOther(start), ". ", kHowToImport));
   }
   if (IsPackage(kind)) {
-    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(file));
+    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(file, source.progress));
     return ImportPackage(package, file.name, source);
   }
+  source.Report(absl::StrCat("unpacking ", file.name));
   KTSTR_ASSIGN_OR_RETURN(const std::string data, ReadImageFile(file.fd, file.name));
   absl::StatusOr<KernelImage> image = AsInput(DecodeKernel(data));
   if (!image.ok()) return base::Annotate(image.status(), file.name);
@@ -202,7 +247,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportOne(const File& file,
   metadata.set_source_detail(base::SanitizeUtf8(base::Basename(file.name)));
   metadata.set_owner_uid(source.owner);
   return ImportImage(*image, kind == FileKind::kBzImage ? data : std::string_view(),
-                     source.ConfigFor(image->release), std::move(metadata));
+                     source.ConfigFor(image->release), std::move(metadata), source);
 }
 
 absl::StatusOr<KernelCache::Imported> KernelCache::ImportPackage(const KernelPackage& package,
@@ -227,14 +272,14 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportPackage(const KernelPac
   v1::KernelMetadata metadata;
   metadata.set_source(package.format);
   metadata.set_source_detail(
-      base::SanitizeUtf8(absl::StrCat(package.package, " ", package.version)));
+      base::OneLine(absl::StrCat(package.package, " ", package.version), kMaxSourceDetail));
   metadata.set_owner_uid(source.owner);
   const std::string config =
       package.config.empty() ? source.ConfigFor(image->release) : package.config;
   KTSTR_RETURN_IF_ERROR(CheckConfig(config, file_name));
   const bool compressed = FileKindOf(package.image) == FileKind::kBzImage;
   return ImportImage(*image, compressed ? package.image : std::string_view(), config,
-                     std::move(metadata));
+                     std::move(metadata), source);
 }
 
 absl::StatusOr<KernelCache::Imported> KernelCache::AddConfigOfPackage(
@@ -317,7 +362,8 @@ absl::StatusOr<std::string> KernelCache::KeyOfContent(const std::string& key,
 absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage& image,
                                                                std::string_view bzimage,
                                                                const std::string& config,
-                                                               v1::KernelMetadata metadata) {
+                                                               v1::KernelMetadata metadata,
+                                                               const Source& source) {
   const std::string digest = base::Sha256Hex(image.vmlinux);
   const std::string key =
       MakeKernelKey(absl::StrCat(image.release, "-", kArch, "-", digest.substr(0, kKeyDigits)));
@@ -350,6 +396,9 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   if (!image.btf.empty()) files.push_back({"vmlinux.btf", image.btf});
   if (!config.empty()) files.push_back({kConfigFile, config});
 
+  uint64_t bytes = 0;
+  for (const EntryFile& file : files) bytes += file.data.size();
+  source.Report(absl::StrCat("writing ", key, " (", (bytes + kMiB - 1) >> 20, " MiB)"));
   Temporary temporary;
   absl::Status status = MakeTemporary(temporary_dir_, TemporaryLockPath(), &temporary);
   if (status.ok()) status = WriteEntry(temporary.path, files, &metadata);

@@ -5,7 +5,7 @@
 // thread of the object's own cancels the call.
 //
 //   GuardedCall call(session.interrupt_fd(), kCallLimit);
-//   const absl::Status status = call.Finish(stub->GetRun(call.context(), request, &response));
+//   const absl::Status status = call.Finish(stub->CancelRun(call.context(), request, &response));
 
 #ifndef KTSTR_CLIENT_CALL_H_
 #define KTSTR_CLIENT_CALL_H_
@@ -24,7 +24,7 @@ namespace ktstr::client {
 
 // For a call that the daemon answers at once.
 inline constexpr absl::Duration kCallLimit = absl::Seconds(60);
-// For one that may first wait for a kernel: up to 60 s, while an import holds its entry.
+// For one that may check the files of a kernel first.
 inline constexpr absl::Duration kSubmitLimit = absl::Seconds(120);
 
 class GuardedCall {

@@ -7,13 +7,16 @@
 #define KTSTR_CLIENT_COMMAND_H_
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/protocol.h"
 #include "client/call.h"
 #include "client/connect.h"
 #include "client/exit_codes.h"
@@ -83,6 +86,25 @@ absl::Status Call(const Session& session,
   GuardedCall call(session.interrupt_fd(), limit);
   const std::shared_ptr<Connection> connection = session.connection();
   return call.Finish((connection->stub()->*method)(call.context(), request, response));
+}
+
+// A paged list: entries of all pages, or the first `count`, are merged into `all`.
+template <typename Request, typename Response>
+absl::Status CallPages(const Session& session,
+                       grpc::Status (v1::Ktstr::StubInterface::*method)(grpc::ClientContext*,
+                                                                        const Request&, Response*),
+                       int (Response::*size)() const, Response* all,
+                       int count = std::numeric_limits<int>::max()) {
+  Request request;
+  do {
+    request.set_page_size(std::min(count - (all->*size)(), base::kMaxPageSize));
+    Response page;
+    if (absl::Status status = Call(session, method, request, &page); !status.ok()) return status;
+    request.set_page_token(page.next_page_token());
+    page.clear_next_page_token();
+    all->MergeFrom(page);
+  } while (!request.page_token().empty() && (all->*size)() < count);
+  return absl::OkStatus();
 }
 
 }  // namespace ktstr::client

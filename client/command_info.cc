@@ -13,6 +13,7 @@
 #include "client/catalog.h"
 #include "client/command.h"
 #include "client/kernel_list.h"
+#include "client/pieces.h"
 #include "client/render.h"
 #include "client/scenario_source.h"
 #include "google/protobuf/struct.pb.h"
@@ -65,10 +66,10 @@ ExitCode Check(const std::vector<std::string>& files, const GlobalOptions& globa
 }
 
 absl::Status ListRuns(const Session& session, uint32_t limit, bool json, Terminal* terminal) {
-  v1::ListRunsRequest request;
-  request.set_limit(limit);
   v1::ListRunsResponse response;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::ListRuns, request, &response));
+  KTSTR_RETURN_IF_ERROR(CallPages(session, &v1::Ktstr::StubInterface::ListRuns,
+                                  &v1::ListRunsResponse::runs_size, &response,
+                                  static_cast<int>(limit)));
   if (!json) {
     terminal->Result(RunsTable(response));
     return absl::OkStatus();
@@ -85,7 +86,7 @@ absl::Status ShowRun(const Session& session, const std::string& run_id, bool jso
   v1::GetRunRequest request;
   request.set_run_id(run_id);
   v1::GetRunResponse response;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::GetRun, request, &response));
+  KTSTR_RETURN_IF_ERROR(GetRun(session, request, &response));
   if (!response.has_record()) {
     return absl::FailedPreconditionError(
         absl::StrCat("run ", run_id, " is ", response.summary().state(),

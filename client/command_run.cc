@@ -12,6 +12,7 @@
 #include "client/bundle/upload.h"
 #include "client/command.h"
 #include "client/output_file.h"
+#include "client/pieces.h"
 #include "client/run_flags.h"
 #include "client/run_reporter.h"
 #include "client/search/repeat_check.h"
@@ -90,7 +91,7 @@ std::string DifferenceOf(const Session& session, const RepeatGroup& group) {
     v1::GetRunRequest request;
     request.set_run_id(ids[i]);
     request.set_with_observations(true);
-    const absl::Status status = Call(session, &v1::Ktstr::StubInterface::GetRun, request, &runs[i]);
+    const absl::Status status = GetRun(session, request, &runs[i]);
     if (!status.ok()) return absl::StrCat("not known: ", status.message());
   }
   return FirstDifference(runs[0].observations(), runs[1].observations());

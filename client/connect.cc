@@ -33,10 +33,6 @@ constexpr absl::Duration kLockPause = absl::Milliseconds(50);
 // For a daemon whose backlog is full: nothing reports room in it, so the client tries again.
 constexpr absl::Duration kBacklogTimeout = absl::Seconds(20);
 
-// gRPC's own limit is 4 MiB. The record of 4096 workers on 252 CPUs with the longest log is larger,
-// and so are the observations of such a run. The daemon is our own or root's (CheckPeer).
-constexpr int kMaxMessageBytes = 1 << 30;
-
 // Only the user or root may serve the socket: the client sends files to it.
 absl::Status CheckPeer(int fd, const std::string& path) {
   ucred peer = {};
@@ -57,7 +53,6 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
     return base::ErrnoStatus(errno, path);
   grpc::ChannelArguments arguments;
   arguments.SetUserAgentPrefix(base::ProtocolAgent());
-  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   const std::shared_ptr<grpc::Channel> channel =
       grpc::CreateCustomInsecureChannelFromFd("ktstrd", fd.Release(), arguments);
   const std::unique_ptr<v1::Ktstr::Stub> stub = v1::Ktstr::NewStub(channel);

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <thread>
 
@@ -16,6 +17,7 @@ namespace ktstr::client {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class InterruptTest : public CommandTest {
@@ -74,6 +76,27 @@ TEST_F(InterruptTest, DetachedRunsThatWereSubmittedAreCancelled) {
   EXPECT_THAT(service_.cancelled(), SizeIs(2));
 }
 
+TEST_F(InterruptTest, AnImportShowsWhatItWaitsFor) {
+  ASSERT_TRUE(base::WriteFileAtomic(dir_.path() + "/a.deb", "content").ok());
+  service_.import_lines = {"waiting for the import of b.deb by anna",
+                           "unpacking a.deb: 0 of 1 MiB"};
+  EXPECT_EQ(Run({"kernel", "import", dir_.path() + "/a.deb"}), kOk) << err_;
+  EXPECT_THAT(err_, HasSubstr("waiting for the import of b.deb by anna\n"
+                              "unpacking a.deb: 0 of 1 MiB\n"));
+}
+
+// The daemon may give less than was asked for.
+TEST_F(InterruptTest, ListsAreReadPageByPage) {
+  for (int i = 0; i < 7; ++i) ASSERT_EQ(Run({"run", "steady", "--detach"}), kOk) << err_;
+  service_.page_size = 3;
+  ASSERT_EQ(Run({"--json", "results", "list"}), kOk) << err_;
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 7);
+  EXPECT_THAT(out_, HasSubstr("r-0001"));
+  ASSERT_EQ(Run({"--json", "results", "list", "--limit", "4"}), kOk) << err_;
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 4);
+  EXPECT_THAT(out_, Not(HasSubstr("r-0003")));
+}
+
 TEST(GuardedCall, EndsWhenNothingComes) {
   const base::TempDir dir = *base::TempDir::Make("call");
   FakeService service;
@@ -84,9 +107,10 @@ TEST(GuardedCall, EndsWhenNothingComes) {
   const auto connection = Connect(options);
   ASSERT_TRUE(connection.ok()) << connection.status();
   GuardedCall call(-1, absl::Milliseconds(50));
-  v1::GetRunResponse response;
-  const absl::Status status =
-      call.Finish((*connection)->stub()->GetRun(call.context(), v1::GetRunRequest(), &response));
+  const auto reader = (*connection)->stub()->GetRun(call.context(), v1::GetRunRequest());
+  v1::Piece piece;
+  EXPECT_FALSE(reader->Read(&piece));
+  const absl::Status status = call.Finish(reader->Finish());
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(std::string(status.message()), HasSubstr("did not respond for 50ms"));
 }

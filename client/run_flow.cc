@@ -19,7 +19,7 @@ namespace ktstr::client {
 namespace {
 
 constexpr std::chrono::seconds kCancelTimeout(30);
-// The daemon may wait for the kernel first, at most 60 s.
+// The daemon may check the files of a kernel meanwhile.
 constexpr std::chrono::seconds kSubmitTimeout(120);
 
 // True for errors of the connection, which are no errors of the daemon.
@@ -246,6 +246,7 @@ absl::Status RunFlow::Follow(Connection* connection, bool* progressed) {
   Open(stream.get());
   const absl::Status status = Read(stream.get(), progressed);
   Close();
+  pieces_.clear();
   // Drops what an unfinished stream still has.
   call.context()->TryCancel();
   absl::Status ended = FromGrpc(stream->Finish());
@@ -314,26 +315,37 @@ absl::Status RunFlow::Handle(const v1::WatchRunsResponse& response, bool* progre
     Fail(run_id, status);
     return absl::OkStatus();
   }
-  const uint64_t number = response.event().number();
+  if (response.has_event_piece()) return HandlePiece(run_id, response.event_piece(), progressed);
+  HandleEvent(run_id, response.event(), progressed);
+  return absl::OkStatus();
+}
+
+absl::Status RunFlow::HandlePiece(const std::string& run_id, const v1::Piece& piece,
+                                  bool* progressed) {
+  v1::RunEvent event;
+  KTSTR_ASSIGN_OR_RETURN(const bool complete, pieces_[run_id].Add(piece, &event));
+  if (!complete) return absl::OkStatus();
+  pieces_.erase(run_id);
+  HandleEvent(run_id, event, progressed);
+  return absl::OkStatus();
+}
+
+void RunFlow::HandleEvent(const std::string& run_id, const v1::RunEvent& event, bool* progressed) {
+  const uint64_t number = event.number();
   uint64_t due;
   {
     base::MutexLock lock(&mutex_);
     const auto run = runs_.find(run_id);
-    if (run == runs_.end()) return absl::OkStatus();
+    if (run == runs_.end()) return;
     due = run->second.cursor;
     if (number == due) ++run->second.cursor;
   }
   if (number != due) {
     Fail(run_id, absl::InternalError(
                      absl::StrCat("the daemon sent event ", number, " where ", due, " was due")));
-    return absl::OkStatus();
+    return;
   }
   *progressed = true;
-  HandleEvent(run_id, response.event());
-  return absl::OkStatus();
-}
-
-void RunFlow::HandleEvent(const std::string& run_id, const v1::RunEvent& event) {
   {
     base::MutexLock lock(&observing_);
     if (!event.has_finished()) {

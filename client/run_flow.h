@@ -27,6 +27,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "client/connect.h"
+#include "client/pieces.h"
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/service.pb.h"
 
@@ -101,7 +102,8 @@ class RunFlow {
   absl::Status Read(Stream* stream, bool* progressed);
   // An error is one of the whole stream.
   absl::Status Handle(const v1::WatchRunsResponse& response, bool* progressed);
-  void HandleEvent(const std::string& run_id, const v1::RunEvent& event);
+  absl::Status HandlePiece(const std::string& run_id, const v1::Piece& piece, bool* progressed);
+  void HandleEvent(const std::string& run_id, const v1::RunEvent& event, bool* progressed);
   void Open(Stream* stream);
   void Close();
   void Subscribe(const std::string& run_id);
@@ -124,6 +126,7 @@ class RunFlow {
   size_t count_ = 0;
   std::function<v1::RunSpec(size_t)> make_;
   std::vector<std::thread> threads_;
+  std::map<std::string, Pieces> pieces_;  // Events that come in pieces; of the reader's thread.
 
   base::Mutex observing_;  // One observer call at a time.
   base::Mutex writing_;    // One writer of the stream at a time; taken before `mutex_`.

@@ -19,6 +19,7 @@
 #include "daemon/caller.h"
 #include "daemon/config.h"
 #include "daemon/kernel_imports.h"
+#include "daemon/pages.h"
 #include "daemon/record_files.h"
 #include "daemon/run_manager.h"
 #include "daemon/run_store.h"
@@ -44,17 +45,18 @@ class Daemon {
   absl::StatusOr<std::unique_ptr<cache::BlobWriter>> BeginBlob(const Caller& caller,
                                                                const std::string& sha256,
                                                                uint64_t size);
-  // Checks what it can before the run starts, stores the run durably, returns its id.
+  // Checks what it can before the run starts, stores the run durably, returns its id. The run, not
+  // this call, waits for a kernel whose entry is locked.
   absl::StatusOr<std::string> SubmitRun(const Caller& caller, const v1::RunSpec& spec);
   RunManager& runs() { return *runs_; }
 
   // All users share the kernels: a key stands for one content, and no import changes another entry.
-  absl::StatusOr<std::vector<v1::KernelEntry>> ListKernels(const Caller& caller) {
-    return kernels_->List();
-  }
+  absl::StatusOr<Page<v1::KernelEntry>> ListKernels(const Caller& caller, int32_t page_size,
+                                                    const std::string& page_token);
   KernelImports& imports() { return *imports_; }
 
-  absl::StatusOr<std::vector<v1::SnapshotEntry>> ListSnapshots(const Caller& caller);
+  absl::StatusOr<Page<v1::SnapshotEntry>> ListSnapshots(const Caller& caller, int32_t page_size,
+                                                        const std::string& page_token);
   // PermissionDenied for everyone but the daemon's own user and admins.
   absl::StatusOr<std::vector<v1::SnapshotEntry>> CleanSnapshots(const Caller& caller);
 

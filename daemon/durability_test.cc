@@ -74,7 +74,7 @@ std::string Database(const std::string& dir) { return dir + "/runs.db"; }
 
 // Every row is whole.
 void CheckStore(RunStore* store, const std::string& where) {
-  const auto runs = store->List(std::nullopt, 1000);
+  const auto runs = store->List(std::nullopt, RunStore::kNewest, 1000);
   ASSERT_TRUE(runs.ok()) << where << ": " << runs.status();
   for (const StoredRun& run : *runs) {
     EXPECT_EQ(store->Spec(run.number)->reproduction().scheduler().size(), 9000u) << where;

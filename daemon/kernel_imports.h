@@ -22,8 +22,24 @@
 
 namespace ktstr::daemon {
 
-inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
-inline constexpr size_t kMaxKernelFiles = 16;
+// Whoever comes first has the turn; the others wait, and learn whom they wait for. Any thread.
+class Turn {
+ public:
+  // Waits for the turn. `who`: how those that wait are told of the caller, "the import of a.deb by
+  // anna". `progress` is told once of each turn that is waited for. Cancelled when `cancelled`
+  // returns true before.
+  absl::Status Take(const std::string& who, const std::function<bool()>& cancelled,
+                    const std::function<void(const std::string&)>& progress)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void End() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  base::Mutex mutex_;
+  base::CondVar ended_;
+  std::string who_ ABSL_GUARDED_BY(mutex_);  // Empty: nobody has it.
+};
+
+class KernelImports;
 
 // Kernel files that a client sends, one after the other: appends their pieces to unnamed files and
 // imports all files together at the end. One thread.
@@ -34,8 +50,10 @@ class KernelUpload {
   absl::Status Begin(const v1::ImportKernelRequest::ImportHeader& header);
   // InvalidArgument beyond the size in the header; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
-  // Imports the files. InvalidArgument when the last one is not complete.
-  absl::StatusOr<std::vector<cache::KernelCache::Imported>> Finish();
+  // InvalidArgument when less came. Waits for the imports that came before.
+  absl::StatusOr<std::vector<cache::KernelCache::Imported>> Finish(
+      const std::function<bool()>& cancelled,
+      const std::function<void(const std::string&)>& progress);
 
  private:
   friend class KernelImports;
@@ -45,13 +63,13 @@ class KernelUpload {
     uint64_t size;
     uint64_t received;
   };
-  KernelUpload(cache::KernelCache* kernels, std::string cache_dir, uid_t owner)
-      : kernels_(kernels), cache_dir_(std::move(cache_dir)), owner_(owner) {}
+  KernelUpload(KernelImports* imports, Caller caller)
+      : imports_(imports), caller_(std::move(caller)) {}
   absl::Status CheckComplete() const;
 
-  cache::KernelCache* const kernels_;
-  const std::string cache_dir_;
-  const uid_t owner_;
+  KernelImports* const imports_;
+  const Caller caller_;
+  uint64_t announced_ = 0;  // Bytes of all files.
   std::string config_;
   std::vector<File> files_;
 };
@@ -63,31 +81,37 @@ class KernelImports {
   KernelImports(cache::KernelCache* kernels, std::string cache_dir, std::vector<std::string> suites)
       : kernels_(kernels), cache_dir_(std::move(cache_dir)), suites_(std::move(suites)) {}
 
+  // The object outlives the upload.
   std::unique_ptr<KernelUpload> BeginUpload(const Caller& caller);
-  // `progress` gets lines for people; Fetch polls `cancelled`. One fetch at a time.
+  // `progress` gets lines for people; `cancelled` is asked now and then. One fetch at a time, and
+  // one import.
   absl::StatusOr<v1::KernelEntry> Fetch(const Caller& caller, const v1::FetchKernelRequest& request,
                                         const std::function<void(const std::string&)>& progress,
                                         const std::function<bool()>& cancelled);
 
   bool Fetching() const { return fetches_.load() > 0; }
-  // Fetches end soon, with Cancelled.
+  // Fetches and imports that wait end soon, with Cancelled.
   void Stop() { stopping_ = true; }
 
  private:
-  // Takes the turn to fetch, and waits for it shortly. False: another fetch still has it.
-  bool TakeTurn();
-  void EndTurn();
-  absl::StatusOr<v1::KernelEntry> ImportFetched(const std::vector<std::string>& paths, uid_t owner);
+  friend class KernelUpload;
+  using Progress = std::function<void(const std::string&)>;
+  // One at a time: an import holds whole kernels in memory.
+  absl::StatusOr<std::vector<cache::KernelCache::Imported>> Import(
+      const Caller& caller, const std::vector<cache::KernelCache::File>& files,
+      const std::string& config, const std::function<bool()>& cancelled, const Progress& progress);
+  absl::StatusOr<v1::KernelEntry> ImportFetched(const Caller& caller,
+                                                const std::vector<std::string>& paths,
+                                                const std::function<bool()>& cancelled,
+                                                const Progress& progress);
 
   cache::KernelCache* const kernels_;
   const std::string cache_dir_;
   const std::vector<std::string> suites_;
   std::atomic<bool> stopping_ = false;
   std::atomic<int> fetches_ = 0;
-  // One fetch at a time: a source has one state directory.
-  base::Mutex mutex_;
-  base::CondVar ended_;
-  bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
+  Turn fetch_turn_;  // A source has one state directory.
+  Turn import_turn_;
 };
 
 }  // namespace ktstr::daemon

@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
+#include "daemon/capped_events.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -19,12 +21,8 @@ namespace {
 constexpr int kEventsPerRead = 16;
 // Files of machine and snapshot, bundle, sockets and pidfd of a VM process, with room to spare.
 constexpr int kDescriptorsPerRun = 32;
-constexpr size_t kMaxWatchedRuns = 10000;  // Of one stream.
-constexpr uint32_t kDefaultListLimit = 100;
-constexpr uint32_t kMaxListLimit = 10000;
-// Reporter drops progress lines beyond this, so that a run cannot fill the store.
-constexpr int kMaxProgressEvents = 2000;
-constexpr uint64_t kMaxConsoleBytes = uint64_t{16} << 20;
+constexpr size_t kMaxWatchedRuns = scenario::LimitOf("WatchRunsRequest.run_id").max;
+constexpr size_t kMaxShownRunId = 64;
 
 v1::RunEvent PhaseEvent(int64_t unix_ms, v1::RunPhase::Phase phase, const std::string& detail) {
   v1::RunEvent event;
@@ -50,29 +48,21 @@ v1::RunSummary Summary(const StoredRun& run) {
 class RunManager::Reporter : public RunReporter {
  public:
   Reporter(RunManager* manager, int64_t number, int stop_fd)
-      : manager_(manager), number_(number), stop_fd_(stop_fd) {}
+      : manager_(manager),
+        number_(number),
+        stop_fd_(stop_fd),
+        capped_(EventCaps(), [manager, number](v1::RunEvent event) {
+          manager->Emit(number, std::move(event));
+        }) {}
   void Phase(v1::RunPhase::Phase phase, const std::string& detail) override {
     manager_->Emit(number_, PhaseEvent(manager_->NowMs(), phase, detail));
   }
   void Progress(const v1::RunProgress& progress) override {
-    if (++progress_events_ > kMaxProgressEvents) return;
-    v1::RunEvent event;
-    event.set_unix_ms(manager_->NowMs());
-    *event.mutable_progress() = progress;
-    if (progress_events_ == kMaxProgressEvents) {
-      event.mutable_progress()->set_text(absl::StrCat(progress.text(), " (last line shown)"));
-    }
-    manager_->Emit(number_, std::move(event));
+    capped_.Progress(manager_->NowMs(), progress);
   }
-  void Console(const std::string& text) override {
-    // The VM process limits its console already, but the daemon does not trust it.
-    if (console_bytes_ + text.size() > kMaxConsoleBytes) return;
-    console_bytes_ += text.size();
-    v1::RunEvent event;
-    event.set_unix_ms(manager_->NowMs());
-    event.mutable_console()->set_text(base::SanitizeUtf8(text));
-    manager_->Emit(number_, std::move(event));
-  }
+  // The VM process bounds it already, but is not trusted to.
+  void Console(const std::string& text) override { capped_.Console(manager_->NowMs(), text); }
+  void End() { capped_.End(manager_->NowMs()); }
   int stop_fd() const override { return stop_fd_; }
   std::optional<StopRequest> stop() const override {
     base::MutexLock lock(&manager_->mutex_);
@@ -83,8 +73,7 @@ class RunManager::Reporter : public RunReporter {
   RunManager* const manager_;
   const int64_t number_;
   const int stop_fd_;
-  int progress_events_ = 0;
-  uint64_t console_bytes_ = 0;
+  CappedEvents capped_;
 };
 
 absl::StatusOr<std::unique_ptr<RunManager>> RunManager::Create(const RunManagerOptions& options,
@@ -289,6 +278,7 @@ void RunManager::Work(int64_t number) {
   Reporter reporter(this, number, stop_fd);
   RunOutcome outcome =
       stop.has_value() ? executor_->Abandoned(job, *stop) : executor_->Execute(job, reporter);
+  reporter.End();
   FinishRun(number, job.uid, std::move(outcome));
 }
 
@@ -450,7 +440,7 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
   const std::optional<int64_t> number = ParseRunId(run_id);
   if (!number.has_value()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("run_id '", run_id.substr(0, 64), "' is not like r-0193"));
+        absl::StrCat("run_id '", run_id.substr(0, kMaxShownRunId), "' is not like r-0193"));
   }
   absl::StatusOr<StoredRun> run = store_->Get(*number);
   // Another user's run looks like one that does not exist.
@@ -524,9 +514,11 @@ void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, 
   absl::StatusOr<std::unique_ptr<Watch>> watch = manager_->OpenWatch(caller, run_id, cursor);
   {
     base::MutexLock lock(&mutex_);
+    if (flooded_) return;
     if (watch.ok() && watches_.size() >= kMaxWatchedRuns) {
-      watch = absl::ResourceExhaustedError(
-          absl::StrCat("run ", run_id, ": one stream follows at most ", kMaxWatchedRuns, " runs"));
+      watch = absl::ResourceExhaustedError(absl::StrCat(
+          "run_id: ",
+          scenario::AboveLimit(scenario::LimitOf("WatchRunsRequest.run_id"), watches_.size() + 1)));
     }
     if (watch.ok() && watches_.count(run_id) != 0) {
       watch = absl::InvalidArgumentError(absl::StrCat("run ", run_id, " is followed already"));
@@ -534,7 +526,8 @@ void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, 
     if (watch.ok()) {
       watches_[run_id] = *std::move(watch);
     } else {
-      refused_.push_back({run_id, watch.status()});
+      refused_.push_back({run_id.substr(0, kMaxShownRunId), watch.status()});
+      flooded_ = refused_.size() > kMaxWatchedRuns;
     }
   }
   base::MutexLock lock(&manager_->mutex_);
@@ -579,6 +572,11 @@ absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Ne
       bool empty;
       {
         base::MutexLock own(&mutex_);
+        if (flooded_) {
+          return absl::ResourceExhaustedError(absl::StrCat(
+              "run_id: ", refused_.size(), " requests for runs that cannot be followed, at most ",
+              kMaxWatchedRuns, " that the client has not read the answers of"));
+        }
         steps = std::move(refused_);
         refused_.clear();
         empty = watches_.empty();
@@ -614,16 +612,27 @@ absl::Status RunManager::Cancel(const Caller& caller, const std::string& run_id,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<v1::RunSummary>> RunManager::List(const Caller& caller, uint32_t limit) {
-  if (limit > kMaxListLimit) {
-    return absl::InvalidArgumentError(absl::StrCat("limit ", limit, ": at most ", kMaxListLimit));
+absl::StatusOr<Page<v1::RunSummary>> RunManager::List(const Caller& caller, int32_t page_size,
+                                                      const std::string& page_token) {
+  KTSTR_ASSIGN_OR_RETURN(const size_t size, PageSize(page_size));
+  const std::optional<int64_t> before =
+      page_token.empty() ? RunStore::kNewest : ParseRunId(page_token);
+  if (!before.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "page_token: '", base::OneLine(page_token, kMaxShownRunId), "' is not one of this list"));
   }
   const std::optional<uid_t> uid = caller.admin ? std::nullopt : std::optional<uid_t>(caller.uid);
-  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs,
-                         store_->List(uid, limit == 0 ? kDefaultListLimit : limit));
-  std::vector<v1::RunSummary> summaries;
-  for (const StoredRun& run : runs) summaries.push_back(Summary(run));
-  return summaries;
+  // One more than the page: whether another page follows.
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs, store_->List(uid, *before, size + 1));
+  Page<v1::RunSummary> page;
+  for (const StoredRun& run : runs) {
+    if (page.entries.size() == size) {
+      page.next_token = page.entries.back().run_id();
+      break;
+    }
+    page.entries.push_back(Summary(run));
+  }
+  return page;
 }
 
 absl::StatusOr<v1::GetRunResponse> RunManager::Get(const Caller& caller,

@@ -26,6 +26,7 @@
 #include "base/fd.h"
 #include "base/mutex.h"
 #include "daemon/caller.h"
+#include "daemon/pages.h"
 #include "daemon/record_files.h"
 #include "daemon/run_executor.h"
 #include "daemon/run_store.h"
@@ -94,7 +95,7 @@ class RunManager {
       absl::StatusOr<std::vector<v1::RunEvent>> events;
     };
     // By the reader. Empty when nothing came within `timeout`. Unavailable when the daemon ends and
-    // no run is left.
+    // no run is left; ResourceExhausted when more runs are refused than are read.
     absl::StatusOr<std::vector<Step>> Next(absl::Duration timeout);
     // By the reader: closed, and every run has ended.
     bool done() const;
@@ -108,6 +109,7 @@ class RunManager {
     bool closed_ ABSL_GUARDED_BY(mutex_) = false;
     std::map<std::string, std::unique_ptr<Watch>> watches_ ABSL_GUARDED_BY(mutex_);
     std::vector<Step> refused_ ABSL_GUARDED_BY(mutex_);
+    bool flooded_ ABSL_GUARDED_BY(mutex_) = false;  // More refused than the client reads.
   };
 
   // `spec` has passed CheckRunSpec. ResourceExhausted when the user's queue is full; also what
@@ -117,7 +119,9 @@ class RunManager {
   absl::StatusOr<std::unique_ptr<Watch>> OpenWatch(const Caller& caller, const std::string& run_id,
                                                    uint64_t cursor);
   absl::Status Cancel(const Caller& caller, const std::string& run_id, const std::string& reason);
-  absl::StatusOr<std::vector<v1::RunSummary>> List(const Caller& caller, uint32_t limit);
+  // Newest first. A page's token is the id of its last run.
+  absl::StatusOr<Page<v1::RunSummary>> List(const Caller& caller, int32_t page_size,
+                                            const std::string& page_token);
   absl::StatusOr<v1::GetRunResponse> Get(const Caller& caller, const v1::GetRunRequest& request);
 
   // How many connections of `uid` are open now: they keep runs alive that nobody has watched yet.

@@ -102,7 +102,7 @@ TEST_F(RunManagerTest, ARunOwnsItsClaimUntilItHasEnded) {
   Start();
   executor_.refuse_claims = true;
   EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_TRUE(manager_->List(kAnna, 0)->empty());
+  EXPECT_TRUE(manager_->List(kAnna, 0, "")->entries.empty());
   executor_.refuse_claims = false;
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
   EXPECT_EQ(executor_.claims, 3);
@@ -209,14 +209,44 @@ TEST_F(RunManagerTest, OthersSeeNothing) {
   EXPECT_EQ(manager_->Get(kBert, Of("r-0001")).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(manager_->Cancel(kBert, "r-0001", "").code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(manager_->OpenWatch(kBert, "r-0001", 0).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_TRUE(manager_->List(kBert, 0)->empty());
-  EXPECT_EQ(manager_->List(kRoot, 0)->size(), 1u);
+  EXPECT_TRUE(manager_->List(kBert, 0, "")->entries.empty());
+  EXPECT_EQ(manager_->List(kRoot, 0, "")->entries.size(), 1u);
   EXPECT_TRUE(manager_->Get(kRoot, Of("r-0001")).ok());
   EXPECT_EQ(manager_->Get(kAnna, Of("nonsense")).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(manager_->List(kAnna, 10001).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(manager_->Cancel(kRoot, "r-0001", "by root").ok());
   EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().findings(0).message(), "by root");
+}
+
+TEST_F(RunManagerTest, RunsComeInPages) {
+  Start();
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  std::vector<std::string> ids;
+  std::string token;
+  int pages = 0;
+  do {
+    const auto page = *manager_->List(kAnna, 2, token);
+    EXPECT_LE(page.entries.size(), 2u);
+    for (const v1::RunSummary& run : page.entries) ids.push_back(run.run_id());
+    // A run that comes meanwhile belongs to no later page.
+    ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+    token = page.next_token;
+  } while (!token.empty() && ++pages < 10);
+  EXPECT_EQ(ids, (std::vector<std::string>{"r-0005", "r-0004", "r-0003", "r-0002", "r-0001"}));
+  EXPECT_EQ(manager_->List(kAnna, 2, "x").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(manager_->List(kAnna, -1, "").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(manager_->List(kBert, 2, "")->next_token.empty());
+}
+
+// A client that asks for runs that are not there and does not read what is wrong with them.
+TEST_F(RunManagerTest, RefusedRunsOfAStreamAreBounded) {
+  Start();
+  RunManager::WatchSet runs(manager_.get());
+  const std::string name(size_t{1} << 20, 'x');
+  runs.Add(kAnna, name, 0);
+  EXPECT_EQ(runs.Next(absl::ZeroDuration())->at(0).run_id, name.substr(0, 64));
+  for (int i = 0; i < 10'002; ++i) runs.Add(kAnna, "nonsense", 0);
+  EXPECT_EQ(runs.Next(absl::ZeroDuration()).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(RunManagerTest, CancelEndsQueuedRunWhileEverySlotIsBusy) {
@@ -436,7 +466,7 @@ TEST_F(RunManagerTest, KeepsOnlyTheNewestFinishedRuns) {
     ReadAll(kAnna, id);
   }
   manager_->Stop();
-  EXPECT_EQ(manager_->List(kAnna, 0)->size(), 2u);
+  EXPECT_EQ(manager_->List(kAnna, 0, "")->entries.size(), 2u);
   EXPECT_EQ(manager_->Get(kAnna, Of("r-0001")).status().code(), absl::StatusCode::kNotFound);
 }
 

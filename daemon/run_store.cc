@@ -454,15 +454,16 @@ absl::StatusOr<v1::RunObservations> RunStore::Observations(int64_t number) {
   return observations;
 }
 
-absl::StatusOr<std::vector<StoredRun>> RunStore::List(std::optional<uid_t> uid, uint32_t limit) {
+absl::StatusOr<std::vector<StoredRun>> RunStore::List(std::optional<uid_t> uid, int64_t before,
+                                                      size_t limit) {
   base::MutexLock lock(&mutex_);
-  const std::string where = uid.has_value() ? " WHERE uid = ?2" : "";
-  KTSTR_ASSIGN_OR_RETURN(Statement read,
-                         Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs", where,
-                                              " ORDER BY number DESC LIMIT ?1")
-                                     .c_str()));
-  read.Bind(1, int64_t{limit});
-  if (uid.has_value()) read.Bind(2, int64_t{*uid});
+  const std::string of_user = uid.has_value() ? " AND uid = ?3" : "";
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement read, Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs WHERE number < ?2",
+                                           of_user, " ORDER BY number DESC LIMIT ?1")
+                                  .c_str()));
+  read.Bind(1, static_cast<int64_t>(limit)).Bind(2, before);
+  if (uid.has_value()) read.Bind(3, int64_t{*uid});
   return Rows(&read);
 }
 

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -94,9 +95,10 @@ class RunStore {
   absl::StatusOr<v1::RunRecord> Record(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   // FailedPrecondition when Prune has removed them.
   absl::StatusOr<v1::RunObservations> Observations(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Newest first; of all users when `uid` is unset.
-  absl::StatusOr<std::vector<StoredRun>> List(std::optional<uid_t> uid, uint32_t limit)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Newest first, from those before number `before` on; of all users when `uid` is unset.
+  static constexpr int64_t kNewest = std::numeric_limits<int64_t>::max();
+  absl::StatusOr<std::vector<StoredRun>> List(std::optional<uid_t> uid, int64_t before,
+                                              size_t limit) ABSL_LOCKS_EXCLUDED(mutex_);
   // Queued and running runs, oldest first.
   absl::StatusOr<std::vector<StoredRun>> Unfinished() ABSL_LOCKS_EXCLUDED(mutex_);
   struct Limits {

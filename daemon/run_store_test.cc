@@ -92,11 +92,11 @@ TEST_F(RunStoreTest, ListIsNewestFirstAndByUser) {
   for (uid_t uid : {1, 2, 1}) {
     ASSERT_TRUE(store->Submit(uid, Spec("s"), Phase(v1::RunPhase::QUEUED)).ok());
   }
-  EXPECT_EQ(store->List(std::nullopt, 100)->size(), 3u);
-  const auto mine = *store->List(uid_t{1}, 100);
+  EXPECT_EQ(store->List(std::nullopt, RunStore::kNewest, 100)->size(), 3u);
+  const auto mine = *store->List(uid_t{1}, RunStore::kNewest, 100);
   ASSERT_EQ(mine.size(), 2u);
   EXPECT_EQ(mine[0].number, 3);
-  EXPECT_EQ(store->List(uid_t{1}, 1)->size(), 1u);
+  EXPECT_EQ(store->List(uid_t{1}, RunStore::kNewest, 1)->size(), 1u);
   EXPECT_EQ(store->Unfinished()->front().number, 1);
   EXPECT_EQ(store->Get(99).status().code(), absl::StatusCode::kNotFound);
 }
@@ -109,7 +109,7 @@ TEST_F(RunStoreTest, PruneTakesOldestFinishedOfThatUserAndNumbersAreNotReused) {
     ASSERT_TRUE(store->Finish(number, v1::RunRecord(), v1::RunObservations(), 1).ok());
   }
   ASSERT_TRUE(store->Prune(1, {.runs = 1, .budget_bytes = kNoBudget}).ok());
-  const auto runs = *store->List(std::nullopt, 100);
+  const auto runs = *store->List(std::nullopt, RunStore::kNewest, 100);
   ASSERT_EQ(runs.size(), 3u);
   EXPECT_EQ(runs[0].number, 5);
   EXPECT_EQ(runs[1].number, 4);

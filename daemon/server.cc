@@ -23,6 +23,7 @@
 #include "base/status_macros.h"
 #include "daemon/caller.h"
 #include "daemon/service.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -30,7 +31,7 @@ namespace {
 constexpr size_t kMaxConnections = 256;
 constexpr int kMaxThreadsPerUser = 300;
 constexpr int kMaxStreamsPerConnection = 256;
-constexpr int kMaxRequestBytes = 4 << 20;
+constexpr int kMaxRequestBytes = scenario::LimitOf("").max;
 constexpr absl::Duration kPrefacePatience = absl::Seconds(5);
 constexpr absl::Duration kClaimPatience = absl::Seconds(10);
 // After an accept that failed: until the next one, and between two lines about it in the log.

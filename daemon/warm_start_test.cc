@@ -218,7 +218,9 @@ TEST_F(WarmStartTest, CleanRemovesThem) {
   TestClient client = server_.Connect();
   grpc::ClientContext context;
   v1::CleanSnapshotsResponse response;
-  ASSERT_TRUE(client->CleanSnapshots(&context, v1::CleanSnapshotsRequest(), &response).ok());
+  const auto reader = client->CleanSnapshots(&context, v1::CleanSnapshotsRequest());
+  ASSERT_TRUE(reader->Read(&response));
+  ASSERT_TRUE(reader->Finish().ok());
   EXPECT_EQ(response.removed_size(), 1);
   EXPECT_THAT(List(), IsEmpty());
   EXPECT_THAT(Run(FakeSpec("pass")).starts, HasSubstr("boots once for a snapshot"));

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/crc32c.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "guest/console.h"
@@ -147,7 +148,7 @@ void Channel::ReportError(std::string_view message, bool bad_input) {
   ConsoleLine(absl::StrCat("error: ", absl::string_view(message.data(), message.size())));
   v1::Observation observation;
   observation.mutable_guest_error()->set_message(
-      base::SanitizeUtf8(message.substr(0, kMaxErrorBytes)));
+      base::SanitizeUtf8(base::CutLine(message, kMaxErrorBytes)));
   observation.mutable_guest_error()->set_bad_input(bad_input);
   Report(std::move(observation));
 }

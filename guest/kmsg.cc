@@ -14,8 +14,7 @@
 namespace ktstr::guest {
 namespace {
 
-constexpr int kMaxLines = 24;
-constexpr size_t kMaxDetail = 4096;
+constexpr size_t kMaxLine = 1024;
 constexpr int kMaxRecordsPerDrain = 4096;
 constexpr std::string_view kSubject = "sched_ext: BPF scheduler \"";
 constexpr std::string_view kEnabled = "\" enabled";
@@ -88,10 +87,8 @@ void DisableWatcher::Line(std::string_view text) {
   } else {
     return;
   }
-  if (lines_ == kMaxLines || detail_.size() + text.size() + 1 > kMaxDetail) return;
-  ++lines_;
-  if (!detail_.empty()) detail_ += '\n';
-  detail_ += base::SanitizeUtf8(text);
+  seen_ = true;
+  lines_.Append(base::SanitizeUtf8(base::CutLine(text, kMaxLine)));
 }
 
 KmsgReader::KmsgReader(const std::string& path)

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/fd.h"
+#include "base/head_tail.h"
 
 namespace ktstr::guest {
 
@@ -22,7 +23,8 @@ std::string KmsgText(std::string_view record);
 // Follows the log and keeps the paragraph in which the kernel disabled a sched_ext scheduler:
 //   sched_ext: BPF scheduler "x" disabled (runnable task stall)
 //   sched_ext: x: worker[123] failed to run for 30.004s
-//      scx_watchdog_workfn+0x…            (at most 24 lines and 4 KiB in all)
+//      scx_watchdog_workfn+0x…
+// Of a long paragraph it keeps the first 12 lines and the last 12, each of at most 1 KiB.
 class DisableWatcher {
  public:
   // Takes the text of the next log line.
@@ -30,18 +32,18 @@ class DisableWatcher {
 
   // The log has shown that the kernel enabled one.
   bool enabled_seen() const { return enabled_seen_; }
-  bool seen() const { return !detail_.empty(); }
+  bool seen() const { return seen_; }
   // "runnable task stall"; empty until seen.
   const std::string& reason() const { return reason_; }
-  // The lines, joined by newlines.
-  const std::string& detail() const { return detail_; }
-  // True when the cause was the kernel and not the scheduler's own end.
+  // The lines, joined by newlines; what is missing is said between them (base/head_tail.h).
+  std::string detail() const { return lines_.Text(); }
+  // True when the kernel, not the scheduler's own end, was the cause.
   bool kernel_ejected() const { return seen() && reason_ != "unregistered from user space"; }
 
  private:
   std::string reason_;
-  std::string detail_;
-  int lines_ = 0;
+  base::HeadTailLines lines_{12, 12};
+  bool seen_ = false;
   bool enabled_seen_ = false;
   bool in_paragraph_ = false;
 };

@@ -105,8 +105,21 @@ TEST(DisableWatcherTest, FirstCauseStays) {
 TEST(DisableWatcherTest, FloodIsBounded) {
   DisableWatcher watcher;
   watcher.Line("sched_ext: BPF scheduler \"x\" disabled (runtime error)");
-  for (int i = 0; i < 1000; ++i) watcher.Line(absl::StrCat(" ", std::string(500, 'x')));
-  EXPECT_LE(watcher.detail().size(), 4096u);
+  for (int i = 0; i < 1000; ++i) watcher.Line(absl::StrCat(" ", i, std::string(5000, 'x')));
+  EXPECT_LE(watcher.detail().size(), size_t{24} * 1100);
+}
+
+// Why it ended stands at the end as often as at the beginning.
+TEST(DisableWatcherTest, BothEndsOfALongParagraphAreKept) {
+  DisableWatcher watcher;
+  watcher.Line("sched_ext: BPF scheduler \"x\" disabled (runtime error)");
+  for (int i = 1; i <= 100; ++i) watcher.Line(absl::StrCat(" frame", i));
+  watcher.Line(absl::StrCat(" begin", std::string(5000, 'x'), "end"));
+  const std::string detail = watcher.detail();
+  EXPECT_THAT(detail, HasSubstr("\n frame11\n[78 lines are left out here]\n frame90\n"));
+  EXPECT_THAT(detail, HasSubstr("\n begin"));
+  EXPECT_THAT(detail, HasSubstr("bytes are left out here]"));
+  EXPECT_THAT(detail, testing::EndsWith("xend"));
 }
 
 TEST(DisableWatcherTest, ASchedulerThatStartsAgainEndsTheParagraph) {

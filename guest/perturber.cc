@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/head_tail.h"
 #include "base/utf8.h"
 
 namespace ktstr::guest {
@@ -193,7 +194,8 @@ bool Perturber::Count(Perturbation::Kind kind, const absl::Status& status) {
   if (status.ok()) return true;
   Counts& counts = counts_[kind];
   ++counts.failed;
-  counts.last_error = base::SanitizeUtf8(std::string(status.message()).substr(0, kMaxErrorBytes));
+  counts.last_error =
+      base::SanitizeUtf8(base::CutLine(std::string(status.message()), kMaxErrorBytes));
   return false;
 }
 

@@ -10,6 +10,7 @@
 #include "base/cpu_list.h"
 #include "base/status_macros.h"
 #include "google/protobuf/text_format.h"
+#include "scenario/limits.h"
 
 namespace ktstr::scenario {
 namespace {
@@ -126,6 +127,9 @@ std::string SpecText(const v1::Cpuset& cpuset) {
 }  // namespace
 
 absl::StatusOr<std::vector<int>> ResolveCpuset(const v1::Cpuset& cpuset, const Topology& topology) {
+  // Longer text is not even quoted.
+  KTSTR_RETURN_IF_ERROR(
+      CheckLimit(LimitOf("Cpuset.Exact.cpus"), "cpus", cpuset.exact().cpus().size()));
   absl::StatusOr<std::vector<int>> cpus = Resolve(cpuset, topology);
   if (cpus.ok()) return cpus;
   return absl::InvalidArgumentError(absl::StrCat(cpus.status().message(), " (", SpecText(cpuset),

@@ -11,13 +11,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/file.h"
 #include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
 #include "scenario/canned.h"
 #include "scenario/checks.h"
 #include "scenario/finding_kinds.h"
+#include "scenario/limits.h"
 #include "scenario/parse.h"
 #include "scenario/topology.h"
 #include "scenario/work_types.h"
@@ -120,6 +123,23 @@ TEST(Docs, TablesAreThoseOfTheCode) {
       EXPECT_NE(page.find(text), std::string::npos) << text;
     }
   }
+}
+
+// docs/limits.md has the table of scenario/limits.h, row by row, and no other row.
+TEST(Docs, LimitsAreThoseOfTheCode) {
+  auto page = base::ReadFile(std::string(KTSTR_SOURCE_DIR) + "/docs/limits.md");
+  ASSERT_TRUE(page.ok()) << page.status();
+  std::vector<std::string> rows, wanted;
+  for (absl::string_view line : absl::StrSplit(*page, '\n')) {
+    if (absl::StartsWith(line, "| `") || absl::StartsWith(line, "| each message"))
+      rows.emplace_back(line);
+  }
+  for (const Limit& limit : kLimits) {
+    wanted.push_back(absl::StrCat(
+        "| ", limit.field.empty() ? "each message" : "`" + std::string(limit.field) + "`", " | ",
+        limit.max, " | ", limit.unit.empty() ? "its value" : std::string(limit.unit), " |"));
+  }
+  EXPECT_EQ(rows, wanted);
 }
 
 // The comment above `field` in a .proto file, as one line.

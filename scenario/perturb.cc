@@ -17,8 +17,7 @@ using v1::Perturbation;
 
 constexpr uint64_t kNsPerUs = 1'000;
 constexpr uint64_t kNsPerMs = 1'000'000;
-constexpr size_t kMaxCallbackName = 64;
-// The probe takes tenths of a second to read the kernel's types and attach.
+// To read the kernel's types and attach takes tenths of a second.
 constexpr uint32_t kProbeStartMs = 60'000;
 constexpr uint32_t kProbeStopMs = 5'000;
 
@@ -138,10 +137,9 @@ void AddPerturbProblems(const v1::Scenario& scenario, const Topology* topology,
 }
 
 bool IsCallbackName(const std::string& name) {
-  return !name.empty() && name.size() <= kMaxCallbackName &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
-         });
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
+  });
 }
 
 void AddDelayProblems(const v1::Scenario& scenario, FieldProblems* problems) {
@@ -150,16 +148,19 @@ void AddDelayProblems(const v1::Scenario& scenario, FieldProblems* problems) {
     const std::string field = absl::StrCat("perturb.delay_point[", i, "]");
     const v1::Perturb::DelayPoint& point = points[i];
     if (i == kMaxDelayPoints) {
-      problems->emplace_back(field,
-                             absl::StrCat("too many delay points; at most ", kMaxDelayPoints));
+      problems->emplace_back(field, AboveLimit(LimitOf("Perturb.delay_point"), points.size()));
       return;
     }
-    if (!IsCallbackName(point.callback())) {
+    if (const std::string problem =
+            AboveLimit(LimitOf("Perturb.DelayPoint.callback"), point.callback().size());
+        !problem.empty()) {
+      problems->emplace_back(absl::StrCat(field, ".callback"), absl::StrCat("callback: ", problem));
+    } else if (!IsCallbackName(point.callback())) {
       problems->emplace_back(
           absl::StrCat(field, ".callback"),
-          absl::StrCat("callback '", point.callback().substr(0, kMaxCallbackName),
-                       "' is not the name of a callback; give a name of struct sched_ext_ops, "
-                       "such as enqueue, dispatch, update_idle"));
+          absl::StrCat("callback '", point.callback(),
+                       "' is no name of a callback; a name as in struct sched_ext_ops is wanted: "
+                       "enqueue, dispatch, update_idle"));
     }
     if (point.has_max_us() && (point.max_us() < 1 || point.max_us() > kMaxDelayUs)) {
       problems->emplace_back(
@@ -179,7 +180,8 @@ void AddForkProblems(const v1::Scenario& scenario, FieldProblems* problems) {
     const std::string field = absl::StrCat("seed_fork[", i, "]");
     const uint32_t at_ms = scenario.seed_fork(i).at_ms();
     if (i == kMaxSeedForks) {
-      problems->emplace_back(field, absl::StrCat("too many seed forks; at most ", kMaxSeedForks));
+      problems->emplace_back(field,
+                             AboveLimit(LimitOf("Scenario.seed_fork"), scenario.seed_fork_size()));
       return;
     }
     if (at_ms < 1 || at_ms > kMaxDurationMs) {

@@ -13,19 +13,20 @@
 
 #include "ktstr/v1/guest.pb.h"
 #include "ktstr/v1/scenario.pb.h"
+#include "scenario/limits.h"
 #include "scenario/topology.h"
 
 namespace ktstr::scenario {
 
-inline constexpr uint32_t kMaxIntensity = 3;
+inline constexpr uint32_t kMaxIntensity = LimitOf("Perturb.intensity").max;
 inline constexpr uint32_t kDefaultIntensity = 1;
-inline constexpr uint32_t kMaxChangePoints = 8;
+inline constexpr uint32_t kMaxChangePoints = LimitOf("Perturb.Pct.change_points").max;
 inline constexpr uint32_t kDefaultChangePoints = 3;
-inline constexpr int kMaxSeedForks = 4;
-inline constexpr int kMaxDelayPoints = 8;
-inline constexpr uint32_t kMaxDelayUs = 10'000;
+inline constexpr int kMaxSeedForks = LimitOf("Scenario.seed_fork").max;
+inline constexpr int kMaxDelayPoints = LimitOf("Perturb.delay_point").max;
+inline constexpr uint32_t kMaxDelayUs = LimitOf("Perturb.DelayPoint.max_us").max;
 inline constexpr uint32_t kDefaultDelayUs = 200;
-inline constexpr uint32_t kMaxDelayOneIn = 1'000'000;
+inline constexpr uint32_t kMaxDelayOneIn = LimitOf("Perturb.DelayPoint.one_in").max;
 // The program that delays callbacks (bpf/scx_delay.cc), and its place in the bundle.
 inline constexpr char kDelayProgram[] = "scx_delay";
 inline constexpr char kDelayGuestPath[] = "bin/scx_delay";

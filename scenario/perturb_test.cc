@@ -174,7 +174,7 @@ TEST(DelayPoint, BadValuesAreNamed) {
   }
   std::string nine = "scheduler { name: 's' } perturb { ";
   for (int i = 0; i < kMaxDelayPoints + 1; ++i) nine += "delay_point { callback: 'enqueue' } ";
-  EXPECT_THAT(ProblemOf(nine + "}"), testing::HasSubstr("too many delay points; at most 8"));
+  EXPECT_THAT(ProblemOf(nine + "}"), testing::HasSubstr("9 delay points, at most 8"));
   EXPECT_EQ(ProblemOf(with + "callback: 'enqueue' max_us: 10000 one_in: 1000000 } }"), "");
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/types/span.h"
 #include "ktstr/v1/scenario.pb.h"
+#include "scenario/limits.h"
 
 namespace ktstr::scenario {
 
@@ -55,9 +56,9 @@ struct DeclaredWorker {
 // In order of declaration, as reports number them; at most kMaxWorkers.
 std::vector<DeclaredWorker> DeclaredWorkers(const v1::Scenario& scenario);
 
-inline constexpr uint32_t kMaxWorkersPerGroup = 1024;
-// Per scenario: bounds what the guest starts and what the host keeps.
-inline constexpr uint32_t kMaxWorkers = 4096;
+inline constexpr uint32_t kMaxWorkersPerGroup = LimitOf("Work.workers").max;
+// Of a scenario: bounds what the guest starts and what the host keeps.
+inline constexpr uint32_t kMaxWorkers = LimitOf("Work.workers", "workers in all").max;
 
 }  // namespace ktstr::scenario
 

@@ -20,8 +20,6 @@
 namespace ktstr::vmm {
 namespace {
 
-// How much of the end is kept of a console that is over its cap.
-constexpr uint64_t kTailBytes = uint64_t{1} << 20;
 constexpr size_t kMaxCrashLine = 400;
 // How a line of CrashLines() begins, behind its time stamp.
 constexpr absl::string_view kCrashMarks[] = {"Kernel panic - not syncing",
@@ -110,7 +108,7 @@ std::vector<std::string> CrashLines(std::string_view console) {
       continue;
     }
     if (lines.size() == 2 * kKept) lines.erase(lines.begin() + kKept);
-    lines.push_back(base::PrintableTail(base::ToStd(raw.substr(0, kMaxCrashLine)), 1));
+    lines.push_back(base::OneLine(base::ToStd(raw), kMaxCrashLine));
   }
   return lines;
 }

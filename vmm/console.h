@@ -27,6 +27,8 @@ namespace ktstr::vmm {
 class Console {
  public:
   static constexpr uint64_t kCap = uint64_t{4} << 20;
+  // Of a console over its cap, the text ends with the last of it.
+  static constexpr uint64_t kTailBytes = uint64_t{1} << 20;
   static constexpr uint64_t kHardLimit = uint64_t{16} << 20;
 
   static absl::StatusOr<Console> Create();

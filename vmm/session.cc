@@ -2,11 +2,13 @@
 #include "vmm/session.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
@@ -22,9 +24,10 @@ constexpr size_t kMaxDetailBytes = 8 << 10;
 // An invalid byte becomes three; a message holds 128 KiB.
 constexpr uint64_t kConsolePiece = 8 << 10;
 
-std::string Printable(std::string text, size_t max_bytes, size_t max_lines) {
-  if (text.size() > max_bytes) text.erase(0, text.size() - max_bytes);
-  return base::PrintableTail(text, max_lines);
+// VmEnd.console_tail: where the guest stood.
+std::string LastLines(std::string text) {
+  if (text.size() > kMaxTailBytes) text.erase(0, text.size() - kMaxTailBytes);
+  return base::PrintableTail(text, kTailLines);
 }
 
 int64_t Nanoseconds(absl::Duration duration) {
@@ -196,16 +199,30 @@ void Session::NoteTimes(const v1::Observation& observation) {
 }
 
 absl::Status Session::TellConsole() {
+  constexpr uint64_t kHead = Console::kCap - Console::kTailBytes;
   const bool last = end_.has_value() || ready_stop_;
-  while (console_told_ < Console::kCap) {
-    absl::StatusOr<std::string> text =
-        machine_->GuestConsole().TextFrom(console_told_, kConsolePiece);
+  const uint64_t size = machine_->GuestConsole().size();
+  // The end of a console over its cap is not known before; what is below is told whole.
+  if (!last || size <= Console::kCap) return TellConsoleTo(last ? size : kHead, last);
+  KTSTR_RETURN_IF_ERROR(TellConsoleTo(kHead, last));
+  if (const uint64_t tail = size - Console::kTailBytes; console_told_ < tail) {
+    const uint64_t left_out = tail - console_told_;
+    console_told_ = tail;
+    KTSTR_RETURN_IF_ERROR(options_.console(absl::StrCat("\n", base::LeftOutLine(left_out), "\n")));
+  }
+  return TellConsoleTo(size, last);
+}
+
+absl::Status Session::TellConsoleTo(uint64_t end, bool last) {
+  while (console_told_ < end) {
+    absl::StatusOr<std::string> text = machine_->GuestConsole().TextFrom(
+        console_told_, std::min(kConsolePiece, end - console_told_));
     if (!text.ok() || text->empty()) break;
     // A line longer than a piece is sent in parts.
     const size_t line_end = text->rfind('\n');
     if (line_end != std::string::npos) {
       text->resize(line_end + 1);
-    } else if (!last && text->size() < kConsolePiece) {
+    } else if (!last && text->size() < kConsolePiece && console_told_ + text->size() < end) {
       break;
     }
     console_told_ += text->size();
@@ -297,12 +314,15 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
     last_stage_ = std::max(last_stage_, static_cast<v1::Stage>(claimed));
   }
   for (std::string& line : CrashLines(console)) *end.add_crash_line() = std::move(line);
-  end.set_agent_error(Printable(AgentError(console), kMaxDetailBytes, 1));
+  end.set_agent_error(base::OneLine(AgentError(console), kMaxDetailBytes));
   end.set_agent_gave_up(gave_up);
   end.set_cause(cause);
-  end.set_detail(Printable(std::move(detail), kMaxDetailBytes, 60));
+  end.set_detail(base::PrintableTail(
+      base::CutMiddleLines(base::CutMiddle(detail, kMaxDetailBytes / 2, kMaxDetailBytes / 2), 30,
+                           30),
+      std::numeric_limits<size_t>::max()));
   end.set_last_stage(last_stage_);
-  end.set_console_tail(Printable(console, kMaxTailBytes, kTailLines));
+  end.set_console_tail(LastLines(console));
   end.set_guest_digest(digest_);
   end.set_console_truncated(machine_->GuestConsole().OverCap());
   end.set_engine_version(machine_->EngineVersion());

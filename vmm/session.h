@@ -79,8 +79,11 @@ class Session {
   void CheckAfterDone();
   // True when it ended the run.
   bool CheckGuestTime();
-  // Passes new whole lines on; at the end, everything up to the console's cap.
+  // New whole lines. Of a console over its cap, the last of it comes at the end, behind a line that
+  // says how much is missing.
   absl::Status TellConsole();
+  // Up to byte `end`; `last`: also a line that has no end.
+  absl::Status TellConsoleTo(uint64_t end, bool last);
   void Misbehaved(std::string_view what);
   void EngineLost(std::string_view what);
   void Finish(v1::VmEnd::Cause cause, std::string detail);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -319,6 +320,36 @@ TEST_F(SessionTest, LongConsoleIsToldInPiecesUpToItsCap) {
   for (const std::string& piece : console_) told += piece;
   EXPECT_GE(told.size(), Console::kCap);
   EXPECT_LE(told.size(), Console::kCap + (8 << 10));
+}
+
+// The terminal of `--dmesg` sees why it ended, too.
+TEST_F(SessionTest, TheEndOfAConsoleOverItsCapIsTold) {
+  const std::string flood(size_t{1} << 20, 'y');
+  Print("first\n");
+  for (int i = 0; i < 3; ++i) Print(flood + "\n");
+  EXPECT_FALSE(Step());
+  for (int i = 0; i < 3; ++i) Print(flood + "\n");
+  Print("last words\n");
+  ASSERT_TRUE(Step());
+  std::string told;
+  for (const std::string& piece : console_) told += piece;
+  EXPECT_THAT(told, ::testing::StartsWith("first\n"));
+  EXPECT_THAT(told, ::testing::EndsWith("y\nlast words\n"));
+  // 6 floods, 7 line ends and the words, without 3 MiB and 1 MiB.
+  const uint64_t all = 6 * flood.size() + 6 + 6 + 11;
+  EXPECT_THAT(told, HasSubstr(absl::StrCat("\n[", all - Console::kCap,
+                                           " bytes of output are left out here]\n")));
+}
+
+TEST_F(SessionTest, AConsoleBelowItsCapIsToldWhole) {
+  const std::string text = std::string(Console::kCap - 7, 'y') + "\nlast";
+  Print(text);
+  EXPECT_FALSE(Step());
+  Ring(window::kDoorbellDone);
+  ASSERT_TRUE(Step());
+  std::string told;
+  for (const std::string& piece : console_) told += piece;
+  EXPECT_EQ(told == text, true);
 }
 
 TEST_F(SessionTest, ConsoleFlood) {

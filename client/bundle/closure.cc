@@ -24,12 +24,13 @@
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
+#include "scenario/limits.h"
 
 namespace ktstr::client {
 namespace {
 
 constexpr absl::string_view kLoader = "ld-linux-x86-64.so.2";
-constexpr uint64_t kMaxFileBytes = uint64_t{512} << 20;  // Limit of PutBlob.
+constexpr uint64_t kMaxFileBytes = scenario::LimitOf("PutBlobRequest.size").max;
 constexpr size_t kMaxFiles = 256;
 // Below the daemon's limits, with room for the bundle's prefix.
 constexpr size_t kMaxAbsolutePath = 900;

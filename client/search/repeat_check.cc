@@ -31,9 +31,7 @@ v1::Observation OfTheGuest(const v1::Observation& observation) {
 std::string Text(const v1::Observation& observation) {
   v1::Observation fact = observation;
   fact.clear_guest_time_ns();
-  std::string text = base::PrintableTail(fact.ShortDebugString(), 1);
-  if (text.size() > kShownBytes) text = absl::StrCat(text.substr(0, kShownBytes), "...");
-  return absl::StrFormat("%s at %.6f ms", text,
+  return absl::StrFormat("%s at %.6f ms", base::OneLine(fact.ShortDebugString(), kShownBytes),
                          static_cast<double>(observation.guest_time_ns()) / 1e6);
 }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "client/command.h"
+#include "client/pieces.h"
 #include "client/render.h"
 #include "scenario/plan.h"
 
@@ -61,7 +62,7 @@ absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& 
   request.set_run_id(run_id);
   request.set_with_spec(true);
   v1::GetRunResponse response;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::GetRun, request, &response));
+  KTSTR_RETURN_IF_ERROR(GetRun(session, request, &response));
   if (!response.has_record()) {
     return absl::FailedPreconditionError(
         absl::StrCat("run ", run_id, " is ", response.summary().state(),

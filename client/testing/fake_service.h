@@ -25,6 +25,7 @@
 #include "base/mutex.h"
 #include "base/protocol.h"
 #include "client/connect.h"
+#include "client/testing/silent_service.h"
 #include "ktstr/v1/service.grpc.pb.h"
 #include "scenario/finding_kinds.h"
 #include "scenario/reproduce.h"
@@ -33,7 +34,7 @@ namespace ktstr::client {
 
 // Thread-safe, as gRPC calls it. A run has `events` progress events and then its record; the record
 // waits until the run is released or cancelled.
-class FakeService : public v1::Ktstr::Service {
+class FakeService : public SilentService {
  public:
   uint32_t protocol_version = base::kProtocolVersion;
   grpc::Status submit_status;
@@ -45,20 +46,8 @@ class FakeService : public v1::Ktstr::Service {
   std::function<void(const v1::RunSpec&, v1::RunObservations*)> observe;  // For GetRun.
   int break_after = -1;  // Breaks a stream once, after this many events of a run.
 
-  // Name of the call that gets no response: its handler waits until the client gives up. Set it
-  // while no call is under way.
-  std::string silent;
-  int silent_after = 0;  // This many of these calls get a response before.
+  std::vector<std::string> import_lines;  // Progress of ImportKernel.
 
-  // Waits until that call has come; false after 20 s.
-  bool WaitForSilentCall() {
-    const absl::Time deadline = absl::Now() + absl::Seconds(20);
-    base::MutexLock lock(&mutex_);
-    while (!silent_call_ && absl::Now() < deadline) {
-      changed_.WaitFor(&mutex_, absl::Milliseconds(20));
-    }
-    return std::exchange(silent_call_, false);
-  }
   void Release() {
     base::MutexLock lock(&mutex_);
     released_ = true;
@@ -179,15 +168,32 @@ class FakeService : public v1::Ktstr::Service {
   }
 
   grpc::Status GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
-                      v1::GetRunResponse* response) override {
+                      grpc::ServerWriter<v1::Piece>* writer) override {
     if (Silent(context, "GetRun")) return grpc::Status::CANCELLED;
     const std::optional<v1::RunSpec> spec = SpecOf(request->run_id());
     if (!spec) return {grpc::StatusCode::NOT_FOUND, "no run " + request->run_id()};
-    response->mutable_summary()->set_run_id(request->run_id());
-    response->mutable_summary()->set_state("finished");
-    Judge(request->run_id(), response->mutable_record());
-    if (request->with_spec()) *response->mutable_spec() = *spec;
-    if (request->with_observations() && observe) observe(*spec, response->mutable_observations());
+    v1::GetRunResponse response;
+    response.mutable_summary()->set_run_id(request->run_id());
+    response.mutable_summary()->set_state("finished");
+    Judge(request->run_id(), response.mutable_record());
+    if (request->with_spec()) *response.mutable_spec() = *spec;
+    if (request->with_observations() && observe) observe(*spec, response.mutable_observations());
+    SendPieces(response, [writer](const v1::Piece& piece) { writer->Write(piece); });
+    return grpc::Status::OK;
+  }
+
+  // The runs that were submitted, newest first, in pages of at most `page_size`.
+  int page_size = 1000;
+  grpc::Status ListRuns(grpc::ServerContext*, const v1::ListRunsRequest* request,
+                        v1::ListRunsResponse* response) override {
+    base::MutexLock lock(&mutex_);
+    size_t left = specs_.size();
+    if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &left))
+      return {grpc::StatusCode::INVALID_ARGUMENT, "page_token"};
+    const int wanted = std::min(page_size, request->page_size());
+    for (; left > 0 && response->runs_size() < wanted; --left)
+      response->add_runs()->set_run_id(absl::StrCat("r-000", left));
+    if (left > 0) response->set_next_page_token(absl::StrCat(left));
     return grpc::Status::OK;
   }
 
@@ -197,8 +203,16 @@ class FakeService : public v1::Ktstr::Service {
     return grpc::Status::OK;
   }
   grpc::Status ImportKernel(grpc::ServerContext* context,
-                            grpc::ServerReader<v1::ImportKernelRequest>*,
-                            v1::ImportKernelResponse*) override {
+                            grpc::ServerReaderWriter<v1::ImportKernelResponse,
+                                                     v1::ImportKernelRequest>* stream) override {
+    v1::ImportKernelRequest request;
+    while (!import_lines.empty() && stream->Read(&request)) {
+    }
+    for (const std::string& line : import_lines) {
+      v1::ImportKernelResponse response;
+      response.set_progress(line);
+      stream->Write(response);
+    }
     Silent(context, "ImportKernel");
     return grpc::Status::OK;
   }
@@ -218,15 +232,6 @@ class FakeService : public v1::Ktstr::Service {
   }
 
  private:
-  // True when the call is the silent one, after the client has given up.
-  bool Silent(grpc::ServerContext* context, const char* name) {
-    if (silent != name || silent_after-- > 0) return false;
-    base::MutexLock lock(&mutex_);
-    silent_call_ = true;
-    changed_.SignalAll();
-    while (!context->IsCancelled()) changed_.WaitFor(&mutex_, absl::Milliseconds(5));
-    return true;
-  }
   std::optional<v1::RunSpec> SpecOf(const std::string& run_id) const {
     base::MutexLock lock(&mutex_);
     size_t number = 0;
@@ -268,7 +273,12 @@ class FakeService : public v1::Ktstr::Service {
     if (*cursor > static_cast<uint64_t>(events) || !MayEnd(run_id)) return true;
     event->set_number((*cursor)++);
     Judge(run_id, event->mutable_finished());
-    stream->Write(response);
+    if (event->ByteSizeLong() <= base::kPieceBytes) return stream->Write(response);
+    const v1::RunEvent whole = *event;
+    SendPieces(whole, [&](const v1::Piece& piece) {
+      *response.mutable_event_piece() = piece;
+      stream->Write(response);
+    });
     return true;
   }
   bool MayEnd(const std::string& run_id) const {
@@ -276,10 +286,7 @@ class FakeService : public v1::Ktstr::Service {
     return !hold || released_ || cancelled_.count(run_id) != 0;
   }
 
-  mutable base::Mutex mutex_;
-  base::CondVar changed_;
   bool released_ = false;
-  bool silent_call_ = false;
   std::atomic<bool> broken_ = false;
   std::vector<v1::RunSpec> specs_;
   std::vector<uint64_t> cursors_;

@@ -29,6 +29,8 @@ class TestClient {
                      const std::function<bool(const v1::RunEvent&)>& stop = nullptr);
   // Watches to the end; the record is empty when there was none.
   v1::RunRecord Finish(const std::string& id);
+  // GetRun, put together.
+  grpc::Status Get(const v1::GetRunRequest& request, v1::GetRunResponse* response);
   // Watches until the fake VM is in its first step; its pid.
   int VmPid(const std::string& id);
   grpc::Status Put(const std::string& sha256, const std::string& content);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -16,6 +17,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
@@ -44,9 +46,11 @@ std::string ProgramPath() { return absl::StrCat("/proc/self/fd/", kProgramFd); }
 std::string EngineText(const Console& output, const std::string& program_path) {
   absl::StatusOr<std::string> raw = output.Text();
   if (!raw.ok()) return {};
-  if (raw->size() > kMaxEngineOutput) raw->erase(0, raw->size() - kMaxEngineOutput);
-  std::string text = absl::StrReplaceAll(
-      base::PrintableTail(*raw, 50), {{ProgramPath(), base::ToAbsl(base::Basename(program_path))}});
+  const std::string cut = base::CutMiddleLines(
+      base::CutMiddle(*raw, kMaxEngineOutput / 2, kMaxEngineOutput / 2), 25, 25);
+  std::string text =
+      absl::StrReplaceAll(base::PrintableTail(cut, std::numeric_limits<size_t>::max()),
+                          {{ProgramPath(), base::ToAbsl(base::Basename(program_path))}});
   return std::string(absl::StripAsciiWhitespace(text));
 }
 
