@@ -67,7 +67,7 @@ class HeadTailLines {
 };
 std::string LeftOutLinesLine(uint64_t lines);
 
-// `text`, when it is longer than `head` + `tail`, cut to them as HeadTail::Text does.
+// `text` as HeadTail(head, tail) keeps it.
 std::string CutMiddle(std::string_view text, size_t head, size_t tail);
 // The same for the lines of `text`, as HeadTailLines does.
 std::string CutMiddleLines(std::string_view text, size_t head, size_t tail);

@@ -17,8 +17,8 @@ std::string SanitizeUtf8(std::string_view bytes);
 // As above, only the last `max_lines` lines, without control characters except newline and tab: no
 // escape sequence reaches a terminal.
 std::string PrintableTail(std::string_view bytes, size_t max_lines);
-// As above, as one line: newlines and tabs become spaces, and none is left at either end. Longer
-// text is cut by CutLine (head_tail.h).
+// The whole text as above, on one line: newlines and tabs become spaces; spaces at both ends go.
+// CutLine (head_tail.h) cuts a text longer than `max_bytes`.
 std::string OneLine(std::string_view bytes, size_t max_bytes = std::numeric_limits<size_t>::max());
 
 }  // namespace ktstr::base

@@ -215,7 +215,7 @@ absl::Status KernelCache::CanResolve(const std::string& name, bool needs_sched_e
 
 absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& name, bool needs_sched_ext,
                                                     bool wait) {
-  // The first rule of ChooseKernel, without a look at the other entries.
+  // A key is the first rule of ChooseKernel: the other entries do not matter.
   struct stat info {};
   if (IsKernelKey(name) && lstat(EntryDir(name).c_str(), &info) == 0) {
     KTSTR_ASSIGN_OR_RETURN(ResolvedKernel kernel, Take(name, "", wait));

@@ -69,16 +69,16 @@ class KernelCache {
     std::string name;  // For messages and the record.
   };
   // Imports the kernels in `files`, which belong together: packages (kernel_package.h), bzImages
-  // and vmlinux ELF files, told apart by content, read from their start. The configuration of a
-  // kernel is the one in its package, that of another package of the same release, or `config_text`
-  // (may be empty). A package with only a configuration (Debian's linux-base-*) adds it to the
-  // cached kernel of that release when no file holds it. A corrupt entry of the same key is
-  // replaced. `owner` goes into the metadata. `progress` gets lines for people: what is read and
-  // written, with bytes. One result for each kernel; on an error nothing of the file in question is
-  // left behind. Ends when the thread's base::WaitScope is cancelled. Errors: Cancelled,
-  // InvalidArgument (no kernel, too large, or for
-  // another machine), DataLoss (damaged or cut short), FailedPrecondition (no PVH entry; cached
-  // with another configuration; a cache that is full or may not be written).
+  // and vmlinux ELF files, recognized by content and read from their start. The configuration of a
+  // kernel is that of its package, else that of another package of the same release, else
+  // `config_text` (may be empty). A package with only a configuration (Debian's linux-base-*) adds
+  // it to the cached kernel of that release, unless `files` has that kernel. Replaces a corrupt
+  // entry of the same key. `owner` goes into the metadata. `progress` gets lines for people: what
+  // the import reads, writes and waits for. One result per kernel; a file with an error leaves
+  // nothing behind, but the kernels of files before it stay. The thread's base::WaitScope can
+  // cancel it. Errors: Cancelled, InvalidArgument (no kernel, too large, or for another machine),
+  // DataLoss (damaged or cut), FailedPrecondition (no PVH entry; cached with another configuration;
+  // the cache is full or not writable).
   using Progress = std::function<void(const std::string&)>;
   absl::StatusOr<std::vector<Imported>> Import(const std::vector<File>& files,
                                                const std::string& config_text, uid_t owner,
@@ -119,7 +119,7 @@ class KernelCache {
   absl::Status Place(const std::string& temporary, const std::string& key) const;
 
   absl::StatusOr<ResolvedKernel> Resolve(const std::string& name, bool needs_sched_ext, bool wait);
-  // Locks, checks and takes one entry. FailedPrecondition when it is corrupt; without `wait`,
+  // Locks, checks and returns one entry. FailedPrecondition when it is corrupt; without `wait`,
   // Unavailable when somebody writes it.
   absl::StatusOr<ResolvedKernel> Take(const std::string& key, std::string why, bool wait);
 

@@ -286,7 +286,7 @@ TEST_F(KernelCacheTest, BadInputsSayWhatTheyAre) {
                 AllOf(StartsWith("file.deb: "), HasSubstr(bad.message)));
   }
   EXPECT_THAT(MessageOf(Import(ImageOf("7.3.4"), "no config").status()),
-              HasSubstr("no kernel .config"));
+              HasSubstr("not a kernel .config"));
   base::UniqueFd huge = FdOf(MakeVmlinux({}));
   ASSERT_EQ(ftruncate(huge.get(), kMaxVmlinuxBytes + 1), 0);
   const absl::Status too_large = cache_->Import({{huge.get(), "huge"}}, "", 0).status();

@@ -131,7 +131,8 @@ bool IsPackage(FileKind kind) {
   return kind == FileKind::kDeb || kind == FileKind::kRpm || kind == FileKind::kPacked;
 }
 
-// Reads a file from its offset, reports its progress, and ends when the import is cancelled.
+// A file from its offset on. Reports how far it is read, and ends with Cancelled when nobody wants
+// the import any more.
 class ReportingSource : public ByteSource {
  public:
   ReportingSource(const KernelCache::File& file, const KernelCache::Progress& progress)

@@ -25,7 +25,7 @@ namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
 // Between two lines of an import: the daemon unpacks and checks the files, and waits at most 5
-// minutes for another process that has the kernel's lock.
+// minutes for the runs that use the kernel.
 constexpr absl::Duration kImportLimit = absl::Minutes(10);
 // Between two lines of a fetch: the download of one package.
 constexpr absl::Duration kFetchLimit = absl::Minutes(60);

@@ -54,7 +54,7 @@ TEST_F(PrivateTest, RunningPrivateDaemonIsUsed) {
   EXPECT_EQ((*connection)->socket(), options_.private_socket);
 }
 
-// The size of a run with 4096 workers on 252 CPUs; no message is above gRPC's own limit of 4 MiB.
+// The size of a run with 4096 workers on 252 CPUs. No message is above gRPC's own limit of 4 MiB.
 TEST_F(PrivateTest, LargeAnswersArrive) {
   FakeService service;
   service.judge = [](const v1::RunSpec&, v1::RunRecord* record) {

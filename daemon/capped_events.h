@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a run stores of its progress lines and of its console, whatever its guest and its VM process
-// send: the first ones as they come, and of the others the last ones, which End() hands out behind
-// a line that says how much is missing between. One thread.
+// Bounds the progress lines and the console text that a run stores, whatever its guest and its VM
+// process send. Passes the first ones on as they come and keeps the last ones, which End() passes
+// on behind a line that says how much is missing. One thread.
 
 #ifndef KTSTR_DAEMON_CAPPED_EVENTS_H_
 #define KTSTR_DAEMON_CAPPED_EVENTS_H_
@@ -42,12 +42,12 @@ class CappedEvents {
 
   const EventCaps caps_;
   const Emit emit_;
-  size_t lines_ = 0;  // Handed out.
+  size_t lines_ = 0;  // Passed on.
   uint64_t lines_left_out_ = 0;
   std::deque<v1::RunEvent> last_lines_;
-  size_t console_bytes_ = 0;  // Handed out.
+  size_t console_bytes_ = 0;  // Passed on.
   bool console_full_ = false;
-  bool line_open_ = false;  // What was handed out does not end with a line's end.
+  bool line_open_ = false;  // What was passed on does not end with a line's end.
   base::HeadTail console_tail_;
 };
 

@@ -45,8 +45,8 @@ class Daemon {
   absl::StatusOr<std::unique_ptr<cache::BlobWriter>> BeginBlob(const Caller& caller,
                                                                const std::string& sha256,
                                                                uint64_t size);
-  // Checks what it can before the run starts, stores the run durably, returns its id. The run, not
-  // this call, waits for a kernel whose entry is locked.
+  // Checks what it can before the run starts, stores the run durably, returns its id. Does not wait
+  // for a kernel that an import holds: the run does.
   absl::StatusOr<std::string> SubmitRun(const Caller& caller, const v1::RunSpec& spec);
   RunManager& runs() { return *runs_; }
 

@@ -22,12 +22,11 @@
 
 namespace ktstr::daemon {
 
-// Whoever comes first has the turn; the others wait, and learn whom they wait for. Any thread.
+// One caller at a time has the turn; the others wait, and know for whom. Any thread.
 class Turn {
  public:
-  // Waits for the turn. `who`: how those that wait are told of the caller, "the import of a.deb by
-  // anna". `progress` is told once of each turn that is waited for. Cancelled when `cancelled`
-  // returns true before.
+  // Waits for the turn. `who` names the caller to those that wait: "the import of a.deb by anna".
+  // `progress` gets a line for each turn before this one. Cancelled when `cancelled` returns true.
   absl::Status Take(const std::string& who, const std::function<bool()>& cancelled,
                     const std::function<void(const std::string&)>& progress)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -45,12 +44,13 @@ class KernelImports;
 // imports all files together at the end. One thread.
 class KernelUpload {
  public:
-  // Begins the next file. InvalidArgument when the header is wrong, when the previous file is not
-  // complete, or for one more than kMaxKernelFiles.
+  // Begins the next file. InvalidArgument when the header is wrong or above a limit, and when the
+  // previous file is not complete.
   absl::Status Begin(const v1::ImportKernelRequest::ImportHeader& header);
   // InvalidArgument beyond the size in the header; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
-  // InvalidArgument when less came. Waits for the imports that came before.
+  // Waits for earlier imports, then imports the files. InvalidArgument when the last one is not
+  // complete.
   absl::StatusOr<std::vector<cache::KernelCache::Imported>> Finish(
       const std::function<bool()>& cancelled,
       const std::function<void(const std::string&)>& progress);
@@ -83,8 +83,7 @@ class KernelImports {
 
   // The object outlives the upload.
   std::unique_ptr<KernelUpload> BeginUpload(const Caller& caller);
-  // `progress` gets lines for people; `cancelled` is asked now and then. One fetch at a time, and
-  // one import.
+  // `progress` gets lines for people; Fetch polls `cancelled`. One fetch at a time, and one import.
   absl::StatusOr<v1::KernelEntry> Fetch(const Caller& caller, const v1::FetchKernelRequest& request,
                                         const std::function<void(const std::string&)>& progress,
                                         const std::function<bool()>& cancelled);

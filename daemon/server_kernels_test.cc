@@ -169,7 +169,7 @@ TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
   EXPECT_EQ(KindOf(client.Finish(waits)), "CANCELLED");
 }
 
-// A submit waits for nobody: the wait is an event of the run, which can be cancelled.
+// A submit does not wait: the wait is an event of the run, which can be cancelled.
 TEST_F(ServerTest, ASubmitDoesNotWaitForItsKernel) {
   Start();
   const std::string lock = server_.options().cache_dir + "/.locks/image-fake-x86_64.lock";

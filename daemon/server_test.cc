@@ -327,7 +327,7 @@ TEST_F(ServerTest, ClientGoneCancelsOnlyWhenAskedTo) {
   TestClient client = server_.Connect();
   const v1::RunRecord record = client.Finish(attached);
   EXPECT_EQ(KindOf(record), "CANCELLED");
-  EXPECT_THAT(record.findings(0).message(), HasSubstr("client gone"));
+  EXPECT_THAT(record.findings(0).message(), HasSubstr("client disconnected"));
   v1::GetRunRequest request;
   request.set_run_id(detached);
   v1::GetRunResponse response;

@@ -39,10 +39,10 @@ grpc::Status CheckProtocol(const grpc::ServerContext& context) {
 using scenario::CheckLimit;
 using scenario::LimitOf;
 
-// A synchronous handler learns of a client that went away only by asking.
+// A synchronous handler has to poll to see that its client has disconnected.
 constexpr absl::Duration kCancelCheckPeriod = absl::Milliseconds(200);
 
-// A handler's waits end with its client.
+// Ends the waits of a handler when its client disconnects.
 std::function<bool()> ClientGone(grpc::ServerContext* context) {
   return [context] { return context->IsCancelled(); };
 }
@@ -150,7 +150,7 @@ absl::Status StreamRuns(Daemon* daemon, const Caller& caller, grpc::ServerContex
   return status;
 }
 
-// Moves a page into the entries and the token of `response`, or tells the error.
+// Moves a page into the entries and the token of `response`, or returns the error.
 template <typename Entry, typename Response>
 grpc::Status AnswerPage(absl::StatusOr<Page<Entry>> page, Response* response,
                         google::protobuf::RepeatedPtrField<Entry>* entries) {
@@ -161,7 +161,7 @@ grpc::Status AnswerPage(absl::StatusOr<Page<Entry>> page, Response* response,
   return grpc::Status::OK;
 }
 
-// Moves the value into `response`, or tells the error.
+// Moves the value into `response`, or returns the error.
 template <typename T>
 grpc::Status Answer(absl::StatusOr<T> result, T* response) {
   if (!result.ok()) return ToGrpc(result.status());

@@ -17,16 +17,15 @@
 
 namespace ktstr::daemon {
 
-// Of a bundle: the contents of all files, and the headers of as many files and directories as there
-// can be.
+// With room for the headers of the most files and directories that a spec can have.
 inline constexpr uint64_t kMaxArchiveBytes =
     scenario::LimitOf("RunSpec.files", "bytes together").max + (uint64_t{64} << 20);
 
 // InvalidArgument names the field and what is wrong with it. Limits: scenario/limits.h.
 absl::Status CheckRunSpec(const v1::RunSpec& spec);
 
-// What the files of a checked spec really have, by blob: InvalidArgument when a file's size is
-// another one, or when all have more than their limit together.
+// `sizes`: the real size of each blob of a checked spec. InvalidArgument when the spec gives a file
+// another size, or when all files together have more than their limit.
 absl::Status CheckFileSizes(const v1::RunSpec& spec, const std::map<std::string, uint64_t>& sizes);
 
 // The time limit of a checked spec, its default filled in.

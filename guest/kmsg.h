@@ -35,9 +35,9 @@ class DisableWatcher {
   bool seen() const { return seen_; }
   // "runnable task stall"; empty until seen.
   const std::string& reason() const { return reason_; }
-  // The lines, joined by newlines; what is missing is said between them (base/head_tail.h).
+  // The lines, joined by newlines, with a line for those that are missing (base/head_tail.h).
   std::string detail() const { return lines_.Text(); }
-  // True when the kernel, not the scheduler's own end, was the cause.
+  // True when the cause was the kernel and not the scheduler's own end.
   bool kernel_ejected() const { return seen() && reason_ != "unregistered from user space"; }
 
  private:

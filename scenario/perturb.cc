@@ -17,7 +17,7 @@ using v1::Perturbation;
 
 constexpr uint64_t kNsPerUs = 1'000;
 constexpr uint64_t kNsPerMs = 1'000'000;
-// To read the kernel's types and attach takes tenths of a second.
+// The probe takes tenths of a second to read the kernel's types and attach.
 constexpr uint32_t kProbeStartMs = 60'000;
 constexpr uint32_t kProbeStopMs = 5'000;
 
@@ -159,8 +159,8 @@ void AddDelayProblems(const v1::Scenario& scenario, FieldProblems* problems) {
       problems->emplace_back(
           absl::StrCat(field, ".callback"),
           absl::StrCat("callback '", point.callback(),
-                       "' is no name of a callback; a name as in struct sched_ext_ops is wanted: "
-                       "enqueue, dispatch, update_idle"));
+                       "' is not the name of a callback; give a name of struct sched_ext_ops, "
+                       "such as enqueue, dispatch, update_idle"));
     }
     if (point.has_max_us() && (point.max_us() < 1 || point.max_us() > kMaxDelayUs)) {
       problems->emplace_back(

@@ -161,8 +161,8 @@ TEST(DelayPoint, BecomesAProbe) {
 
 TEST(DelayPoint, BadValuesAreNamed) {
   const std::string with = "scheduler { name: 's' } perturb { delay_point { ";
-  EXPECT_THAT(ProblemOf(with + "} }"), testing::HasSubstr("callback '' is no name"));
-  EXPECT_THAT(ProblemOf(with + "callback: 'a,b' } }"), testing::HasSubstr("'a,b' is no name"));
+  EXPECT_THAT(ProblemOf(with + "} }"), testing::HasSubstr("callback '' is not the name"));
+  EXPECT_THAT(ProblemOf(with + "callback: 'a,b' } }"), testing::HasSubstr("'a,b' is not the name"));
   for (const char* max_us : {"0", "10001"}) {
     EXPECT_THAT(ProblemOf(absl::StrCat(with, "callback: 'enqueue' max_us: ", max_us, " } }")),
                 testing::HasSubstr(

@@ -22,8 +22,8 @@ namespace ktstr::scenario {
 
 inline constexpr uint32_t kDefaultDurationMs = 2000;
 inline constexpr uint32_t kMaxDurationMs = LimitOf("Scenario.duration_ms").max;
-// In virtual time a busy vCPU is the slower the fewer there are: on 4, the verifier takes more than
-// 10 s over scx_qmap.
+// In virtual time one busy vCPU is slower in a guest with fewer vCPUs: with 4, the verifier takes
+// more than 10 s for scx_qmap.
 inline constexpr uint32_t kDefaultAttachTimeoutMs = 60'000;
 inline constexpr uint32_t kStopTimeoutMs = 10'000;
 

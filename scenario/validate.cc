@@ -93,7 +93,7 @@ class Validator {
     return problem.empty();
   }
 
-  // Escapes in text format can make any bytes; messages and JSON cannot carry them.
+  // Escapes in text format can make any bytes, which JSON and protobuf strings do not allow.
   void CheckUtf8(std::string field, std::string_view name, const std::string& value) {
     if (base::SanitizeUtf8(value) != value)
       Add(std::move(field), ToAbsl(name), " is not valid UTF-8");

@@ -57,7 +57,7 @@ struct DeclaredWorker {
 std::vector<DeclaredWorker> DeclaredWorkers(const v1::Scenario& scenario);
 
 inline constexpr uint32_t kMaxWorkersPerGroup = LimitOf("Work.workers").max;
-// Of a scenario: bounds what the guest starts and what the host keeps.
+// Per scenario: bounds what the guest starts and what the host keeps.
 inline constexpr uint32_t kMaxWorkers = LimitOf("Work.workers", "workers in all").max;
 
 }  // namespace ktstr::scenario

@@ -79,8 +79,8 @@ class Session {
   void CheckAfterDone();
   // True when it ended the run.
   bool CheckGuestTime();
-  // New whole lines. Of a console over its cap, the last of it comes at the end, behind a line that
-  // says how much is missing.
+  // Passes new whole lines on. Of a console over its cap, the end follows when the run has ended,
+  // behind a line that says how much is missing.
   absl::Status TellConsole();
   // Up to byte `end`; `last`: also a line that has no end.
   absl::Status TellConsoleTo(uint64_t end, bool last);

@@ -36,7 +36,7 @@ class Deb : public KernelSource {
     if (!IsDebianName(request.what)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "source 'deb:", base::SanitizeUtf8(request.what),
-          "': no name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
+          "': not the name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
           usage(), ", as ", example()));
     }
     KTSTR_RETURN_IF_ERROR(
