@@ -262,7 +262,8 @@ absl::Status SnapshotStore::Store(std::string_view identity, std::string_view la
   }
   if (written.ok()) written = Replace(temporary, EntryDir(key));
   // What failed on the way in, or what was replaced.
-  absl::Status cleaned = base::RemoveAll(base::JoinPath(dir_, kTemporaryDir));
+  absl::Status cleaned = base::RemoveAll(temporary);
+  cleaned.Update(base::RemoveAll(absl::StrCat(temporary, ".old")));
   if (written.ok()) cleaned.Update(Evict(key));
   if (!cleaned.ok()) KTSTR_LOG(WARNING) << "snapshots: " << cleaned;
   return written;
