@@ -355,9 +355,8 @@ TEST_F(VmTest, SpinningGuestMeetsTheHostsTimeLimit) {
   const Outcome run = Execute({}, HostileImage(), Fault("spin"));
   EXPECT_EQ(run.end.cause(), v1::VmEnd::TIMEOUT);
   EXPECT_THAT(run.end.detail(), HasSubstr("1.5s"));
-  // How many vCPUs the engine shows after so little host time depends on the host's load.
-  ASSERT_GE(run.end.vcpu_size(), 1);
-  EXPECT_EQ(run.end.vcpu(0).cpu(), 0u);
+  ASSERT_EQ(run.end.vcpu_size(), 4);  // However far the boot came: the host may be slow.
+  EXPECT_EQ(run.end.vcpu(3).cpu(), 3u);
 }
 
 // Idle time is skipped: the limit in guest time is reached long before the host's.
