@@ -172,7 +172,11 @@ absl::Status Session::DrainRing() {
       Misbehaved(absl::StrCat("frame ", (*frame)->sequence, " pretends to come from the host"));
       return absl::OkStatus();
     }
-    observation.set_guest_time_ns((*frame)->guest_time_ns);
+    // The agent stamps what lasts with its beginning. Nothing is seen after it was reported.
+    const uint64_t seen = observation.guest_time_ns();
+    if (seen == 0 || seen > (*frame)->guest_time_ns) {
+      observation.set_guest_time_ns((*frame)->guest_time_ns);
+    }
     NoteTimes(observation);
     KTSTR_RETURN_IF_ERROR(options_.observe(std::move(observation)));
   }

@@ -120,6 +120,22 @@ TEST_F(SessionTest, FullRingIsEmptiedAndGivenBack) {
   guest.Write(Mark(v1::StepMark::BEGIN));
   Ring(window::kDoorbellRingFull);
   EXPECT_FALSE(Step());
+// An observation that comes when all of it is over has the time at which it began.
+TEST_F(SessionTest, AnObservationKeepsTheTimeAtWhichItWasSeen) {
+  testing::RingWriter guest = Guest();
+  for (const uint64_t seen : {0, 500, 901}) {
+    v1::Observation o;
+    o.set_guest_time_ns(seen);
+    o.mutable_scheduler_exit()->set_cause(v1::SchedulerExit::EJECTED);
+    guest.Write(o.SerializeAsString(), 900);
+  }
+  EXPECT_FALSE(Step());
+  ASSERT_EQ(observations_.size(), 3u);
+  EXPECT_EQ(observations_[0].guest_time_ns(), 900u);
+  EXPECT_EQ(observations_[1].guest_time_ns(), 500u);
+  EXPECT_EQ(observations_[2].guest_time_ns(), 900u);  // Nobody sees the future.
+}
+
   EXPECT_EQ(observations_.size(), 1u);
   EXPECT_EQ(guest.header()->tail, guest.header()->head);
   EXPECT_EQ(machine_.resumes, 1);
