@@ -70,6 +70,13 @@ LastWords LastWordsOf(const VmEnd& end) {
   return words;
 }
 
+// ": Kernel panic - not syncing: Fatal exception (BUG: …)"; empty when the kernel did not panic.
+std::string PanicText(const LastWords& words) {
+  if (words.panic.empty()) return "";
+  return absl::StrCat(": ", kPanic, words.panic,
+                      words.cause.empty() ? "" : absl::StrCat(" (", words.cause, ")"));
+}
+
 // Software emulation can execute a half-patched instruction of the guest's kernel. The kernel then
 // prints an oops "int3: 0000 [#1]" and panics because of it.
 bool IsEmulationFault(const LastWords& words) {
@@ -171,8 +178,7 @@ class EndJudge {
   // The guest itself ended, or hung.
   void JudgeGuest() {
     const LastWords words = LastWordsOf(end_);
-    std::string why = words.panic.empty() ? "" : absl::StrCat(": ", kPanic, words.panic);
-    if (!why.empty() && !words.cause.empty()) absl::StrAppend(&why, " (", words.cause, ")");
+    const std::string why = PanicText(words);
     const bool panicked = end_.cause() == VmEnd::PANIC || !words.panic.empty();
     const bool went_down = panicked || end_.cause() == VmEnd::GUEST_RESET;
     if (end_.cause() != VmEnd::GUEST_HUNG && IsEmulationFault(words)) {
@@ -221,6 +227,29 @@ class EndJudge {
 };
 
 }  // namespace
+
+std::string AfterDoneText(const VmEnd& end) {
+  const LastWords words = LastWordsOf(end);
+  switch (end.cause()) {
+    case VmEnd::DONE:
+      return end.detail().empty() ? "" : absl::StrCat(OneLine(end.detail()), VcpuText(end));
+    case VmEnd::PANIC:
+    case VmEnd::GUEST_RESET:
+      return end.cause() == VmEnd::PANIC || !words.panic.empty()
+                 ? absl::StrCat("the guest's kernel panicked after DONE", PanicText(words))
+                 : "the guest reset the machine after DONE";
+    case VmEnd::GUEST_POWERED_OFF:
+    case VmEnd::EARLY_POWER_OFF:
+      return "the machine powered off after DONE, before its last doorbell";
+    case VmEnd::GUEST_HUNG:
+    case VmEnd::TIMEOUT:
+      return absl::StrCat("the guest hung after DONE", Detail(end), VcpuText(end));
+    case VmEnd::ENGINE_FAILED:
+      return absl::StrCat("the engine failed after DONE", Detail(end));
+    default:  // Findings of their own, or not known.
+      return "";
+  }
+}
 
 void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* out) {
   for (const Seen<v1::GuestOverrun>& overrun : facts.overruns) {
