@@ -69,13 +69,19 @@ std::string Findings(const v1::RunRecord& record) {
   return out;
 }
 
-// Shows a fault of the scheduler's end also when the scenario does not judge it.
-std::string StopNote(const v1::RunRecord& record) {
+// Shows what the verdict does not judge: a fault of the scheduler's end, when the scenario leaves
+// it out, and what went wrong after the agent was done.
+std::string Notes(const v1::RunRecord& record) {
+  std::string notes;
   const std::string fault = base::OneLine(record.scheduler_end().fault());
-  for (const v1::Finding& finding : record.findings()) {
-    if (scenario::IsKind(finding, scenario::FindingKind::kSchedulerStop)) return "";
-  }
-  return fault.empty() ? "" : absl::StrCat("    note: the scheduler ", fault, "\n");
+  const bool judged = std::any_of(
+      record.findings().begin(), record.findings().end(), [](const v1::Finding& finding) {
+        return scenario::IsKind(finding, scenario::FindingKind::kSchedulerStop);
+      });
+  if (!judged && !fault.empty()) absl::StrAppend(&notes, "    note: the scheduler ", fault, "\n");
+  const std::string after_done = base::OneLine(record.after_done());
+  if (!after_done.empty()) absl::StrAppend(&notes, "    note: ", after_done, "\n");
+  return notes;
 }
 
 std::string Indented(absl::string_view text) {
@@ -203,7 +209,7 @@ std::string HeaderLine(const v1::RunRecord& record) {
 }
 
 std::string ResultText(const v1::RunRecord& record, bool color) {
-  std::string out = absl::StrCat(ResultLine(record, color), Findings(record), StopNote(record));
+  std::string out = absl::StrCat(ResultLine(record, color), Findings(record), Notes(record));
   if (record.verdict() == v1::PASS || record.verdict() == v1::SKIP) return out;
   if (NeedsSections(record)) absl::StrAppend(&out, LogSection(record), DiagnosticsSection(record));
   absl::StrAppend(&out, Pointer(record));
@@ -228,10 +234,10 @@ std::string SummaryLine(const VerdictCounts& counts, absl::Duration elapsed) {
 }
 
 std::string RecordText(const v1::RunRecord& record, bool color) {
-  std::string out = absl::StrCat("run ", record.run_id(), "   started ", record.start_time(),
-                                 "   project ", record.project_commit(), "   source ",
-                                 record.run_source(), "\n", HeaderLine(record),
-                                 ResultLine(record, color), Findings(record), StopNote(record));
+  std::string out =
+      absl::StrCat("run ", record.run_id(), "   started ", record.start_time(), "   project ",
+                   record.project_commit(), "   source ", record.run_source(), "\n",
+                   HeaderLine(record), ResultLine(record, color), Findings(record), Notes(record));
   absl::StrAppend(&out, Workers(record), LogSection(record), DiagnosticsSection(record));
   if (!record.guest_digest().empty())
     absl::StrAppend(&out, "  guest digest: ", record.guest_digest(), "\n");

@@ -94,6 +94,18 @@ TEST(Render, FaultOfTheStopIsANote) {
   EXPECT_EQ(ResultText(r, false).find("note:"), std::string::npos);
 }
 
+// Of a run that passed as well: its record has no digest, and this is why.
+TEST(Render, WhatWentWrongAfterDoneIsANote) {
+  v1::RunRecord r = Failed();
+  r.set_verdict(v1::PASS);
+  r.clear_findings();
+  EXPECT_EQ(ResultText(r, false).find("note:"), std::string::npos);
+  r.set_after_done("no digest:\x1b[31m\nthe guest hung");
+  EXPECT_NE(ResultText(r, false).find("\n    note: no digest:"), std::string::npos);
+  EXPECT_EQ(ResultText(r, false).find('\x1b'), std::string::npos);
+  EXPECT_NE(RecordText(r, false).find("\n    note: no digest:"), std::string::npos);
+}
+
 TEST(Render, DeathShowsSectionsThatHaveSomething) {
   v1::RunRecord r = Failed();
   r.mutable_findings(0)->set_kind("SCHEDULER_DIED");

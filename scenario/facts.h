@@ -93,6 +93,8 @@ void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
 // Limits in guest time, and how the virtual machine ended; how it ends after the agent has reported
 // DONE does not count.
 void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* candidates);
+// What went wrong with a machine after the agent had reported DONE, in one line; empty: nothing.
+std::string AfterDoneText(const v1::VmEnd& end);
 // What was wrong with the end of a scheduler that was told to stop; empty: nothing.
 std::string StopFault(const v1::SchedulerExit& stop);
 // Operations of the agent that failed, and whose fault that is.

@@ -140,7 +140,7 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   const std::vector<DeclaredWorker> workers = DeclaredWorkers(scenario);
   v1::Stage stage = v1::STAGE_UNSPECIFIED;
   base::HeadTail log(base::kOutputHead, base::kOutputTail);
-  bool ended = false;
+  const v1::VmEnd* end = nullptr;
   for (const v1::Observation& observation : observations) {
     switch (observation.fact_case()) {
       case v1::Observation::kStage:
@@ -165,13 +165,15 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
         *record->mutable_channel() = observation.channel_stats();
         break;
       case v1::Observation::kVmEnd:
-        if (!ended) AddVmEnd(observation.vm_end(), record);
-        ended = true;
+        if (end == nullptr) end = &observation.vm_end();
         break;
       default:
         break;
     }
   }
+  record->clear_after_done();
+  if (end != nullptr) AddVmEnd(*end, record);
+  if (end != nullptr && stage >= v1::DONE) record->set_after_done(AfterDoneText(*end));
   // The VM process may have ended before it could report how far the agent came.
   v1::Stage from_end = v1::STAGE_UNSPECIFIED;
   if (!v1::Stage_Parse(record->stage_reached(), &from_end) || from_end < stage) {

@@ -18,8 +18,9 @@ namespace ktstr::scenario {
 // Fills the fields that the arguments determine: schema version, scenario name and digest, the
 // variant's topology, profile, work type and seed, the scheduler's name, verdict, findings,
 // workers, kernel version and command line, guest digest, engine version, scheduler log, console
-// tail, stage, channel numbers, the scheduler's end, and the timings that the VM process measured
-// (start, attach, scenario, teardown). The daemon fills the other fields.
+// tail, stage, channel numbers, the scheduler's end, what went wrong after DONE, and the timings
+// that the VM process measured (start, attach, scenario, teardown). The daemon fills the other
+// fields.
 void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations,
                 const v1::Judgement& judgement, v1::RunRecord* record);
 

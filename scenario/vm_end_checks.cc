@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "base/cpu_list.h"
 #include "base/string_view.h"
 #include "scenario/facts.h"
 
@@ -69,6 +70,13 @@ LastWords LastWordsOf(const VmEnd& end) {
   return words;
 }
 
+// ": Kernel panic - not syncing: Fatal exception (BUG: …)"; empty when the kernel did not panic.
+std::string PanicText(const LastWords& words) {
+  if (words.panic.empty()) return "";
+  return absl::StrCat(": ", kPanic, words.panic,
+                      words.cause.empty() ? "" : absl::StrCat(" (", words.cause, ")"));
+}
+
 // Software emulation can execute a half-patched instruction of the guest's kernel. The kernel then
 // prints an oops "int3: 0000 [#1]" and panics because of it.
 bool IsEmulationFault(const LastWords& words) {
@@ -76,6 +84,36 @@ bool IsEmulationFault(const LastWords& words) {
   absl::ConsumePrefix(&cause, "Oops: ");
   return absl::StartsWith(cause, "int3: 0000 [#") &&
          absl::StartsWith(words.panic, "Fatal exception");
+}
+
+std::string PlaceText(const v1::VcpuState& vcpu) {
+  const std::string address = absl::StrCat("0x", absl::Hex(vcpu.rip()));
+  const std::string symbol = OneLine(vcpu.symbol());
+  return absl::StrCat(vcpu.halted()       ? "halted"
+                      : vcpu.user_space() ? "in user space"
+                                          : "in the kernel",
+                      " at ", symbol.empty() ? address : absl::StrCat(symbol, " (", address, ")"));
+}
+
+// "; vCPUs: cpu0 in user space at 0x40100b, cpu1-3 halted at do_idle+0x4f (0xffffffff810cf9a3)"
+std::string VcpuText(const VmEnd& end) {
+  std::vector<std::pair<std::string, std::vector<int>>> places;
+  for (const v1::VcpuState& vcpu : end.vcpu()) {
+    std::string place = PlaceText(vcpu);
+    const auto known = std::find_if(places.begin(), places.end(),
+                                    [&](const auto& other) { return other.first == place; });
+    if (known != places.end()) {
+      known->second.push_back(static_cast<int>(vcpu.cpu()));
+    } else {
+      places.push_back({std::move(place), {static_cast<int>(vcpu.cpu())}});
+    }
+  }
+  std::string text;
+  for (const auto& [place, cpus] : places) {
+    absl::StrAppend(&text, text.empty() ? "; vCPUs: " : ", ", "cpu", base::FormatCpuList(cpus), " ",
+                    place);
+  }
+  return text;
 }
 
 class EndJudge {
@@ -107,7 +145,7 @@ class EndJudge {
       case VmEnd::TIMEOUT:
         Add(FindingKind::kHostTimeout,
             absl::StrCat("the run did not finish within the host's time limit; the guest stood",
-                         Where(), VcpuText()));
+                         Where(), VcpuText(end_)));
         out_->back().may_follow = true;
         return;
       case VmEnd::EARLY_POWER_OFF:
@@ -137,23 +175,10 @@ class EndJudge {
     return error.empty() ? "" : absl::StrCat("; the agent reported: ", error);
   }
 
-  std::string VcpuText() const {
-    std::string text;
-    for (const v1::VcpuState& vcpu : end_.vcpu()) {
-      absl::StrAppend(&text, text.empty() ? "; vCPUs: " : ", ", "cpu", vcpu.cpu(),
-                      vcpu.halted()       ? " halted at 0x"
-                      : vcpu.user_space() ? " in user space at 0x"
-                                          : " in the kernel at 0x",
-                      absl::Hex(vcpu.rip()));
-    }
-    return text;
-  }
-
   // The guest itself ended, or hung.
   void JudgeGuest() {
     const LastWords words = LastWordsOf(end_);
-    std::string why = words.panic.empty() ? "" : absl::StrCat(": ", kPanic, words.panic);
-    if (!why.empty() && !words.cause.empty()) absl::StrAppend(&why, " (", words.cause, ")");
+    const std::string why = PanicText(words);
     const bool panicked = end_.cause() == VmEnd::PANIC || !words.panic.empty();
     const bool went_down = panicked || end_.cause() == VmEnd::GUEST_RESET;
     if (end_.cause() != VmEnd::GUEST_HUNG && IsEmulationFault(words)) {
@@ -167,12 +192,12 @@ class EndJudge {
     if (facts_.stage < v1::READY) {
       Add(FindingKind::kHarness,
           absl::StrCat("the guest's kernel never reached the agent; it ", Verb(panicked), " ",
-                       StageText(end_), why, Detail(end_), VcpuText(), AgentError()));
+                       StageText(end_), why, Detail(end_), VcpuText(end_), AgentError()));
       return;
     }
     if (end_.cause() == VmEnd::GUEST_HUNG) {
       Add(FindingKind::kGuestTimeout,
-          absl::StrCat("the guest hung; it stood", Where(), VcpuText()));
+          absl::StrCat("the guest hung; it stood", Where(), VcpuText(end_)));
     } else if (end_.agent_gave_up()) {
       Add(FindingKind::kHarness,
           absl::StrCat("the agent ended the machine", Where(), AgentError()));
@@ -202,6 +227,29 @@ class EndJudge {
 };
 
 }  // namespace
+
+std::string AfterDoneText(const VmEnd& end) {
+  const LastWords words = LastWordsOf(end);
+  switch (end.cause()) {
+    case VmEnd::DONE:
+      return end.detail().empty() ? "" : absl::StrCat(OneLine(end.detail()), VcpuText(end));
+    case VmEnd::PANIC:
+    case VmEnd::GUEST_RESET:
+      return end.cause() == VmEnd::PANIC || !words.panic.empty()
+                 ? absl::StrCat("the guest's kernel panicked after DONE", PanicText(words))
+                 : "the guest reset the machine after DONE";
+    case VmEnd::GUEST_POWERED_OFF:
+    case VmEnd::EARLY_POWER_OFF:
+      return "the machine powered off after DONE, before its last doorbell";
+    case VmEnd::GUEST_HUNG:
+    case VmEnd::TIMEOUT:
+      return absl::StrCat("the guest hung after DONE", Detail(end), VcpuText(end));
+    case VmEnd::ENGINE_FAILED:
+      return absl::StrCat("the engine failed after DONE", Detail(end));
+    default:  // Findings of their own, or not known.
+      return "";
+  }
+}
 
 void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* out) {
   for (const Seen<v1::GuestOverrun>& overrun : facts.overruns) {

@@ -169,13 +169,14 @@ TEST(GuestTimeout, OfTheGuestIsAFail) {
   const v1::Judgement hang = Judge(
       {kReady, kEnabled,
        End("cause: GUEST_HUNG last_stage: STEPS_RUNNING vcpu { cpu: 0 rip: 0xffffffff81000000 } "
-           "vcpu { cpu: 1 rip: 4096 halted: true } vcpu { cpu: 2 rip: 7 user_space: true }")});
+           "vcpu { cpu: 1 rip: 4096 halted: true symbol: 'do_idle+0x4f' } "
+           "vcpu { cpu: 2 rip: 7 user_space: true } "
+           "vcpu { cpu: 3 rip: 4096 halted: true symbol: 'do_idle+0x4f' }")});
   EXPECT_EQ(hang.verdict(), v1::FAIL);
-  EXPECT_THAT(
-      Lines(hang),
-      ElementsAre("GUEST_TIMEOUT guest: the guest hung; it stood at stage STEPS_RUNNING; "
-                  "vCPUs: cpu0 in the kernel at 0xffffffff81000000, cpu1 halted at 0x1000, cpu2 in "
-                  "user space at 0x7"));
+  EXPECT_THAT(Lines(hang),
+              ElementsAre("GUEST_TIMEOUT guest: the guest hung; it stood at stage STEPS_RUNNING; "
+                          "vCPUs: cpu0 in the kernel at 0xffffffff81000000, cpu1,3 halted at "
+                          "do_idle+0x4f (0x1000), cpu2 in user space at 0x7"));
 }
 
 TEST(GuestTimeout, AfterADeathItFollows) {

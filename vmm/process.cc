@@ -349,6 +349,7 @@ Session::Options Process::SessionOptions(const Start& start, const v1::VmRun& ru
   const auto topology = scenario::Topology::FromProto(start.plan().topology());
   options.done_limit = kDoneLimit + (topology.ok() ? topology->num_cpus() : 1) * kDoneLimitPerCpu;
   options.take_digest = run.take_digest();
+  options.symbols = [kernel = start.kernel.get()] { return KernelSymbols::Read(kernel); };
   options.observe = [this](v1::Observation o) { return SendObservation(std::move(o)); };
   options.progress = [this](std::string text) { SendProgress(std::move(text)); };
   if (start.request.send_console()) {

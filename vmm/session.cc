@@ -172,7 +172,11 @@ absl::Status Session::DrainRing() {
       Misbehaved(absl::StrCat("frame ", (*frame)->sequence, " pretends to come from the host"));
       return absl::OkStatus();
     }
-    observation.set_guest_time_ns((*frame)->guest_time_ns);
+    // The agent stamps what lasts with its beginning. Nothing is seen after it was reported.
+    const uint64_t seen = observation.guest_time_ns();
+    if (seen == 0 || seen > (*frame)->guest_time_ns) {
+      observation.set_guest_time_ns((*frame)->guest_time_ns);
+    }
     NoteTimes(observation);
     KTSTR_RETURN_IF_ERROR(options_.observe(std::move(observation)));
   }
@@ -239,9 +243,9 @@ void Session::CheckLimits() {
   } else if (CheckGuestTime()) {
     return;
   } else if (TimeLeft() <= absl::ZeroDuration()) {
-    Finish(v1::VmEnd::TIMEOUT,
-           absl::StrCat("the host's time limit of ", absl::FormatDuration(options_.timeout),
-                        " was reached"));
+    FinishHung(v1::VmEnd::TIMEOUT,
+               absl::StrCat("the host's time limit of ", absl::FormatDuration(options_.timeout),
+                            " was reached"));
   }
 }
 
@@ -250,17 +254,17 @@ bool Session::CheckGuestTime() {
   if (!now.has_value()) return false;
   if (!ready_.has_value()) {
     if (*now < options_.boot_limit) return false;
-    Finish(v1::VmEnd::GUEST_HUNG,
-           absl::StrCat("the boot's limit of ", absl::FormatDuration(options_.boot_limit),
-                        " of guest time was reached"));
+    FinishHung(v1::VmEnd::GUEST_HUNG,
+               absl::StrCat("the boot's limit of ", absl::FormatDuration(options_.boot_limit),
+                            " of guest time was reached"));
     return true;
   }
   // A restored guest has reported READY before it runs.
   if (!guest_ready_.has_value()) guest_ready_ = now;
   if (*now - *guest_ready_ < options_.run_limit) return false;
-  Finish(v1::VmEnd::GUEST_HUNG,
-         absl::StrCat("the limit of ", absl::FormatDuration(options_.run_limit),
-                      " of guest time was reached"));
+  FinishHung(v1::VmEnd::GUEST_HUNG,
+             absl::StrCat("the limit of ", absl::FormatDuration(options_.run_limit),
+                          " of guest time was reached"));
   return true;
 }
 
@@ -270,7 +274,7 @@ void Session::CheckAfterDone() {
   if (!guest_done_.has_value()) guest_done_ = now;
   const bool hangs = now.has_value() && *now - *guest_done_ >= options_.done_limit;
   if (!hangs && options_.clock->Monotonic() - *done_ < options_.done_patience) return;
-  Finish(
+  FinishHung(
       v1::VmEnd::DONE,
       absl::StrCat("no digest: the guest did not reach its last doorbell within ",
                    hangs ? absl::StrCat(absl::FormatDuration(options_.done_limit), " of guest time")
@@ -301,12 +305,8 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   v1::VmEnd& end = end_.emplace();
   const absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
   const bool gave_up = doorbell.ok() && *doorbell == window::kDoorbellGaveUp;
-  if (cause == v1::VmEnd::GUEST_HUNG || cause == v1::VmEnd::TIMEOUT) {
-    for (v1::VcpuState& vcpu : machine_->HaltAndLook()) {
-      *end.add_vcpu() = std::move(vcpu);
-    }
-  }
   machine_->Stop();
+  AddVcpus(&end);
   const std::string console = machine_->GuestConsole().Text().value_or("");
   const int claimed = static_cast<int>(claimed_stage_);
   last_stage_ = std::max(last_stage_, AgentStage(console));
@@ -327,6 +327,20 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   end.set_console_truncated(machine_->GuestConsole().OverCap());
   end.set_engine_version(machine_->EngineVersion());
   FillTimes(&end);
+}
+
+void Session::FinishHung(v1::VmEnd::Cause cause, std::string detail) {
+  vcpus_ = machine_->HaltAndLook();
+  Finish(cause, std::move(detail));
+}
+
+void Session::AddVcpus(v1::VmEnd* end) {
+  if (vcpus_.empty()) return;
+  const KernelSymbols symbols = options_.symbols ? options_.symbols() : KernelSymbols();
+  for (v1::VcpuState& vcpu : vcpus_) {
+    if (!vcpu.user_space()) vcpu.set_symbol(symbols.At(vcpu.rip()));
+    *end->add_vcpu() = std::move(vcpu);
+  }
 }
 
 void Session::FillTimes(v1::VmEnd* end) const {

@@ -16,11 +16,13 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "ktstr/v1/observation.pb.h"
+#include "vmm/kernel_symbols.h"
 #include "vmm/machine.h"
 #include "vmm/window.h"
 
@@ -46,6 +48,8 @@ class Session {
     std::function<void(std::string)> progress;
     // Takes the console's text, as RunConsole.text. Unset: not wanted. Errors as of `observe`.
     std::function<absl::Status(std::string)> console;
+    // Reads the symbols of the guest's kernel, for a machine that hangs. Unset: there are none.
+    std::function<KernelSymbols()> symbols;
     const base::Clock* clock = base::RealClock();
   };
   // `started`: clock->Monotonic() when the engine was started.
@@ -87,6 +91,9 @@ class Session {
   void Misbehaved(std::string_view what);
   void EngineLost(std::string_view what);
   void Finish(v1::VmEnd::Cause cause, std::string detail);
+  // The same for a machine that hangs: looks first where each vCPU stands.
+  void FinishHung(v1::VmEnd::Cause cause, std::string detail);
+  void AddVcpus(v1::VmEnd* end);
   void FillTimes(v1::VmEnd* end) const;
 
   Machine* machine_;
@@ -106,6 +113,7 @@ class Session {
   std::optional<absl::Duration> guest_done_;
   v1::Stage last_stage_ = v1::STAGE_UNSPECIFIED;
   std::string digest_;
+  std::vector<v1::VcpuState> vcpus_;
   std::optional<v1::VmEnd> end_;
 };
 

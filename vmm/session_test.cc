@@ -13,6 +13,7 @@
 #include "vmm/digest.h"
 #include "vmm/process.h"
 #include "vmm/testing/fake_machine.h"
+#include "vmm/testing/kernel_image.h"
 #include "vmm/testing/ring_writer.h"
 
 namespace ktstr::vmm {
@@ -42,6 +43,10 @@ class SessionTest : public ::testing::Test {
     options.console = [this](std::string text) {
       console_.push_back(std::move(text));
       return listener_;
+    };
+    options.symbols = [] {
+      return KernelSymbols::Parse(testing::SymtabImage(
+          {{testing::kKernelBase, "Tdo_idle"}, {testing::kKernelBase + 64, "T_end"}}));
     };
     options.clock = &clock_;
     Window window = attach ? Window::Attach(&machine_.Memory(), 0, kWindow)
@@ -113,6 +118,22 @@ TEST_F(SessionTest, WholeRunWithItsTimes) {
   EXPECT_EQ(end.host_teardown_ns(), 1000000000u);
   ASSERT_EQ(observations_.size(), 3u);
   EXPECT_EQ(observations_[1].guest_time_ns(), 77u);
+}
+
+// An observation that comes when all of it is over has the time at which it began.
+TEST_F(SessionTest, AnObservationKeepsTheTimeAtWhichItWasSeen) {
+  testing::RingWriter guest = Guest();
+  for (const uint64_t seen : {0, 500, 901}) {
+    v1::Observation o;
+    o.set_guest_time_ns(seen);
+    o.mutable_scheduler_exit()->set_cause(v1::SchedulerExit::EJECTED);
+    guest.Write(o.SerializeAsString(), 900);
+  }
+  EXPECT_FALSE(Step());
+  ASSERT_EQ(observations_.size(), 3u);
+  EXPECT_EQ(observations_[0].guest_time_ns(), 900u);
+  EXPECT_EQ(observations_[1].guest_time_ns(), 500u);
+  EXPECT_EQ(observations_[2].guest_time_ns(), 900u);  // Nobody sees the future.
 }
 
 TEST_F(SessionTest, FullRingIsEmptiedAndGivenBack) {
@@ -237,19 +258,31 @@ TEST_F(SessionTest, HangAfterDoneInGuestTime) {
   machine_.guest_time = absl::Seconds(104);
   EXPECT_FALSE(Step());
   machine_.guest_time = absl::Seconds(105);
+  v1::VcpuState vcpu;
+  vcpu.set_rip(77);
+  machine_.vcpus = {vcpu};
   ExpectEnd(v1::VmEnd::DONE, "within 5s of guest time after DONE");
+  ASSERT_EQ(session_->end().vcpu_size(), 1);
+  EXPECT_EQ(session_->end().vcpu(0).rip(), 77u);
 }
 
 TEST_F(SessionTest, BootThatIsNeverReady) {
   machine_.guest_time = absl::Seconds(199);
   EXPECT_FALSE(Step());
   machine_.guest_time = absl::Seconds(200);
-  v1::VcpuState vcpu;
-  vcpu.set_rip(77);
-  machine_.vcpus = {vcpu};
+  v1::VcpuState kernel;
+  kernel.set_rip(testing::kKernelBase + 0x12);
+  v1::VcpuState user = kernel;  // A program may have any address.
+  user.set_user_space(true);
+  v1::VcpuState firmware;
+  firmware.set_rip(77);
+  machine_.vcpus = {kernel, user, firmware};
   ExpectEnd(v1::VmEnd::GUEST_HUNG, "the boot's limit of 3m20s of guest time was reached");
-  ASSERT_EQ(session_->end().vcpu_size(), 1);
-  EXPECT_EQ(session_->end().vcpu(0).rip(), 77u);
+  ASSERT_EQ(session_->end().vcpu_size(), 3);
+  EXPECT_EQ(session_->end().vcpu(0).rip(), testing::kKernelBase + 0x12);
+  EXPECT_EQ(session_->end().vcpu(0).symbol(), "do_idle+0x12");
+  EXPECT_EQ(session_->end().vcpu(1).symbol(), "");
+  EXPECT_EQ(session_->end().vcpu(2).symbol(), "");
 }
 
 // The run's limit counts from READY, not from the boot.

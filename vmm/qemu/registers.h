@@ -12,7 +12,8 @@
 
 namespace ktstr::vmm::qemu {
 
-// One per "CPU#N" with a RIP, in the order of the text.
+// One per "CPU#N" with a RIP or EIP, in the order of the text. A vCPU that the kernel has not
+// started yet is in 16-bit mode and has an EIP.
 std::vector<v1::VcpuState> ParseRegisters(std::string_view text);
 
 }  // namespace ktstr::vmm::qemu
