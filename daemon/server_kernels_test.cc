@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <utility>
@@ -173,6 +174,48 @@ TEST_F(ServerTest, ASubmitThatWaitsForItsKernelCanBeCancelled) {
   EXPECT_TRUE(waited);
   EXPECT_TRUE(absl::IsCancelled(status)) << status;
   EXPECT_TRUE((*daemon)->runs().List(CallerOf(getuid()), 0)->empty());
+}
+
+// How many descriptors of this process are of the file.
+int OpenCount(const std::string& path) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    if (std::filesystem::read_symlink(entry.path(), gone) == path) ++count;
+  }
+  return count;
+}
+
+bool WaitForOpenCount(const std::string& path, int count) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (OpenCount(path) != count && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+  return OpenCount(path) == count;
+}
+
+// The same over the wire: the handler lets go of the lock that it waits for.
+TEST_F(ServerTest, ASubmitWaitsNoLongerThanItsClient) {
+  Start();
+  const std::string lock =
+      std::filesystem::canonical(server_.options().cache_dir) / ".locks/image-fake-x86_64.lock";
+  const auto writer = base::FileLock::TryAcquire(lock, base::LockMode::kExclusive);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  TestClient client = server_.Connect();
+  grpc::ClientContext context;
+  std::thread user([&] {
+    EXPECT_TRUE(WaitForOpenCount(lock, 2));
+    context.TryCancel();
+  });
+  v1::SubmitRunRequest request;
+  *request.mutable_spec() = FakeSpec("pass");
+  v1::SubmitRunResponse response;
+  const grpc::Status status = client->SubmitRun(&context, request, &response);
+  user.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED) << status.error_message();
+  EXPECT_TRUE(WaitForOpenCount(lock, 1)) << OpenCount(lock);
+  v1::ListRunsResponse runs;
+  grpc::ClientContext list;
+  ASSERT_TRUE(client->ListRuns(&list, v1::ListRunsRequest(), &runs).ok());
+  EXPECT_EQ(runs.runs_size(), 0);
 }
 
 TEST_F(ServerTest, KernelImportChecksWhatComes) {
