@@ -43,7 +43,8 @@ class FakeService : public v1::Ktstr::Service {
   // What a run came to, from its spec: sets verdict, findings and digest. Without it: `verdict`.
   std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
   std::function<void(const v1::RunSpec&, v1::RunObservations*)> observe;  // For GetRun.
-  int break_after = -1;  // Break a stream once, after so many events of a run.
+  v1::KernelEntry kernel;  // What is fetched and imported.
+  int break_after = -1;    // Break a stream once, after so many events of a run.
 
   // Name of the call that is never answered: its handler waits until the client gives up. Set while
   // no call is under way.
@@ -198,13 +199,17 @@ class FakeService : public v1::Ktstr::Service {
   }
   grpc::Status ImportKernel(grpc::ServerContext* context,
                             grpc::ServerReader<v1::ImportKernelRequest>*,
-                            v1::ImportKernelResponse*) override {
+                            v1::ImportKernelResponse* response) override {
     Silent(context, "ImportKernel");
+    *response->add_kernels()->mutable_entry() = kernel;
     return grpc::Status::OK;
   }
   grpc::Status FetchKernel(grpc::ServerContext* context, const v1::FetchKernelRequest*,
-                           grpc::ServerWriter<v1::FetchKernelResponse>*) override {
+                           grpc::ServerWriter<v1::FetchKernelResponse>* writer) override {
     Silent(context, "FetchKernel");
+    v1::FetchKernelResponse response;
+    *response.mutable_entry() = kernel;
+    writer->Write(response);
     return grpc::Status::OK;
   }
 
