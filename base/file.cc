@@ -34,7 +34,9 @@ absl::Status RemoveChildren(int dir_fd, const std::string& path, int depth);
 absl::Status RemoveOne(int parent, const char* name, const std::string& path, int depth) {
   if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) return absl::OkStatus();
   if (errno != EISDIR && errno != EPERM) return ErrnoStatus(errno, absl::StrCat("remove ", path));
-  int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  int fd = openat(parent, name, kFlags);
+  while (fd < 0 && errno == EINTR) fd = openat(parent, name, kFlags);
   if (fd < 0) return ErrnoStatus(errno, absl::StrCat("open ", path));
   KTSTR_RETURN_IF_ERROR(RemoveChildren(fd, path, depth + 1));
   if (unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) {

@@ -124,40 +124,46 @@ Path Blob() {
 Path Snapshot() {
   static const std::string state(5000, 's');
   static const std::string page(8192, 'p');
-  return {"snapshot",
-          [](const std::string& dir) -> absl::Status {
-            auto state_fd = *base::MakeMemfd("state", 0);
-            auto ram = *base::MakeMemfd("ram", 1 << 20);
-            KTSTR_CHECK(base::WriteAll(state_fd.get(), state, "state").ok());
-            KTSTR_CHECK(pwrite(ram.get(), page.data(), page.size(), 4096) == 8192);
-            SnapshotStore store(dir + "/snapshots", 64 << 20);
-            return store.Store("machine", "label", state_fd.get(), {ram.get()});
-          },
-          [](const std::string& dir) -> absl::Status {
-            SnapshotStore store(dir + "/snapshots", 64 << 20);
-            auto files = store.Load("machine");
-            if (!files.ok()) return files.status();
-            EXPECT_EQ(
-                *base::ReadFd(base::Reopen(files->state.get(), "state")->get(), "state", 1 << 20),
-                state);
-            std::string ram(1 << 20, '\0');
-            std::string expected = ram;
-            expected.replace(4096, page.size(), page);
-            EXPECT_EQ(pread(files->ram[0].get(), ram.data(), ram.size(), 0), 1 << 20);
-            EXPECT_TRUE(ram == expected);
-            return absl::OkStatus();
-          },
-          false};
+  return {
+      "snapshot",
+      [](const std::string& dir) -> absl::Status {
+        auto state_fd = *base::MakeMemfd("state", 0);
+        auto ram = *base::MakeMemfd("ram", 1 << 20);
+        KTSTR_CHECK(base::WriteAll(state_fd.get(), state, "state").ok());
+        KTSTR_CHECK(pwrite(ram.get(), page.data(), page.size(), 4096) == 8192);
+        SnapshotStore store(dir + "/snapshots", 64 << 20);
+        // The second one takes the first one's place.
+        absl::Status stored = store.Store("machine", "label", state_fd.get(), {ram.get()});
+        return stored.ok() ? store.Store("machine", "label", state_fd.get(), {ram.get()}) : stored;
+      },
+      [](const std::string& dir) -> absl::Status {
+        SnapshotStore store(dir + "/snapshots", 64 << 20);
+        auto files = store.Load("machine");
+        if (!files.ok()) return files.status();
+        EXPECT_EQ(*base::ReadFd(base::Reopen(files->state.get(), "state")->get(), "state", 1 << 20),
+                  state);
+        std::string ram(1 << 20, '\0');
+        std::string expected = ram;
+        expected.replace(4096, page.size(), page);
+        EXPECT_EQ(pread(files->ram[0].get(), ram.data(), ram.size(), 0), 1 << 20);
+        EXPECT_TRUE(ram == expected);
+        return absl::OkStatus();
+      },
+      false};
+}
+
+const std::string& KernelImageFile() {
+  static const std::string image =
+      MakeBzImage(Pack(Compression::kZstd, MakeVmlinux({.build_id = "durable"})));
+  return image;
 }
 
 Path Kernel() {
-  static const std::string image =
-      MakeBzImage(Pack(Compression::kZstd, MakeVmlinux({.build_id = "durable"})));
   return {"kernel",
           [](const std::string& dir) -> absl::Status {
             auto cache = KernelCache::Open(dir);
             if (!cache.ok()) return cache.status();
-            const base::UniqueFd file = FdOf(image);
+            const base::UniqueFd file = FdOf(KernelImageFile());
             return (*cache)->Import({{file.get(), "vmlinuz"}}, "CONFIG_SMP=y\n", getuid()).status();
           },
           [](const std::string& dir) -> absl::Status {
@@ -171,6 +177,34 @@ Path Kernel() {
             return (*cache)->Resolve("", true).status();
           },
           true};
+}
+
+// Its configuration comes in a second import.
+Path KernelConfig() {
+  Path path = Kernel();
+  path.name = "configuration";
+  path.store = [](const std::string& dir) -> absl::Status {
+    auto cache = KernelCache::Open(dir);
+    if (!cache.ok()) return cache.status();
+    const base::UniqueFd file = FdOf(KernelImageFile());
+    for (const char* config : {"", "CONFIG_SMP=y\n"}) {
+      if (absl::Status imported =
+              (*cache)->Import({{file.get(), "vmlinuz"}}, config, getuid()).status();
+          !imported.ok()) {
+        return imported;
+      }
+    }
+    return absl::OkStatus();
+  };
+  path.read = [whole = path.read](const std::string& dir) -> absl::Status {
+    if (absl::Status kernel = whole(dir); !kernel.ok()) return kernel;
+    const auto entries = (*KernelCache::Open(dir))->List();
+    if (!entries->front().has_config()) return absl::NotFoundError("no configuration");
+    EXPECT_EQ(*base::ReadFile(dir + "/kernels/" + entries->front().metadata().key() + "/config"),
+              "CONFIG_SMP=y\n");
+    return absl::OkStatus();
+  };
+  return path;
 }
 
 TEST(DurabilityTest, BlobWithEachError) { WithEachError(Blob()); }
@@ -202,6 +236,8 @@ TEST(DurabilityTest, SnapshotOutlivesErrorsOfItsReadersAndWriters) {
 }
 TEST(DurabilityTest, KernelWithEachError) { WithEachError(Kernel()); }
 TEST(DurabilityTest, KernelThatEndsAtEachStep) { WithEachEnd(Kernel()); }
+TEST(DurabilityTest, ConfigurationWithEachError) { WithEachError(KernelConfig()); }
+TEST(DurabilityTest, ConfigurationThatEndsAtEachStep) { WithEachEnd(KernelConfig()); }
 
 }  // namespace
 }  // namespace ktstr::cache

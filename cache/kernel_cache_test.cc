@@ -30,6 +30,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
+constexpr uid_t kOwner = 1234;  // Not the uid of the test, which may be 0.
+
 std::string MessageOf(const absl::Status& status) { return std::string(status.message()); }
 
 std::string ImageOf(const std::string& release, bool sched_ext = true) {
@@ -47,7 +49,7 @@ std::string DebOf(const std::string& release, bool sched_ext = true, bool config
 absl::StatusOr<KernelCache::Imported> ImportInto(KernelCache* cache, const std::string& data,
                                                  const std::string& config = "") {
   const base::UniqueFd fd = FdOf(data);
-  auto imported = cache->Import({{fd.get(), "file.deb"}}, config, getuid());
+  auto imported = cache->Import({{fd.get(), "file.deb"}}, config, kOwner);
   if (!imported.ok()) return imported.status();
   EXPECT_EQ(imported->size(), 1u);
   return imported->front();
@@ -109,7 +111,7 @@ TEST_F(KernelCacheTest, ImportsAPackage) {
                 base::Sha256Hex(MakeVmlinux({.release = "7.3.4+x", .build_id = "7.3.4+x-id"}))
                     .substr(0, 16));
   EXPECT_EQ(metadata.source(), "deb");
-  EXPECT_EQ(metadata.owner_uid(), getuid());
+  EXPECT_EQ(metadata.owner_uid(), kOwner);
   EXPECT_EQ(metadata.version(), "7.3.4");
   EXPECT_EQ(metadata.release(), "7.3.4+x");
   EXPECT_EQ(metadata.source_detail(), "linux-image-7.3.4+x 1-1");
@@ -129,6 +131,7 @@ TEST_F(KernelCacheTest, ImportsImages) {
   absl::StatusOr<KernelCache::Imported> imported = Import(ImageOf("7.3.4"), "CONFIG_SMP=y\n");
   ASSERT_TRUE(imported.ok()) << imported.status();
   EXPECT_EQ(imported->entry.metadata().source(), "image");
+  EXPECT_EQ(imported->entry.metadata().owner_uid(), kOwner);
   EXPECT_TRUE(base::Exists(EntryPath(imported->entry.metadata().key(), "config")));
   absl::StatusOr<KernelCache::Imported> plain = Import(MakeVmlinux({.build_id = ""}));
   ASSERT_TRUE(plain.ok()) << plain.status();
@@ -212,7 +215,7 @@ TEST_F(KernelCacheTest, FilesThatBelongTogether) {
   // In the other order.
   auto imported = cache_->Import(
       {{config_a.get(), "base.deb"}, {image_a.get(), "a.deb"}, {image_b.get(), "bzImage"}},
-      "CONFIG_B=y\n", getuid());
+      "CONFIG_B=y\n", kOwner);
   ASSERT_TRUE(imported.ok()) << imported.status();
   ASSERT_EQ(imported->size(), 2u);
   EXPECT_EQ(*base::ReadFile(EntryPath((*imported)[0].entry.metadata().key(), "config")),

@@ -339,6 +339,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::AddConfig(const std::string& 
   *metadata.add_files() = DescribeFile({kConfigFile, config});
   if (absl::Status status = WriteMetadata(dir, metadata); !status.ok()) return Explain(status);
   check = CheckEntry(dir, key);
+  if (!check.ok()) return absl::InternalError(check.entry.error());
   Record(check, /*content_checked=*/false);
   return Imported{check.entry, false};
 }

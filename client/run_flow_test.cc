@@ -308,6 +308,25 @@ TEST_F(MainTest, ExitCodesOfRefusals) {
   EXPECT_EQ(Run({"run", "steady"}), 65);
 }
 
+TEST_F(MainTest, KernelWithoutItsConfigurationIsReported) {
+  const std::string image = dir_.path() + "/bzImage";
+  ASSERT_TRUE(base::WriteFileAtomic(image, "k").ok());
+  service_.kernel.mutable_metadata()->set_release("7.0.4+deb13-cloud-amd64");
+  for (const bool has_config : {false, true}) {
+    service_.kernel.set_has_config(has_config);
+    for (const std::vector<std::string>& args :
+         {std::vector<std::string>{"kernel", "fetch", "deb:linux-binary-7.0.4+deb13-cloud-amd64"},
+          std::vector<std::string>{"kernel", "import", image}}) {
+      EXPECT_EQ(Run(args), 0) << err_;
+      EXPECT_EQ(err_.find("warning: kernel 7.0.4+deb13-cloud-amd64 is cached without its "
+                          "configuration: the guest has no /boot/config-7.0.4+deb13-cloud-amd64") !=
+                    std::string::npos,
+                !has_config)
+          << args[1] << ": " << err_;
+    }
+  }
+}
+
 TEST_F(MainTest, SkipAndInconclusive) {
   service_.verdict = v1::SKIP;
   EXPECT_EQ(Run({"run", "steady"}), 0);

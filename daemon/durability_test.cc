@@ -5,6 +5,7 @@
 // fault at call n, and then the same directory opened by a daemon that has no faults. Prints how
 // many steps each path has.
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include <optional>
 
@@ -315,6 +316,71 @@ TEST(DurabilityTest, RunThatEndsAtEachStep) {
                  base::Where("run", fault, n));
         });
     base::ReportSteps("run", fault, false, steps);
+  }
+}
+
+// A database of version 1 (run_store.cc) with a run that has finished.
+void MakeVersion1(const std::string& path) {
+  v1::RunEvent event;
+  event.mutable_finished();
+  v1::RunRecord record;
+  record.set_verdict(v1::PASS);
+  sqlite3* db = nullptr;
+  KTSTR_CHECK(sqlite3_open(path.c_str(), &db) == SQLITE_OK);
+  const char* sql =
+      "PRAGMA journal_mode=WAL;"
+      "CREATE TABLE runs("
+      "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"
+      "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL,"
+      "  submitted_ms INTEGER NOT NULL, events INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL,"
+      "  record BLOB, observations BLOB);"
+      "CREATE INDEX runs_by_uid ON runs(uid, state, number);"
+      "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"
+      "CREATE TABLE events("
+      "  run INTEGER NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL,"
+      "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
+      "PRAGMA user_version = 1;";
+  KTSTR_CHECK(sqlite3_exec(db, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+  const auto insert = [db](const char* text, const std::vector<std::string>& blobs) {
+    sqlite3_stmt* statement = nullptr;
+    KTSTR_CHECK(sqlite3_prepare_v2(db, text, -1, &statement, nullptr) == SQLITE_OK);
+    for (size_t i = 0; i < blobs.size(); ++i) {
+      sqlite3_bind_blob64(statement, static_cast<int>(i + 1), blobs[i].data(), blobs[i].size(),
+                          SQLITE_TRANSIENT);
+    }
+    KTSTR_CHECK(sqlite3_step(statement) == SQLITE_DONE);
+    sqlite3_finalize(statement);
+  };
+  insert("INSERT INTO runs VALUES(3, 1001, 2, 1, 'old', 5, 1, ?, ?, x'')",
+         {Spec("old").SerializeAsString(), record.SerializeAsString()});
+  insert("INSERT INTO events VALUES(3, 0, ?)", {event.SerializeAsString()});
+  sqlite3_close(db);
+}
+
+TEST(DurabilityTest, TakingOverVersion1EndsAtEachStep) {
+  for (const Fault fault : kEndFaults) {
+    std::optional<base::TempDir> dir;
+    const uint64_t steps = base::EndAtEachStep(
+        fault,
+        [&](uint64_t) {
+          dir.emplace(*base::TempDir::Make("durability"));
+          MakeVersion1(Database(dir->path()));
+          return dir->path();
+        },
+        [&](uint64_t) { (void)RunStore::Open(Database(dir->path())).ok(); },
+        [&](uint64_t n) {
+          auto store = RunStore::Open(Database(dir->path()));
+          ASSERT_TRUE(store.ok()) << base::Where("take over version 1", fault, n) << ": "
+                                  << store.status();
+          CheckStore(store->get(), base::Where("take over version 1", fault, n));
+          EXPECT_EQ((*store)->Record(3).value_or(v1::RunRecord()).verdict(), v1::PASS)
+              << base::Where("take over version 1", fault, n);
+          // The number after the last one.
+          EXPECT_EQ((*store)->Submit(1, Spec("new"), Queued()).value_or(0), 4)
+              << base::Where("take over version 1", fault, n);
+        });
+    EXPECT_GT(steps, 1u);
+    base::ReportSteps("take over version 1", fault, false, steps);
   }
 }
 

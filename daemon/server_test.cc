@@ -234,6 +234,11 @@ TEST_F(ServerTest, QueuedRunsOwnTheirBlobs) {
     SCOPED_TRACE(restarted);
     if (restarted) {
       server_.Stop();
+      // Its time without a run is over: only the run keeps it.
+      const std::string blob = absl::StrCat(server_.options().cache_dir, "/blobs/", getuid(), "/",
+                                            base::Sha256Hex(scheduler));
+      const timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+      ASSERT_EQ(utimensat(AT_FDCWD, blob.c_str(), old, 0), 0) << blob;
       Start();
     }
     TestClient client = server_.Connect();
@@ -541,6 +546,27 @@ TEST_F(ServerTest, AcceptWithoutDescriptorsBacksOff) {
   }
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
   EXPECT_EQ(accepts(), 1);
+  daemon->Kill(SIGKILL);
+}
+
+// A bundle opens one of its files at a time.
+TEST_F(ServerTest, ABundleOfManyFilesNeedsFewDescriptors) {
+  auto daemon = StartDaemon(STDERR_FILENO, {{RLIMIT_NOFILE, 96}});
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  TestClient client = server_.Connect();
+  v1::RunSpec spec = FakeSpec("pass");
+  AddScheduler("program", &spec);
+  while (spec.files_size() < 1024) {
+    v1::FileRef* file = spec.add_files();
+    *file = spec.files(0);
+    file->set_guest_path(absl::StrCat("data/", spec.files_size()));
+  }
+  ASSERT_TRUE(client.Put(base::Sha256Hex("program"), "program").ok());
+  std::string id;
+  const grpc::Status status = client.Submit(spec, &id);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  const v1::RunRecord record = client.Finish(id);
+  EXPECT_EQ(record.verdict(), v1::PASS) << record.findings(0).message();
   daemon->Kill(SIGKILL);
 }
 

@@ -25,7 +25,7 @@
 #include "base/mutex.h"
 #include "base/protocol.h"
 #include "client/connect.h"
-#include "client/testing/silent_service.h"
+#include "client/testing/fake_kernel_service.h"
 #include "ktstr/v1/service.grpc.pb.h"
 #include "scenario/finding_kinds.h"
 #include "scenario/reproduce.h"
@@ -34,7 +34,7 @@ namespace ktstr::client {
 
 // Thread-safe, as gRPC calls it. A run has `events` progress events and then its record; the record
 // waits until the run is released or cancelled.
-class FakeService : public SilentService {
+class FakeService : public FakeKernelService {
  public:
   uint32_t protocol_version = base::kProtocolVersion;
   grpc::Status submit_status;
@@ -45,8 +45,6 @@ class FakeService : public SilentService {
   std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
   std::function<void(const v1::RunSpec&, v1::RunObservations*)> observe;  // For GetRun.
   int break_after = -1;  // Breaks a stream once, after this many events of a run.
-
-  std::vector<std::string> import_lines;  // Progress of ImportKernel.
 
   void Release() {
     base::MutexLock lock(&mutex_);
@@ -194,31 +192,6 @@ class FakeService : public SilentService {
     for (; left > 0 && response->runs_size() < wanted; --left)
       response->add_runs()->set_run_id(absl::StrCat("r-000", left));
     if (left > 0) response->set_next_page_token(absl::StrCat(left));
-    return grpc::Status::OK;
-  }
-
-  grpc::Status ListKernels(grpc::ServerContext* context, const v1::ListKernelsRequest*,
-                           v1::ListKernelsResponse*) override {
-    Silent(context, "ListKernels");
-    return grpc::Status::OK;
-  }
-  grpc::Status ImportKernel(grpc::ServerContext* context,
-                            grpc::ServerReaderWriter<v1::ImportKernelResponse,
-                                                     v1::ImportKernelRequest>* stream) override {
-    v1::ImportKernelRequest request;
-    while (!import_lines.empty() && stream->Read(&request)) {
-    }
-    for (const std::string& line : import_lines) {
-      v1::ImportKernelResponse response;
-      response.set_progress(line);
-      stream->Write(response);
-    }
-    Silent(context, "ImportKernel");
-    return grpc::Status::OK;
-  }
-  grpc::Status FetchKernel(grpc::ServerContext* context, const v1::FetchKernelRequest*,
-                           grpc::ServerWriter<v1::FetchKernelResponse>*) override {
-    Silent(context, "FetchKernel");
     return grpc::Status::OK;
   }
 

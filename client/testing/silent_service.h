@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every call of a fake daemon shares: it may never be answered. Thread-safe.
+// What all calls of a fake daemon share: a test can name one that gets no response. Thread-safe.
 
 #ifndef KTSTR_CLIENT_TESTING_SILENT_SERVICE_H_
 #define KTSTR_CLIENT_TESTING_SILENT_SERVICE_H_
@@ -20,12 +20,12 @@ namespace ktstr::client {
 
 class SilentService : public v1::Ktstr::Service {
  public:
-  // Name of the call that is never answered: its handler waits until the client gives up. Set while
-  // no call is under way.
+  // Name of the call that gets no response: its handler waits until the client gives up. Set it
+  // while no call is under way.
   std::string silent;
-  int silent_after = 0;  // So many of these calls are answered before.
+  int silent_after = 0;  // This many of these calls get a response before.
 
-  // Until that call has come; false after 20 s.
+  // Waits until that call has come; false after 20 s.
   bool WaitForSilentCall() {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
     base::MutexLock lock(&mutex_);
