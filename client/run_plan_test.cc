@@ -126,7 +126,7 @@ TEST(Overrides, StrictGivesWayToTheScenarioAndSetToNone) {
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 9000u);
   EXPECT_EQ(scenario.checks().max_spread_pct(), 15);
-  overrides.sets = {"checks.max_gap_ms=1"};
+  overrides.sets = {*Setting::Parse("checks.max_gap_ms=1")};
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 1u);
 }
