@@ -86,7 +86,7 @@ TEST(Overrides, SetReachesEveryField) {
       scenario.ShortDebugString(),
       "name: \"a b\" topology { preset: \"smt-3llc\" } memory_mb: 700 "
       "scheduler { args: \"a: {b}\" attach_timeout_ms: 90000 } "
-      "step { cgroup { weight: 50 work { bursty { burst_ms: 9 } nice: -3 } } hold { ms: 7 } }");
+      "step { cgroup { work { bursty { burst_ms: 9 } nice: -3 } weight: 50 } hold { ms: 7 } }");
   const std::pair<const char*, const char*> bad[] = {
       {"step[1].hold.ms=7", "step has 1 elements"},
       {"step[0].cgroup[7].weight=1", "cgroup has 1 elements"},
@@ -126,7 +126,7 @@ TEST(Overrides, StrictGivesWayToTheScenarioAndSetToNone) {
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 9000u);
   EXPECT_EQ(scenario.checks().max_spread_pct(), 15);
-  overrides.sets = {"checks.max_gap_ms=1"};
+  overrides.sets = {*Setting::Parse("checks.max_gap_ms=1")};
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 1u);
 }

@@ -158,7 +158,7 @@ TEST_F(WarmStartTest, ConsoleComesToThoseWhoAskForIt) {
 TEST_F(WarmStartTest, OneSnapshotPerMachine) {
   Run(FakeSpec("pass"));
   v1::RunSpec other = FakeSpec("pass");
-  other.mutable_scenario()->set_memory_mb(1024);
+  other.mutable_scenario()->set_memory_mb(2048);
   EXPECT_THAT(Run(other).starts, HasSubstr("boots once"));
   Restart();
   EXPECT_EQ(List().size(), 2u);
