@@ -105,7 +105,7 @@ std::string VcpuText(const VmEnd& end) {
     if (known != places.end()) {
       known->second.push_back(static_cast<int>(vcpu.cpu()));
     } else {
-      places.push_back({std::move(place), {static_cast<int>(vcpu.cpu())}});
+      places.emplace_back(std::move(place), std::vector<int>{static_cast<int>(vcpu.cpu())});
     }
   }
   std::string text;
