@@ -28,7 +28,7 @@ using base::Fault;
 constexpr Fault kErrors[] = {Fault::kNoSpace, Fault::kIo, Fault::kNoDescriptors,
                              Fault::kInterrupted, Fault::kShort};
 constexpr Fault kEnds[] = {Fault::kKill, Fault::kPowerCut, Fault::kPowerCutNamesStay,
-                           Fault::kPowerCutContentStays};
+                           Fault::kPowerCutSizesStay, Fault::kPowerCutContentStays};
 
 // One kind of thing in a directory of its own.
 struct Path {

@@ -27,7 +27,7 @@ using base::Fault;
 constexpr Fault kErrors[] = {Fault::kNoSpace, Fault::kIo, Fault::kNoDescriptors,
                              Fault::kInterrupted, Fault::kShort};
 constexpr Fault kEnds[] = {Fault::kKill, Fault::kPowerCut, Fault::kPowerCutNamesStay,
-                           Fault::kPowerCutContentStays};
+                           Fault::kPowerCutSizesStay, Fault::kPowerCutContentStays};
 const Caller kAnna = {.uid = 1001, .user = "anna"};
 
 v1::RunSpec Spec(const std::string& name) {

@@ -41,6 +41,9 @@ enum class Fault {
   kPowerCut,
   // The same, when the file system wrote the names, but not the content, to the disk.
   kPowerCutNamesStay,
+  // The same, when it wrote names, sizes and what stands in inodes, as small files do: the missing
+  // content of the others reads as zeros.
+  kPowerCutSizesStay,
   // The same, when it wrote the content, but not the names.
   kPowerCutContentStays,
 };
