@@ -176,6 +176,21 @@ TEST_F(ServerTest, ASubmitThatWaitsForItsKernelCanBeCancelled) {
   EXPECT_TRUE((*daemon)->runs().List(CallerOf(getuid()), 0)->empty());
 }
 
+TEST_F(ServerTest, AnImportBelongsToItsCaller) {
+  const auto daemon = Daemon::Create(server_.options());
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  const auto upload = (*daemon)->imports().BeginUpload({.uid = 1001, .user = "anna"});
+  const std::string file = cache::MakeVmlinux({.release = "7.3.5+test"});
+  v1::ImportKernelRequest::ImportHeader header;
+  header.set_file_name("vmlinux");
+  header.set_size(file.size());
+  ASSERT_TRUE(upload->Begin(header).ok());
+  ASSERT_TRUE(upload->Append(file).ok());
+  const auto imported = upload->Finish();
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  EXPECT_EQ(imported->front().entry.metadata().owner_uid(), 1001u);
+}
+
 // How many descriptors of this process are of the file.
 int OpenCount(const std::string& path) {
   int count = 0;
