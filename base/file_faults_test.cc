@@ -50,9 +50,16 @@ TEST(FaultsTest, EachKindIsSeenByTheCaller) {
 
 // A power cut takes exactly the content and names that no fsync covers.
 TEST(FaultsTest, PowerCutTakesWhatIsNotSynced) {
-  for (const Fault fault :
-       {Fault::kPowerCut, Fault::kPowerCutNamesStay, Fault::kPowerCutContentStays}) {
+  for (const Fault fault : {Fault::kPowerCut, Fault::kPowerCutNamesStay, Fault::kPowerCutSizesStay,
+                            Fault::kPowerCutContentStays}) {
     SCOPED_TRACE(FaultName(fault));
+    const bool names_stay =
+        fault == Fault::kPowerCutNamesStay || fault == Fault::kPowerCutSizesStay;
+    const std::string more(4096, 'm');
+    const std::string written = fault == Fault::kPowerCutContentStays ? "kept" + more
+                                : fault == Fault::kPowerCutSizesStay
+                                    ? "kept" + std::string(more.size(), '\0')
+                                    : "kept";
     std::optional<TempDir> dir;
     const auto path = [&](const char* name) { return dir->path() + "/" + name; };
     const uint64_t steps = EndAtEachStep(
@@ -66,18 +73,17 @@ TEST(FaultsTest, PowerCutTakesWhatIsNotSynced) {
           auto kept = *Open(path("kept"), O_RDWR | O_CREAT, 0600);
           KTSTR_CHECK(WriteAll(kept.get(), "kept", "kept").ok());
           KTSTR_CHECK(fsync(kept.get()) == 0 && FsyncDir(dir->path()).ok());
-          KTSTR_CHECK(WriteAll(kept.get(), "lost", "kept").ok());
+          KTSTR_CHECK(WriteAll(kept.get(), more, "kept").ok());
           KTSTR_CHECK(rename(path("old").c_str(), path("renamed").c_str()) == 0);
           KTSTR_CHECK(unlink(path("renamed").c_str()) == 0);
         },
         [&](uint64_t n) {
           if (n == 3) {
-            EXPECT_EQ(Exists(path("kept")), fault == Fault::kPowerCutNamesStay);
+            EXPECT_EQ(Exists(path("kept")), names_stay);
           }
           if (n < 5 || n > 7) return;
-          const bool content_stays = n > 5 && fault == Fault::kPowerCutContentStays;
-          EXPECT_EQ(*ReadFile(path("kept")), content_stays ? "keptlost" : "kept") << n;
-          const bool renamed = n > 6 && fault == Fault::kPowerCutNamesStay;
+          EXPECT_EQ(*ReadFile(path("kept")), n > 5 ? written : "kept") << n;
+          const bool renamed = n > 6 && names_stay;
           EXPECT_EQ(*ReadFile(path(renamed ? "renamed" : "old")), "old") << n;
         });
     EXPECT_EQ(steps, 7u);

@@ -169,6 +169,21 @@ TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
   EXPECT_EQ(KindOf(client.Finish(waits)), "CANCELLED");
 }
 
+TEST_F(ServerTest, AnImportBelongsToItsCaller) {
+  const auto daemon = Daemon::Create(server_.options());
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  const auto upload = (*daemon)->imports().BeginUpload({.uid = 1001, .user = "anna"});
+  const std::string file = cache::MakeVmlinux({.release = "7.3.5+test"});
+  v1::ImportKernelRequest::ImportHeader header;
+  header.set_file_name("vmlinux");
+  header.set_size(file.size());
+  ASSERT_TRUE(upload->Begin(header).ok());
+  ASSERT_TRUE(upload->Append(file).ok());
+  const auto imported = upload->Finish();
+  ASSERT_TRUE(imported.ok()) << imported.status();
+  EXPECT_EQ(imported->front().entry.metadata().owner_uid(), 1001u);
+}
+
 // A submit does not wait: the wait is an event of the run, which can be cancelled.
 TEST_F(ServerTest, ASubmitDoesNotWaitForItsKernel) {
   Start();

@@ -229,7 +229,7 @@ TEST_F(ServerTest, QueuedRunsOwnTheirBlobs) {
   Start();
   const std::string scheduler(700'000, 's');
   const std::string other(700'000, 'o');
-  std::string hang, queued;
+  std::string hang, before, queued;
   for (const bool restarted : {false, true}) {
     SCOPED_TRACE(restarted);
     if (restarted) {
@@ -244,6 +244,7 @@ TEST_F(ServerTest, QueuedRunsOwnTheirBlobs) {
     TestClient client = server_.Connect();
     if (!restarted) {
       ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());
+      ASSERT_TRUE(client.Submit(FakeSpec("hang"), &before).ok());  // Runs after the restart.
       ASSERT_TRUE(client.Put(base::Sha256Hex(scheduler), scheduler).ok());
       v1::RunSpec spec = FakeSpec("hang");
       AddScheduler(scheduler, &spec);
@@ -254,6 +255,11 @@ TEST_F(ServerTest, QueuedRunsOwnTheirBlobs) {
     EXPECT_THAT(status.error_message(), HasSubstr("blob_budget_mb"));
   }
   TestClient client = server_.Connect();
+  grpc::ClientContext context;
+  v1::CancelRunRequest request;
+  request.set_run_id(before);
+  v1::CancelRunResponse response;
+  ASSERT_TRUE(client->CancelRun(&context, request, &response).ok());
   EXPECT_GT(client.VmPid(queued), 0);  // It found its files.
 }
 

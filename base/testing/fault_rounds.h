@@ -19,7 +19,7 @@ namespace ktstr::base {
 inline constexpr Fault kErrorFaults[] = {Fault::kNoSpace, Fault::kIo, Fault::kNoDescriptors,
                                          Fault::kInterrupted, Fault::kShort};
 inline constexpr Fault kEndFaults[] = {Fault::kKill, Fault::kPowerCut, Fault::kPowerCutNamesStay,
-                                       Fault::kPowerCutContentStays};
+                                       Fault::kPowerCutSizesStay, Fault::kPowerCutContentStays};
 
 // EINTR and a short read or write: the caller repeats the call, and nobody else notices.
 bool Harmless(Fault fault);

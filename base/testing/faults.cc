@@ -40,6 +40,7 @@ enum Ability : unsigned {
 
 constexpr int kMaxFd = 65536;
 constexpr int kChildFailed = 99;
+constexpr off_t kInlineBytes = 2048;  // Less stands in the inode.
 
 // A change of names, with what is needed to undo it.
 struct NameChange {
@@ -80,7 +81,7 @@ State& state() {
 
 bool PowerCut(Fault fault) {
   return fault == Fault::kPowerCut || fault == Fault::kPowerCutNamesStay ||
-         fault == Fault::kPowerCutContentStays;
+         fault == Fault::kPowerCutSizesStay || fault == Fault::kPowerCutContentStays;
 }
 
 int RawOpen(const char* path, int flags, mode_t mode = 0) {
@@ -211,9 +212,20 @@ void LoseNames() {
   }
 }
 
+// What was written since the last fsync reads as zeros; `content` is what was synced.
+void LoseData(int fd, std::string content) {
+  struct stat info;
+  if (fstat(fd, &info) != 0 || info.st_size < kInlineBytes) return;
+  content.resize(static_cast<size_t>(info.st_size), '\0');
+  WriteRaw(fd, content);
+}
+
 [[noreturn]] void End() {
   if (state().fault == Fault::kPowerCut || state().fault == Fault::kPowerCutNamesStay) {
     for (auto& [inode, content] : state().contents) WriteRaw(content.fd, content.synced);
+  }
+  if (state().fault == Fault::kPowerCutSizesStay) {
+    for (auto& [inode, content] : state().contents) LoseData(content.fd, content.synced);
   }
   if (state().fault == Fault::kPowerCut || state().fault == Fault::kPowerCutContentStays) {
     LoseNames();
@@ -393,6 +405,8 @@ const char* FaultName(Fault fault) {
       return "power cut";
     case Fault::kPowerCutNamesStay:
       return "power cut, names stay";
+    case Fault::kPowerCutSizesStay:
+      return "power cut, names and sizes stay";
     case Fault::kPowerCutContentStays:
       return "power cut, content stays";
   }

@@ -41,6 +41,9 @@ enum class Fault {
   kPowerCut,
   // The same, but the file system had written all names to the disk.
   kPowerCutNamesStay,
+  // The same, but the file system had written names, sizes and what stands in inodes, as small
+  // files do. The lost content of the others reads as zeros.
+  kPowerCutSizesStay,
   // The same, but the file system had written all content.
   kPowerCutContentStays,
 };

@@ -144,9 +144,11 @@ TEST_F(MinimizeTest, FilesThatAreGone) {
 TEST_F(MinimizeTest, FileRunsAsItIs) {
   const auto program = base::ReadFile("/bin/true");
   ASSERT_TRUE(program.ok()) << program.status();
-  ASSERT_TRUE(base::WriteFileAtomic(dir_.path() + "/scx_x", *program, 0755).ok());
+  const std::string build = dir_.path() + "/build";  // Not where the file is written.
+  ASSERT_TRUE(base::MakeDirs(build).ok());
+  ASSERT_TRUE(base::WriteFileAtomic(build + "/scx_x", *program, 0755).ok());
   const std::filesystem::path before = std::filesystem::current_path();
-  std::filesystem::current_path(dir_.path());
+  std::filesystem::current_path(build);
   EXPECT_EQ(Run({"run", "steady", "--seed", "3", "--scheduler", "./scx_x", "--sched-arg", "",
                  "--timeout", "90s"}),
             kFail)
