@@ -218,18 +218,23 @@ TEST(DurabilityTest, SnapshotOutlivesErrorsOfItsReadersAndWriters) {
   for (const bool writes : {false, true}) {
     base::EachError(writes ? "replaced snapshot" : "read snapshot",
                     [&](Fault fault, bool lasting, uint64_t n) {
+                      // A rename that fails for good cannot be undone either.
+                      if (writes && lasting) return false;
                       auto dir = *base::TempDir::Make("durability");
                       EXPECT_TRUE(path.store(dir.path()).ok());
                       bool fired = false;
+                      absl::Status first;
                       {
                         base::Faults faults(dir.path());
                         faults.Arm(fault, n, lasting);
-                        (void)(writes ? path.store : path.read)(dir.path()).ok();
+                        first = (writes ? path.store : path.read)(dir.path());
                         fired = faults.fired();
                       }
                       const absl::Status read = path.read(dir.path());
-                      EXPECT_TRUE(read.ok()) << base::Where(path.name, fault, n)
-                                             << (writes ? ", replaced" : ", read") << ": " << read;
+                      EXPECT_TRUE(read.ok())
+                          << base::Where(path.name, fault, n) << (lasting ? " from there on" : "")
+                          << (writes ? ", replaced" : ", read") << ": " << read
+                          << "; before: " << first;
                       return fired;
                     });
   }

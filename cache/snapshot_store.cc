@@ -193,6 +193,26 @@ absl::Status WriteEntry(const std::string& dir, std::string_view identity, std::
   return base::WriteAll(file.get(), json, path);
 }
 
+// Puts the directory `temporary` in the place of `entry`, whose old content goes to a name beside
+// `temporary`. On an error it
+// puts the old content back.
+absl::Status Replace(const std::string& temporary, const std::string& entry) {
+  const std::string old = absl::StrCat(temporary, ".old");
+  const bool replaces = base::Exists(entry);
+  if (replaces && rename(entry.c_str(), old.c_str()) != 0)
+    return base::ErrnoStatus(errno, absl::StrCat("rename ", entry));
+  if (rename(temporary.c_str(), entry.c_str()) == 0) return absl::OkStatus();
+  const int error = errno;
+  if (replaces) rename(old.c_str(), entry.c_str());
+  return base::ErrnoStatus(error, absl::StrCat("rename ", temporary));
+}
+
+// Whether an error of a reader tells that the entry is damaged. Any other one may pass: too few
+// descriptors, too little memory, an error of the disk.
+bool IsDamage(const absl::Status& error) {
+  return absl::IsDataLoss(error) || absl::IsInvalidArgument(error) || absl::IsNotFound(error);
+}
+
 }  // namespace
 
 std::string SnapshotStore::KeyOf(std::string_view identity) { return base::Sha256Hex(identity); }
@@ -203,19 +223,6 @@ SnapshotStore::SnapshotStore(std::string dir, uint64_t budget_bytes)
   absl::Status ready = base::Exists(dir_) ? Prepare() : absl::OkStatus();
   if (ready.ok() && base::Exists(dir_)) ready = Evict({});
   if (!ready.ok()) KTSTR_LOG(WARNING) << "snapshots: " << ready;
-}
-
-// Puts the directory `temporary` in the place of `entry`, whose old content goes to a name beside
-// `temporary`. On an error `entry` has its old content.
-absl::Status Replace(const std::string& temporary, const std::string& entry) {
-  const std::string old = absl::StrCat(temporary, ".old");
-  const bool replaces = base::Exists(entry);
-  if (replaces && rename(entry.c_str(), old.c_str()) != 0)
-    return base::ErrnoStatus(errno, absl::StrCat("rename ", entry));
-  if (rename(temporary.c_str(), entry.c_str()) == 0) return absl::OkStatus();
-  const int error = errno;
-  if (replaces) rename(old.c_str(), entry.c_str());
-  return base::ErrnoStatus(error, absl::StrCat("rename ", temporary));
 }
 
 std::string SnapshotStore::EntryDir(std::string_view key) const {
@@ -237,10 +244,8 @@ absl::StatusOr<SnapshotFiles> SnapshotStore::Load(std::string_view identity) {
     utimensat(AT_FDCWD, base::JoinPath(dir, kMetadataName).c_str(), nullptr, 0);
     return files;
   }
-  // Too few descriptors, too little memory or an error of the disk today: it may be whole.
   const absl::Status& error = files.status();
-  if (!absl::IsDataLoss(error) && !absl::IsInvalidArgument(error) && !absl::IsNotFound(error))
-    return error;
+  if (!IsDamage(error)) return error;
   if (absl::Status removed = base::RemoveAll(dir); !removed.ok()) {
     KTSTR_LOG(WARNING) << "snapshots: " << removed;
   }
@@ -323,7 +328,11 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> SnapshotStore::Clean() {
 absl::Status SnapshotStore::Evict(std::string_view keep_key) {
   KTSTR_ASSIGN_OR_RETURN(std::vector<v1::SnapshotEntry> entries, ListLocked());
   uint64_t total = 0;
-  for (const v1::SnapshotEntry& entry : entries) total += entry.disk_bytes();
+  for (v1::SnapshotEntry& entry : entries) {
+    total += entry.disk_bytes();
+    if (!entry.error().empty() && !IsDamage(ReadMetadata(EntryDir(entry.key())).status()))
+      entry.clear_error();
+  }
   std::stable_partition(entries.begin(), entries.end(),
                         [](const v1::SnapshotEntry& entry) { return entry.error().empty(); });
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
