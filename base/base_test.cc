@@ -35,7 +35,7 @@ TEST(Sha256, MatchesTheStandard) {
 }
 
 TEST(Crc32c, MatchesTheStandard) {
-  EXPECT_EQ(Crc32c("123456789", 9), 0xe3069283u);  // The check value of the catalogue of CRCs.
+  EXPECT_EQ(Crc32c("123456789", 9), 0xe3069283u);  // Check value of CRC-32/ISCSI.
   EXPECT_EQ(Crc32c("56789", 5, Crc32c("1234", 4)), 0xe3069283u);
   EXPECT_EQ(Crc32c(std::string(32, '\0').data(), 32), 0x8a9136aau);  // RFC 3720 B.4
 }
@@ -86,7 +86,7 @@ TEST(File, WriteAtomicReplacesAndSetsTheMode) {
   EXPECT_THAT(*ListDir(dir.path()), ElementsAre("f"));
 }
 
-// The agent makes directories in cgroup2, whose root the kernel does not sync.
+// The agent makes directories in cgroup2, where fsync of a directory fails.
 TEST(File, FsyncDirWhereNoDiskIsBehindIt) {
   const int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   ASSERT_GE(fd, 0);
@@ -100,7 +100,7 @@ TEST(File, WriteAtomicFailsWithoutLeavingAnything) {
   TempDir dir = *TempDir::Make("file_test");
   std::string path = JoinPath(dir.path(), "d");
   ASSERT_TRUE(MakeDirs(JoinPath(path, "sub")).ok());
-  EXPECT_FALSE(WriteFileAtomic(path, "x").ok());  // A directory stands there.
+  EXPECT_FALSE(WriteFileAtomic(path, "x").ok());  // A directory has that name.
   EXPECT_THAT(*ListDir(dir.path()), ElementsAre("d"));
 }
 
@@ -146,7 +146,7 @@ TEST(File, UnnamedFileLeavesNoName) {
               HasSubstr(dir->path() + "/no: No such file"));
 }
 
-// The name that it tries instead is in the message: procfs takes no files at all.
+// procfs takes no files at all; the message has the name that MakeUnnamedFile tried instead.
 TEST(File, UnnamedFileWithoutTmpfile) {
   if (geteuid() != 0) GTEST_SKIP() << "only root may write where there is no O_TMPFILE (/proc)";
   EXPECT_THAT(std::string(MakeUnnamedFile("/proc").status().message()),
@@ -175,7 +175,7 @@ TEST(Seqpacket, CarriesDataAndDescriptors) {
   EXPECT_EQ(fcntl(packet->fds[0].get(), F_GETFD), FD_CLOEXEC);
 }
 
-// A process that refuses and ends has not read what was sent to it meanwhile.
+// A process that refuses a request and ends has not read what arrived meanwhile.
 TEST(Seqpacket, LastWordsComeAlsoFromAPeerThatDidNotListen) {
   auto pair = MakeSeqpacketPair();
   ASSERT_TRUE(pair.ok());

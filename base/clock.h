@@ -12,15 +12,14 @@ namespace ktstr::base {
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual absl::Time Now() const = 0;  // Wall clock, for records.
-  // Monotonic, from an arbitrary origin.
-  virtual absl::Duration Monotonic() const = 0;
+  virtual absl::Time Now() const = 0;            // Wall clock, for records.
+  virtual absl::Duration Monotonic() const = 0;  // From an arbitrary origin.
 };
 
-// The machine's; never null, never deleted. Any thread.
+// The machine's clock; never null, never deleted. Any thread.
 const Clock* RealClock();
 
-// Moves when told. One thread, or external locking.
+// Stands still except in Advance(). One thread, or external locking.
 class FakeClock : public Clock {
  public:
   explicit FakeClock(absl::Time now) : now_(now) {}

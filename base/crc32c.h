@@ -11,7 +11,7 @@
 
 namespace ktstr::base {
 
-// `crc` continues an earlier call; 0 to begin.
+// `crc`: the result of the call that this one continues; 0 to begin.
 uint32_t Crc32c(const void* data, size_t size, uint32_t crc = 0);
 
 }  // namespace ktstr::base

@@ -13,14 +13,14 @@
 
 namespace ktstr::base {
 
-// Raises the soft limit to the hard one. Programs that Spawn starts get the soft limit of before: a
-// program that uses select(2) breaks above 1024. Called by `main`, before other threads exist.
+// Raises the soft limit to the hard one. Programs that Spawn starts get the original soft limit: a
+// program that uses select(2) breaks above 1024. `main` calls it before other threads exist.
 absl::Status RaiseDescriptorLimit();
 
-// The limit of before; nullopt when it was not raised. Any thread.
+// The limit before it was raised; nullopt when it was not. Any thread.
 std::optional<rlimit> OriginalDescriptorLimit();
 
-// Whether `count` more descriptors can be opened now. Opens and closes them. Any thread.
+// Whether this process can open `count` more descriptors now; opens and closes them. Any thread.
 bool CanOpenDescriptors(int count);
 
 }  // namespace ktstr::base

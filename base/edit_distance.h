@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How far two words are from one another. Pure, any thread.
+// How much two words differ. Pure, any thread.
 
 #ifndef KTSTR_BASE_EDIT_DISTANCE_H_
 #define KTSTR_BASE_EDIT_DISTANCE_H_
@@ -10,8 +10,8 @@
 
 namespace ktstr::base {
 
-// Levenshtein's distance: bytes to insert, remove or replace. Takes a.size() * b.size() steps, so
-// the caller bounds what it compares.
+// Levenshtein distance: how many bytes to insert, remove or replace. Takes a.size() * b.size()
+// steps, so the caller bounds the sizes.
 size_t EditDistance(std::string_view a, std::string_view b);
 
 }  // namespace ktstr::base

@@ -20,8 +20,8 @@
 namespace ktstr::base {
 namespace {
 
-constexpr int kMaxDepth =
-    256;  // Of directories that RemoveAll goes down: a guard for descriptors and stack.
+// RemoveAll enters at most this many levels: each takes a descriptor and stack.
+constexpr int kMaxDepth = 256;
 
 constexpr int kFinalSeals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
@@ -45,7 +45,7 @@ absl::Status RemoveOne(int parent, const char* name, const std::string& path, in
   return absl::OkStatus();
 }
 
-// Takes `dir_fd`.
+// Takes ownership of `dir_fd`.
 absl::Status RemoveChildren(int dir_fd, const std::string& path, int depth) {
   std::unique_ptr<DIR, CloseDir> dir(fdopendir(dir_fd));
   if (dir == nullptr) {
@@ -90,6 +90,31 @@ absl::StatusOr<std::string> ReadFd(int fd, std::string_view name, size_t max_byt
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) {
   KTSTR_ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_RDONLY));
   return ReadFd(fd.get(), path, max_bytes);
+}
+
+absl::StatusOr<size_t> ReadAt(int fd, void* to, size_t size, uint64_t offset,
+                              std::string_view name) {
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t got =
+        pread(fd, static_cast<char*>(to) + done, size - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoStatus(errno, absl::StrCat("read ", ToAbsl(name)));
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  return done;
+}
+
+absl::Status WriteAt(int fd, std::string_view data, uint64_t offset, std::string_view name) {
+  while (!data.empty()) {
+    const ssize_t put = pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return ErrnoStatus(put < 0 ? errno : EIO, absl::StrCat("write ", ToAbsl(name)));
+    data.remove_prefix(static_cast<size_t>(put));
+    offset += static_cast<uint64_t>(put);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status WriteAll(int fd, std::string_view data, std::string_view name) {

@@ -24,20 +24,26 @@ absl::StatusOr<UniqueFd> Open(const std::string& path, int flags, int mode = 0);
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes = size_t{64} << 20);
 absl::StatusOr<std::string> ReadFd(int fd, std::string_view name, size_t max_bytes);
 
-// write(2) until all is written; no truncation, no creation: for /proc, /sys and cgroup files use
-// WriteExisting.
+// pread(2) from `offset` until `size` bytes are there or the file ends; returns how many there are.
+absl::StatusOr<size_t> ReadAt(int fd, void* to, size_t size, uint64_t offset,
+                              std::string_view name);
+// pwrite(2) until all is written.
+absl::Status WriteAt(int fd, std::string_view data, uint64_t offset, std::string_view name);
+
+// Calls write(2) until all is written.
 absl::Status WriteAll(int fd, std::string_view data, std::string_view name);
+// Neither creates nor truncates the file: for /proc, /sys and cgroup files.
 absl::Status WriteExisting(const std::string& path, std::string_view data);
 
 // ftruncate(2).
 absl::Status Resize(int fd, uint64_t size, std::string_view name);
 
-// Temporary name in the same directory, fsync, rename, fsync of the directory. Whatever fails, and
-// wherever the process or the machine ends, the file is the old one or the new one, whole. A
-// process that is killed may leave the temporary one, PATH.XXXXXX.
+// Temporary file in the same directory, fsync, rename, fsync of the directory. Whichever step
+// fails, and wherever the process or the machine ends, `path` holds the whole old content or the
+// whole new content. A process that is killed may leave the temporary file, PATH.XXXXXX.
 absl::Status WriteFileAtomic(const std::string& path, std::string_view data, int mode = 0644);
 
-// mkdir -p; `mode` for directories that it makes. They are on the disk when it returns.
+// mkdir -p; new directories get `mode`, and are on the disk when it returns.
 absl::Status MakeDirs(const std::string& path, int mode = 0755);
 // rm -r without following links; a missing path is no error.
 absl::Status RemoveAll(const std::string& path);
@@ -51,17 +57,17 @@ std::string JoinPath(std::string_view a, std::string_view b);
 std::string_view Basename(std::string_view path);
 std::string_view Dirname(std::string_view path);  // "." when there is none.
 
-// Close-on-exec, of `size` bytes (sparse), not sealed against anything yet.
+// Close-on-exec, `size` bytes (sparse), without seals.
 absl::StatusOr<UniqueFd> MakeMemfd(const std::string& name, uint64_t size);
-// Its content and size are final from here on (F_SEAL_WRITE and so on). FailedPrecondition while a
-// shared writable mapping of it is left.
+// Makes content and size final (F_SEAL_WRITE and others). FailedPrecondition while a shared
+// writable mapping of it exists.
 absl::Status SealMemfd(int fd, std::string_view name);
-// True when SealMemfd was called on it.
+// True after SealMemfd.
 bool IsSealed(int fd);
-// Another open file of the same content, for reading, with an offset of its own.
+// Opens the same file again, for reading, with an offset of its own.
 absl::StatusOr<UniqueFd> Reopen(int fd, std::string_view name);
 
-// A private directory under $TMPDIR or /tmp, removed with all it holds by the destructor.
+// A private directory under $TMPDIR or /tmp; the destructor removes it with its content.
 class TempDir {
  public:
   static absl::StatusOr<TempDir> Make(std::string_view prefix);

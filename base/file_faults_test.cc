@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// base/file.h when its calls fail, and when the process or the machine ends in the middle of them.
+// base/file.h when system calls fail, and when the process or the machine ends between two.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -12,15 +12,11 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/testing/fault_rounds.h"
 #include "base/testing/faults.h"
 
 namespace ktstr::base {
 namespace {
-
-constexpr Fault kErrors[] = {Fault::kNoSpace, Fault::kIo, Fault::kNoDescriptors,
-                             Fault::kInterrupted, Fault::kShort};
-constexpr Fault kEnds[] = {Fault::kKill, Fault::kPowerCut, Fault::kPowerCutNamesStay,
-                           Fault::kPowerCutSizesStay, Fault::kPowerCutContentStays};
 
 std::string OldText() { return std::string(100'000, 'o'); }
 std::string NewText() { return std::string(150'000, 'n'); }
@@ -44,7 +40,7 @@ TEST(FaultsTest, EachKindIsSeenByTheCaller) {
   EXPECT_EQ(fsync(fd.get()), 0);
   EXPECT_EQ(fsync(fd.get()), -1);
   EXPECT_EQ(fsync(fd.get()), -1);
-  // Elsewhere nothing fails.
+  // Nothing fails outside the directory.
   auto other = TempDir::Make("faults-other");
   ASSERT_TRUE(other.ok());
   EXPECT_TRUE(WriteFileAtomic(other->path() + "/file", "x").ok());
@@ -52,7 +48,7 @@ TEST(FaultsTest, EachKindIsSeenByTheCaller) {
   EXPECT_EQ(*ReadFile(path), "abcd");
 }
 
-// What a power cut takes: content and names that no fsync covers, no more and no less.
+// A power cut takes exactly the content and names that no fsync covers.
 TEST(FaultsTest, PowerCutTakesWhatIsNotSynced) {
   for (const Fault fault : {Fault::kPowerCut, Fault::kPowerCutNamesStay, Fault::kPowerCutSizesStay,
                             Fault::kPowerCutContentStays}) {
@@ -95,9 +91,9 @@ TEST(FaultsTest, PowerCutTakesWhatIsNotSynced) {
 }
 
 TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhateverFails) {
-  for (const Fault fault : kErrors) {
+  for (const Fault fault : kErrorFaults) {
     for (const bool lasting : {false, true}) {
-      if (lasting && (fault == Fault::kInterrupted || fault == Fault::kShort)) continue;
+      if (lasting && (Harmless(fault))) continue;
       SCOPED_TRACE(FaultName(fault));
       for (uint64_t n = 1;; ++n) {
         auto dir = *TempDir::Make("atomic");
@@ -113,8 +109,8 @@ TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhateverFails) {
         }
         const std::string text = *ReadFile(path);
         EXPECT_TRUE(text == NewText() || (!status.ok() && text == OldText())) << n << status;
-        // EINTR and a short write are no errors to whoever calls.
-        if (fault == Fault::kInterrupted || fault == Fault::kShort) {
+        // The caller sees no error after EINTR or a short write.
+        if (Harmless(fault)) {
           EXPECT_TRUE(status.ok()) << n << ": " << status;
         } else {
           EXPECT_EQ(status.ok(), !fired) << n;
@@ -132,7 +128,7 @@ TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhateverFails) {
 }
 
 TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhereverItEnds) {
-  for (const Fault fault : kEnds) {
+  for (const Fault fault : kEndFaults) {
     SCOPED_TRACE(FaultName(fault));
     std::optional<TempDir> dir;
     SharedFacts<bool> written;
@@ -147,7 +143,7 @@ TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhereverItEnds) {
         },
         [&](uint64_t) {
           *written = WriteFileAtomic(path(), NewText()).ok();
-          // One step more, so that there is an end after the answer.
+          // One more step, so that one end comes after WriteFileAtomic has returned.
           (void)WriteFileAtomic(dir->path() + "/more", "").ok();
         },
         [&](uint64_t n) {
@@ -156,6 +152,43 @@ TEST(FileFaultsTest, AtomicWriteIsOldOrNewWhereverItEnds) {
               << n << ": " << text.size();
         });
     std::cout << FaultName(fault) << ": " << steps << " steps\n";
+  }
+}
+
+// A call that is interrupted or moves less than it was asked is repeated; an error is returned.
+TEST(FileFaultsTest, PiecesAreWholeOrAnError) {
+  TempDir dir = *TempDir::Make("pieces");
+  const std::string path = dir.path() + "/file";
+  for (const Fault fault : kErrorFaults) {
+    SCOPED_TRACE(FaultName(fault));
+    bool fired = true;
+    for (uint64_t n = 1; fired; ++n) {
+      ASSERT_TRUE(WriteFileAtomic(path, "0123456789").ok());
+      std::string read(6, '.');
+      absl::Status written;
+      absl::StatusOr<size_t> inside = 0, across = 0, beyond = 0;
+      {
+        Faults faults(dir.path());
+        const UniqueFd fd = *Open(path, O_RDWR);
+        faults.Arm(fault, n);
+        written = WriteAt(fd.get(), "abc", 9, "f");
+        inside = ReadAt(fd.get(), read.data(), 4, 3, "f");
+        if (inside.ok()) {
+          EXPECT_EQ(read, "3456..");
+        }
+        across = ReadAt(fd.get(), read.data(), 6, 8, "f");
+        beyond = ReadAt(fd.get(), read.data(), 6, 12, "f");
+        fired = faults.fired();
+      }
+      const bool all = written.ok() && inside.ok() && across.ok() && beyond.ok();
+      EXPECT_EQ(all, Harmless(fault) || !fired) << n;
+      if (!all) continue;
+      EXPECT_EQ(*ReadFile(path), "012345678abc") << n;
+      EXPECT_EQ(*inside, 4u) << n;
+      EXPECT_EQ(*across, 4u) << n;
+      EXPECT_EQ(read.substr(0, 4), "8abc") << n;
+      EXPECT_EQ(*beyond, 0u) << n;
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How large an open file is. Any thread.
+// Size of an open file. Any thread.
 
 #ifndef KTSTR_BASE_FILE_SIZE_H_
 #define KTSTR_BASE_FILE_SIZE_H_
@@ -12,7 +12,7 @@
 
 namespace ktstr::base {
 
-// Bytes of what `fd` is (fstat(2)); an error names `name`.
+// In bytes, by fstat(2); errors name `name`.
 absl::StatusOr<uint64_t> SizeOf(int fd, std::string_view name);
 
 }  // namespace ktstr::base

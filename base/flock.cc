@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
@@ -35,7 +36,7 @@ constexpr BadFileSystem kBadFileSystems[] = {
     {0x00c36400, "CephFS"}, {0x5346414f, "AFS"},  {0x6b414653, "AFS"},  {0x65735546, "FUSE"},
 };
 
-// flock(2) has no time-out of its own; this is how often a holder's release is looked for.
+// flock(2) has no time-out of its own: Acquire tries again after each interval.
 constexpr absl::Duration kPollInterval = absl::Milliseconds(50);
 
 absl::Status CheckFileSystem(int fd, const std::string& path) {
@@ -58,7 +59,7 @@ absl::StatusOr<UniqueFd> OpenLockFile(const std::string& path) {
   return fd;
 }
 
-// True: taken. False: held elsewhere.
+// True: taken. False: another descriptor holds it.
 absl::StatusOr<bool> TryLock(int fd, LockMode mode, const std::string& path) {
   int operation = (mode == LockMode::kShared ? LOCK_SH : LOCK_EX) | LOCK_NB;
   while (flock(fd, operation) != 0) {
@@ -82,11 +83,11 @@ std::string DescribeHolders(const std::string& path) {
 absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path, LockMode mode,
                                            absl::Duration timeout, std::string_view what) {
   KTSTR_ASSIGN_OR_RETURN(UniqueFd fd, OpenLockFile(path));
-  absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = RealClock()->Monotonic() + timeout;
   for (bool told = false;; told = true) {
     KTSTR_ASSIGN_OR_RETURN(bool taken, TryLock(fd.get(), mode, path));
     if (taken) return FileLock(std::move(fd));
-    if (absl::Now() >= deadline) break;
+    if (RealClock()->Monotonic() >= deadline) break;
     if (!told) {
       WaitScope::Waiting(absl::StrCat("waiting for ", ToAbsl(what), " (lockfile ", path,
                                       ", holders: ", DescribeHolders(path), ")"));
@@ -95,7 +96,7 @@ absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path, LockMode mod
       return absl::CancelledError(
           absl::StrCat("cancelled while waiting for ", ToAbsl(what), " (lockfile ", path, ")"));
     }
-    absl::SleepFor(std::min(kPollInterval, deadline - absl::Now()));
+    absl::SleepFor(std::min(kPollInterval, deadline - RealClock()->Monotonic()));
   }
   return absl::DeadlineExceededError(absl::StrCat(
       "flock ", mode == LockMode::kShared ? "LOCK_SH" : "LOCK_EX", " on ", ToAbsl(what),
@@ -118,7 +119,7 @@ std::vector<LockHolder> LockHolders(const std::string& path) {
   struct stat info {};
   absl::StatusOr<std::string> locks = ReadFile("/proc/locks");
   if (stat(path.c_str(), &info) != 0 || !locks.ok()) return holders;
-  // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"; waiters have "->" after the number.
+  // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"; waiters have "->" after the first number.
   std::string wanted = absl::StrFormat("%02x:%02x:%d", major(info.st_dev), minor(info.st_dev),
                                        static_cast<long long>(info.st_ino));
   for (absl::string_view line : absl::StrSplit(*locks, '\n')) {

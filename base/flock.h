@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Advisory locks by flock(2) on files of their own. A lock is held by an open descriptor, so a
-// crash frees it; the file stays. Refuses file systems on which flock(2) cannot be relied on (NFS,
-// CIFS, SMB2, CephFS, AFS, FUSE). Any thread.
+// Advisory locks by flock(2) on files of their own. An open descriptor holds the lock, so a crash
+// frees it; the file stays. Refuses file systems on which flock(2) is unreliable (NFS, CIFS, SMB,
+// CephFS, AFS, FUSE). Any thread.
 
 #ifndef KTSTR_BASE_FLOCK_H_
 #define KTSTR_BASE_FLOCK_H_
@@ -22,12 +22,13 @@ enum class LockMode { kShared, kExclusive };
 
 class FileLock {
  public:
-  // Makes the file (0644, O_NOFOLLOW) when it is missing and polls until `timeout`.
+  // Makes the file (0644, O_NOFOLLOW) when it is missing and polls until `timeout`. Cancelled when
+  // the thread's WaitScope is.
   // DeadlineExceeded names the holders: "flock LOCK_EX on WHAT timed out after 30s (lockfile PATH,
   // holders: pid=1 cmd=...)".
   static absl::StatusOr<FileLock> Acquire(const std::string& path, LockMode mode,
                                           absl::Duration timeout, std::string_view what);
-  // Unavailable at once when it is held elsewhere.
+  // Does not wait: Unavailable when another descriptor holds the lock.
   static absl::StatusOr<FileLock> TryAcquire(const std::string& path, LockMode mode);
   int fd() const { return fd_.get(); }
 
@@ -38,7 +39,7 @@ class FileLock {
 
 struct LockHolder {
   pid_t pid;
-  std::string command;  // Command line, spaces between arguments; empty when it is gone.
+  std::string command;  // Command line, spaces between arguments; empty when the process is gone.
 };
 // From /proc/locks, by device and inode of `path`.
 std::vector<LockHolder> LockHolders(const std::string& path);

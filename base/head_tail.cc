@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/string_view.h"
 
 namespace ktstr::base {
@@ -21,7 +24,7 @@ size_t LengthByLead(char c) {
   return lead >= 0xc0 ? 2 : 1;
 }
 
-// Without a character at the end that is not complete.
+// `text` without an incomplete character at its end.
 std::string_view WholeAtEnd(std::string_view text) {
   for (size_t back = 1; back <= std::min(kMaxCharacter, text.size()); ++back) {
     const char c = text[text.size() - back];
@@ -31,7 +34,7 @@ std::string_view WholeAtEnd(std::string_view text) {
   return text;
 }
 
-// Without the rest of a character at the beginning.
+// `text` without the rest of a cut character at its beginning.
 std::string_view WholeAtBegin(std::string_view text) {
   size_t rest = 0;
   while (rest < std::min(kMaxCharacter - 1, text.size()) && Continues(text[rest])) ++rest;
@@ -89,6 +92,28 @@ std::string HeadTail::Text() const {
                       LeftOutLine(missing), "\n", ToAbsl(end));
 }
 
+std::string LeftOutLinesLine(uint64_t lines) {
+  return absl::StrCat("[", lines, " lines are left out here]");
+}
+
+void HeadTailLines::Append(std::string line) {
+  if (head_.size() < max_head_) {
+    head_.push_back(std::move(line));
+    return;
+  }
+  tail_.push_back(std::move(line));
+  if (tail_.size() <= max_tail_) return;
+  tail_.pop_front();
+  ++left_out_;
+}
+
+std::string HeadTailLines::Text() const {
+  std::vector<std::string> lines(head_.begin(), head_.end());
+  if (left_out_ > 0) lines.push_back(LeftOutLinesLine(left_out_));
+  lines.insert(lines.end(), tail_.begin(), tail_.end());
+  return absl::StrJoin(lines, "\n");
+}
+
 std::string CutMiddle(std::string_view text, size_t head, size_t tail) {
   HeadTail cut(head, tail);
   cut.Append(text);
@@ -103,8 +128,17 @@ std::string CutMiddleLines(std::string_view text, size_t head, size_t tail) {
   for (size_t i = 0; i < head; ++i) head_end = text.find('\n', head_end) + 1;
   size_t tail_begin = head_end;
   for (size_t i = head + tail; i < lines; ++i) tail_begin = text.find('\n', tail_begin) + 1;
-  return absl::StrCat(ToAbsl(text.substr(0, head_end)), "[", lines - head - tail,
-                      " lines are left out here]\n", ToAbsl(text.substr(tail_begin)));
+  return absl::StrCat(ToAbsl(text.substr(0, head_end)), LeftOutLinesLine(lines - head - tail), "\n",
+                      ToAbsl(text.substr(tail_begin)));
+}
+
+std::string CutLine(std::string_view line, size_t max) {
+  if (line.size() <= max) return std::string(line);
+  const size_t tail = max / 3;
+  const std::string_view begin = WholeAtEnd(line.substr(0, max - tail));
+  const std::string_view end = WholeAtBegin(line.substr(line.size() - tail));
+  return absl::StrCat(ToAbsl(begin), "[", line.size() - begin.size() - end.size(),
+                      " bytes are left out here]", ToAbsl(end));
 }
 
 }  // namespace ktstr::base

@@ -2,7 +2,7 @@
 //
 // Diagnostics of a process on stderr: "I2026-11-24 20:43:39.123 file.cc:12] text". Debian 12's
 // Abseil has no logging. KTSTR_LOG(INFO|WARNING|ERROR) << ...; KTSTR_CHECK(condition) << ...
-// aborts: for invariants only, never for input. Any thread; a line is one write(2).
+// aborts: for invariants only, never for input. Any thread; each line is one write(2).
 
 #ifndef KTSTR_BASE_LOG_H_
 #define KTSTR_BASE_LOG_H_
@@ -13,7 +13,7 @@ namespace ktstr::base {
 
 enum class LogSeverity { INFO, WARNING, ERROR, FATAL };
 
-// Lines below it are dropped. Default: INFO. Call before threads start.
+// Drops lines below `severity`. Default: INFO. Any thread.
 void SetMinLogSeverity(LogSeverity severity);
 
 class LogMessage {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // std::mutex and std::condition_variable with clang's thread-safety annotations. Not absl::Mutex:
-// the one in the distribution's Abseil is built without ThreadSanitizer's annotations, so that TSan
-// sees a race behind each of its locks.
+// distributions build it without ThreadSanitizer's annotations, so TSan reports a race behind each
+// of its locks.
 
 #ifndef KTSTR_BASE_MUTEX_H_
 #define KTSTR_BASE_MUTEX_H_
@@ -48,7 +48,7 @@ class CondVar {
     changed_.wait(lock);
     lock.release();
   }
-  // Returns at the end of `timeout` at the latest; may return early: wait in a loop on the
+  // Returns after `timeout` at the latest, and may return early: call it in a loop that tests the
   // condition.
   void WaitFor(Mutex* mutex, absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Digest of memory, or of a sparse file: the SHA-256 over each 4096-byte page that is not all zero,
-// as its index (8 bytes, little endian) and its bytes, by ascending index. A hole and a page of
-// zeros are the same. One thread.
+// Digest of memory, or of a sparse file: the SHA-256 over the 4096-byte pages that are not all
+// zero, in order; each page counts with its index (8 bytes, little endian) and its bytes. So a hole
+// and a page of zeros are the same. One thread.
 
 #ifndef KTSTR_BASE_PAGE_DIGEST_H_
 #define KTSTR_BASE_PAGE_DIGEST_H_
@@ -18,8 +18,8 @@ class PageDigest {
  public:
   static constexpr uint64_t kPageSize = 4096;
 
-  // The next page, whose index is above those before; `bytes` is below kPageSize only for the last
-  // one of a file. True when it counts: it is not all zero.
+  // Adds a page; indices ascend from call to call. `bytes` is below kPageSize only for the last
+  // page of a file. True when the page counts: it is not all zero.
   bool Add(uint64_t index, const void* page, uint64_t bytes = kPageSize);
   std::string FinishHex() { return sha_.FinishHex(); }  // Once.
 

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 
 namespace ktstr::base {
@@ -69,12 +70,16 @@ absl::Status SendPacket(int socket, const std::string& data, const std::vector<i
 
 absl::StatusOr<Packet> ReceivePacket(int socket, absl::Duration timeout) {
   pollfd wait{socket, POLLIN, 0};
-  int milliseconds =
-      timeout == absl::InfiniteDuration()
-          ? -1
-          : static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(timeout), 0, 1 << 30));
-  int ready = poll(&wait, 1, milliseconds);
-  while (ready < 0 && errno == EINTR) ready = poll(&wait, 1, milliseconds);
+  const absl::Duration deadline = RealClock()->Monotonic() + timeout;
+  int ready = 0;
+  do {
+    const absl::Duration left = deadline - RealClock()->Monotonic();
+    ready = poll(
+        &wait, 1,
+        left == absl::InfiniteDuration()
+            ? -1
+            : static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(left), 0, 1 << 30)));
+  } while (ready < 0 && errno == EINTR);
   if (ready < 0) return ErrnoStatus(errno, "poll");
   if (ready == 0) return absl::DeadlineExceededError("no packet came in time");
 
@@ -88,8 +93,8 @@ absl::StatusOr<Packet> ReceivePacket(int socket, absl::Duration timeout) {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  // ECONNRESET comes once, when the peer closed with something unread; what it sent before that is
-  // still to be had.
+  // A peer that closed without reading everything causes one ECONNRESET; what it sent before that
+  // can still be received.
   while (got < 0 && (errno == EINTR || errno == ECONNRESET)) {
     got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
   }

@@ -27,8 +27,8 @@ struct Packet {
 absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSeqpacketPair();
 // Blocks while the peer's buffer is full. Unavailable when the peer is gone (no SIGPIPE).
 absl::Status SendPacket(int socket, const std::string& data, const std::vector<int>& fds = {});
-// OutOfRange at end of stream, DeadlineExceeded, InvalidArgument for a packet or descriptor list
-// that is cut short.
+// OutOfRange at end of stream, DeadlineExceeded after `timeout`, InvalidArgument for a packet above
+// the limits.
 absl::StatusOr<Packet> ReceivePacket(int socket, absl::Duration timeout);
 
 }  // namespace ktstr::base

@@ -2,13 +2,11 @@
 #include "base/sha256.h"
 
 #include <openssl/evp.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <vector>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
@@ -45,13 +43,11 @@ std::string Sha256Hex(std::string_view data) {
 absl::StatusOr<std::string> Sha256HexOfFd(int fd, std::string_view name) {
   Sha256 hash;
   std::vector<char> buffer(1 << 18);
-  off_t offset = 0;
-  for (;;) {
-    ssize_t got = pread(fd, buffer.data(), buffer.size(), offset);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return ErrnoStatus(errno, absl::StrCat("read ", ToAbsl(name)));
-    if (got == 0) return hash.FinishHex();
-    hash.Update(buffer.data(), static_cast<size_t>(got));
+  for (uint64_t offset = 0;;) {
+    KTSTR_ASSIGN_OR_RETURN(const size_t got,
+                           ReadAt(fd, buffer.data(), buffer.size(), offset, name));
+    hash.Update(buffer.data(), got);
+    if (got < buffer.size()) return hash.FinishHex();
     offset += got;
   }
 }

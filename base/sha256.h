@@ -21,7 +21,7 @@ class Sha256 {
   ~Sha256();
   void Update(const void* data, size_t size);
   void Update(std::string_view data) { Update(data.data(), data.size()); }
-  std::string FinishHex();  // Once; the object is spent then.
+  std::string FinishHex();  // Once, as the last call.
 
  private:
   struct Context;
@@ -29,7 +29,7 @@ class Sha256 {
 };
 
 std::string Sha256Hex(std::string_view data);
-// From offset 0 to the end by pread(2); the file offset stays.
+// Of the whole file, by pread(2): the file offset does not move.
 absl::StatusOr<std::string> Sha256HexOfFd(int fd, std::string_view name);
 bool IsSha256Hex(std::string_view text);
 

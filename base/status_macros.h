@@ -13,7 +13,7 @@
 
 namespace ktstr::base {
 
-// `status` with "context: " before its message; OK stays OK.
+// `status` with "context: " before its message and the same payloads; OK stays OK.
 absl::Status Annotate(absl::Status status, std::string_view context);
 
 // Status of errno value `error`: "what: strerror". ENOENT NotFound, EACCES/EPERM PermissionDenied,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Debian 12 builds Abseil with a string_view of its own, newer distributions with std::string_view.
-// Our interfaces take std::string_view; ToAbsl carries one into an Abseil call, and is nothing
-// where the two are one type.
+// Our interfaces take std::string_view; ToAbsl converts one for an Abseil call, and costs nothing
+// where the two are the same type.
 
 #ifndef KTSTR_BASE_STRING_VIEW_H_
 #define KTSTR_BASE_STRING_VIEW_H_

@@ -17,7 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/file.h"
 #include "base/head_tail.h"
@@ -29,7 +29,7 @@ namespace {
 
 constexpr unsigned kCloseRangeCloexec = 1U << 2;  // CLOSE_RANGE_CLOEXEC, linux/close_range.h
 
-// All that the child needs, made before fork: after it only async-signal-safe calls are allowed.
+// All that the child needs, made before fork: after fork only async-signal-safe calls are allowed.
 struct ChildPlan {
   const char* program;
   char* const* argv;
@@ -88,8 +88,7 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   return pointers;
 }
 
-// Copies each source above all targets, so that dup2 in the child overwrites none that is still
-// needed.
+// Copies each source above all targets, so that dup2 in the child overwrites no source.
 absl::Status LiftFds(const SpawnOptions& options, std::vector<UniqueFd>* owned,
                      std::vector<std::pair<int, int>>* lifted) {
   int floor = 10;
@@ -126,7 +125,7 @@ int PollMilliseconds(absl::Duration duration) {
       absl::ToInt64Milliseconds(absl::Ceil(duration, absl::Milliseconds(1))), 0, 1 << 30));
 }
 
-// Reads what is there; closes `fd` at end of file.
+// Reads once; closes `fd` at end of file.
 void DrainOutput(UniqueFd* fd, HeadTail* out) {
   char buffer[1 << 16];
   ssize_t got = read(fd->get(), buffer, sizeof(buffer));
@@ -189,7 +188,7 @@ absl::StatusOr<Child> Spawn(const SpawnOptions& options) {
                  options.die_with_parent,
                  options.new_session,
                  options.new_process_group};
-  // Signals stay blocked until the child has default handlers: none of ours may run in it.
+  // Signals stay blocked until fork returns: the parent's handlers must not run in the child.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -238,10 +237,10 @@ pid_t Child::Detach() { return std::exchange(pid_, -1); }
 
 std::optional<ExitStatus> Child::Wait(absl::Duration timeout) {
   if (status_.has_value() || pid_ <= 0) return status_;
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = RealClock()->Monotonic() + timeout;
   pollfd wait{pidfd_.get(), POLLIN, 0};
   for (;;) {
-    const int ready = poll(&wait, 1, PollMilliseconds(deadline - absl::Now()));
+    const int ready = poll(&wait, 1, PollMilliseconds(deadline - RealClock()->Monotonic()));
     if (ready > 0) break;
     if (ready == 0 || errno != EINTR) return std::nullopt;
   }
@@ -268,7 +267,7 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
   if (input.empty()) in.second.Reset();
   if (in.second.valid()) fcntl(in.second.get(), F_SETFL, O_NONBLOCK);
 
-  // A child that ends without reading its input must not end us.
+  // Blocks SIGPIPE: a child that ends without reading its input must not end this process.
   sigset_t pipe_signal;
   sigset_t before;
   sigemptyset(&pipe_signal);
@@ -276,12 +275,12 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
   pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
   HeadTail out_text(max_output / 4, max_output - max_output / 4);
   HeadTail err_text(max_output / 4, max_output - max_output / 4);
-  absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = RealClock()->Monotonic() + timeout;
   bool late = false;
   while (out.first.valid() || err.first.valid()) {
     pollfd waits[3] = {
         {out.first.get(), POLLIN, 0}, {err.first.get(), POLLIN, 0}, {in.second.get(), POLLOUT, 0}};
-    int ready = poll(waits, 3, PollMilliseconds(deadline - absl::Now()));
+    int ready = poll(waits, 3, PollMilliseconds(deadline - RealClock()->Monotonic()));
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) {
       late = true;
@@ -292,7 +291,7 @@ absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeou
     if (waits[2].revents != 0) FeedInput(&in.second, &input);
   }
   std::optional<ExitStatus> status;
-  if (!late) status = child->Wait(deadline - absl::Now());
+  if (!late) status = child->Wait(deadline - RealClock()->Monotonic());
   timespec now{};
   sigtimedwait(&pipe_signal, nullptr, &now);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one way to start a program. The child gets only the descriptors that are named (everything
-// else is closed), an empty signal mask, and dies with its parent thread's process
-// (PR_SET_PDEATHSIG SIGKILL) unless told otherwise. Any thread, but the thread that starts a child
-// with `die_with_parent` must outlive it (the kernel binds the signal to the thread).
+// The one way to start a program. The child gets only the descriptors that SpawnOptions names, an
+// empty signal mask and default signal handlers. With `die_with_parent` the kernel kills it when
+// the thread that started it ends (PR_SET_PDEATHSIG), so that thread must outlive the child. Any
+// thread.
 
 #ifndef KTSTR_BASE_SUBPROCESS_H_
 #define KTSTR_BASE_SUBPROCESS_H_
@@ -23,9 +23,9 @@
 namespace ktstr::base {
 
 struct SpawnOptions {
-  std::vector<std::string> argv;                // argv[0] without "/" is searched on PATH.
+  std::vector<std::string> argv;                // Spawn looks for an argv[0] without "/" on PATH.
   std::optional<std::vector<std::string>> env;  // "K=V"; unset: the parent's.
-  // child descriptor <- parent descriptor. 0, 1, 2 default to /dev/null when not named.
+  // child descriptor <- parent descriptor. 0, 1 and 2 are /dev/null unless named here.
   std::vector<std::pair<int, int>> fds;
   std::string cwd;  // Empty: the parent's.
   bool die_with_parent = true;
@@ -42,23 +42,23 @@ struct ExitStatus {
   std::string ToString() const;  // "exited with 1", "killed by signal 9 (Killed)"
 };
 
-// The kernel gives a pid to another process only after the child that had it was reaped, and the
-// destructor alone does that. So pid() names this child, running or ended, as long as the object
-// lives: whoever uses the pid shares the object.
+// A started program. Only the destructor reaps it, and the kernel does not give its pid to another
+// process before. So pid() means this child, running or ended, as long as the object exists:
+// code that uses the pid shares the object.
 class Child {
  public:
   // A child of this process that the caller forked.
   static absl::StatusOr<Child> Adopt(pid_t pid);
   Child(Child&& other) noexcept;
   Child& operator=(Child&&) = delete;
-  ~Child();  // Kills it when it still runs, and reaps it.
+  ~Child();  // Kills the child when it still runs, and reaps it.
 
   pid_t pid() const { return pid_; }
-  int pidfd() const { return pidfd_.get(); }  // Readable when it has ended.
+  int pidfd() const { return pidfd_.get(); }  // Readable when the child has ended.
   void Kill(int signal);
-  // nullopt when it still runs at the end of `timeout`. Later calls return the same.
+  // nullopt when it still runs after `timeout`. Once it has ended, all calls return the same.
   std::optional<ExitStatus> Wait(absl::Duration timeout);
-  // Gives up ownership: the child goes on.
+  // Gives up ownership: the destructor then leaves the child alone.
   pid_t Detach();
 
  private:
@@ -69,18 +69,18 @@ class Child {
   std::optional<ExitStatus> status_;
 };
 
-// NotFound / PermissionDenied with the program's name when it cannot be executed (the child's exec
-// errno comes back).
+// NotFound, PermissionDenied or the status of another errno of execve(2), with the program's name,
+// when the program cannot be executed.
 absl::StatusOr<Child> Spawn(const SpawnOptions& options);
 
 struct RunResult {
   ExitStatus status;
-  // At most `max_output` bytes each, and one line: of more, the first quarter and the end
+  // Of more than `max_output` bytes the first quarter and the last three quarters of that number
   // (base/head_tail.h).
   std::string out;
   std::string err;
 };
-// Runs to the end, feeding `input`. DeadlineExceeded (child killed) after `timeout`.
+// Runs the program to its end and feeds it `input`. After `timeout`, kills it: DeadlineExceeded.
 absl::StatusOr<RunResult> RunCommand(SpawnOptions options, absl::Duration timeout,
                                      std::string_view input = {},
                                      size_t max_output = size_t{16} << 20);

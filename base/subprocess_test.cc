@@ -143,8 +143,8 @@ TEST(Child, ReportsTheSignal) {
   EXPECT_EQ(child->Wait(absl::ZeroDuration())->signal, SIGTERM);
 }
 
-// As long as the object is there, no other process can get this pid: whoever uses the pid after a
-// Wait() uses that of its own child, or fails.
+// While the object exists, no other process can get this pid: code that uses the pid after Wait()
+// reaches its own child or fails.
 TEST(Child, KeepsItsPidUntilTheObjectIsGone) {
   pid_t pid = -1;
   {

@@ -16,7 +16,7 @@ namespace ktstr::base {
 absl::StatusOr<UniqueFd> MakeUnnamedFile(const std::string& dir) {
   UniqueFd fd(open(dir.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
   if (fd.valid()) return fd;
-  // open(2): EOPNOTSUPP by the file system, EISDIR by a kernel that does not know the flag.
+  // open(2): EOPNOTSUPP without support of the file system, EISDIR without support of the kernel.
   if (errno != EOPNOTSUPP && errno != EISDIR) return ErrnoStatus(errno, dir);
   std::string path = JoinPath(dir, ".unnamed.XXXXXX");
   fd.Reset(mkostemp(path.data(), O_CLOEXEC));

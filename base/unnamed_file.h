@@ -12,8 +12,8 @@
 
 namespace ktstr::base {
 
-// A file in `dir` for reading and writing (0600), gone with its last descriptor. Also on file
-// systems without O_TMPFILE (NFS, overlayfs of older kernels): there it has a name for a moment.
+// A file in `dir` for reading and writing (0600), which disappears with its last descriptor. On
+// file systems without O_TMPFILE (NFS, overlayfs of older kernels) it has a name for a moment.
 // Errors name the path.
 absl::StatusOr<UniqueFd> MakeUnnamedFile(const std::string& dir);
 

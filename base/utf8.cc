@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/head_tail.h"
+
 namespace ktstr::base {
 namespace {
 
@@ -82,11 +84,7 @@ std::string OneLine(std::string_view bytes, size_t max_bytes) {
   }
   line.erase(0, line.find_first_not_of(' '));
   while (!line.empty() && line.back() == ' ') line.pop_back();
-  if (line.size() <= max_bytes) return line;
-  // Not in the middle of a character.
-  size_t end = max_bytes;
-  while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0) == 0x80) --end;
-  return line.substr(0, end) + "...";
+  return CutLine(line, max_bytes);
 }
 
 }  // namespace ktstr::base

@@ -12,13 +12,13 @@
 
 namespace ktstr::base {
 
-// Valid UTF-8 (RFC 3629) is kept, each bad byte becomes U+FFFD. Protobuf string fields need it.
+// Keeps valid UTF-8 (RFC 3629) and replaces each bad byte by U+FFFD: for Protobuf string fields.
 std::string SanitizeUtf8(std::string_view bytes);
-// As above, with control characters except newline and tab removed (ANSI sequences do not reach a
-// terminal), and only the last `max_lines` lines.
+// As above, only the last `max_lines` lines, without control characters except newline and tab: no
+// escape sequence reaches a terminal.
 std::string PrintableTail(std::string_view bytes, size_t max_lines);
-// As above, as one line: newlines and tabs become spaces, and none is left at either end. Longer
-// text is cut behind the last whole character of `max_bytes`, with "..." after it.
+// The whole text as above, on one line: newlines and tabs become spaces; spaces at both ends go.
+// CutLine (head_tail.h) cuts a text longer than `max_bytes`.
 std::string OneLine(std::string_view bytes, size_t max_bytes = std::numeric_limits<size_t>::max());
 
 }  // namespace ktstr::base

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Long waits deep in a call end when nobody wants their result any more, and are not silent. The
-// thread that serves a client or a run makes one WaitScope; whatever waits on that thread for
-// another process (FileLock::Acquire) asks it. Without one, a wait ends at its time-out only.
+// Lets code deep in a call report a long wait and end it when nobody needs its result any more. The
+// thread that serves a client or a run makes a WaitScope; code on that thread that waits for
+// another process (FileLock::Acquire) asks it. Without one, a wait ends only at its time-out.
 
 #ifndef KTSTR_BASE_WAIT_SCOPE_H_
 #define KTSTR_BASE_WAIT_SCOPE_H_
@@ -12,11 +12,12 @@
 
 namespace ktstr::base {
 
-// Counts for the thread that made it, while it lives. An inner one takes the place of an outer one.
+// Applies to the thread that made it, while the object exists. An inner scope replaces an outer
+// one.
 class WaitScope {
  public:
-  // `cancelled`: called every few milliseconds during a wait; true ends it. `waiting`: called once
-  // when a wait begins, with what is waited for and who has it; may be empty.
+  // `cancelled`: called several times a second during a wait; true ends it. `waiting`: called once
+  // when a wait begins, with a text that names the lock and its holders; may be empty.
   explicit WaitScope(std::function<bool()> cancelled,
                      std::function<void(const std::string&)> waiting = {});
   ~WaitScope();

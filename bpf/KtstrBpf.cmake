@@ -71,12 +71,15 @@ function(ktstr_pick_btf out)
   endforeach()
 endfunction()
 
-# The BTF files of the kernel cache, the newest version first.
+# The BTF files of the kernel cache, the newest version first. A key begins with the kernel's release; keys of earlier
+# versions of ktstr have the version after a package's name.
 function(ktstr_cached_btf cache out)
   set(versions "")
   file(GLOB entries ${cache}/kernels/*/vmlinux.btf)
   foreach(entry ${entries})
-    if(entry MATCHES "/kernels/[^/]*-([0-9]+\\.[0-9][^/]*)/vmlinux.btf$")
+    if(entry MATCHES "/kernels/([0-9]+\\.[0-9][^/]*)/vmlinux.btf$")
+      list(APPEND versions "${CMAKE_MATCH_1}|${entry}")
+    elseif(entry MATCHES "/kernels/[^/]*-([0-9]+\\.[0-9][^/]*)/vmlinux.btf$")
       list(APPEND versions "${CMAKE_MATCH_1}|${entry}")
     endif()
   endforeach()

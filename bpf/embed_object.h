@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Puts the files KTSTR_BPF_OBJECT and KTSTR_BPF_OBJECT_LATEST (two builds of a .bpf.c, named by the
-// build) into this program. To be included by exactly one source of a program. Used instead of a
-// bpftool skeleton: skeletons tie bpftool's version to libbpf's.
+// build) into this program. Exactly one source of a program includes it. Used instead of a bpftool
+// skeleton: skeletons tie bpftool's version to libbpf's.
 
 #ifndef BPF_EMBED_OBJECT_H_
 #define BPF_EMBED_OBJECT_H_

@@ -42,7 +42,7 @@ struct fifo_config {
   char error_text[FIFO_TEXT_LEN]; /* in the message of that error */
   u32 fail_init_task;             /* ops.init_task fails for tasks that are forked */
   s32 starve_cpu;                 /* -1: none */
-  s32 own_tgid; /* process id of the scheduler itself, which no fault keeps from running */
+  s32 own_tgid;                   /* process id of the scheduler itself, which starve_cpu spares */
   u32 verifier_reject;
 
   u32 use_has_work; /* the race of scx_racy; 0: scx_racy --fixed */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Command lines of the sample schedulers. An invalid option is reported on stderr, and the process
-// exits with 64 (EX_USAGE). Single thread, before anything else runs.
+// Command lines of the sample schedulers. These functions report an invalid option on stderr, and
+// exit with 64 (EX_USAGE). Single thread, before anything else runs.
 
 #ifndef BPF_OPTIONS_H_
 #define BPF_OPTIONS_H_

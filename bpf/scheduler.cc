@@ -49,8 +49,8 @@ bpf_map* FindMap(bpf_object* object, const char* name) {
   return bpf_object__find_map_by_name(object, name);
 }
 
-// Byte offset of ops.timeout_ms in the object's own idea of struct sched_ext_ops; libbpf converts
-// it to the kernel's.
+// Byte offset of ops.timeout_ms in the object's own struct sched_ext_ops; libbpf converts it to the
+// kernel's.
 long TimeoutOffset(bpf_object* object) {
   const btf* types = bpf_object__btf(object);
   const int id = btf__find_by_name_kind(types, "sched_ext_ops", BTF_KIND_STRUCT);
@@ -84,7 +84,7 @@ bool Configure(const SchedulerSpec& spec, bpf_object* object) {
   return true;
 }
 
-// Collects libbpf's messages of an attempt that another one may follow; null: they go to stderr.
+// Collects libbpf's messages of an attempt when a second one may follow; null: they go to stderr.
 std::string* held_messages = nullptr;
 
 // Drops libbpf's notes on fields that the kernel does not have: every kernel but the latest lacks
@@ -99,8 +99,8 @@ int PrintWarnings(libbpf_print_level level, const char* format, va_list argument
   return size;
 }
 
-// Null when it cannot be loaded: `*error` is a negative errno, or 0 when the reason has been
-// printed.
+// Null when the object cannot be loaded: `*error` is a negative errno, or 0 when the reason has
+// been printed.
 ObjectPtr OpenAndLoad(const SchedulerSpec& spec, std::string_view image, int* error) {
   *error = 0;
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = spec.name);
@@ -165,7 +165,7 @@ unsigned ElapsedMs(std::chrono::steady_clock::time_point since) {
 }
 
 // Returns when a stop signal comes or the kernel has disabled the scheduler. The oldest supported
-// kernels send no event for the latter, so it polls.
+// kernels send no event for the latter, so this function polls.
 void WaitWhileEnabled(const SchedulerSpec& spec, const ExitRecord& record) {
   const auto start = std::chrono::steady_clock::now();
   while (record.kind() == 0 && !TakeStopSignal(spec.busy ? 0 : kPollMs)) {

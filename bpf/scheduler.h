@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // User space of the sample schedulers: loads one embedded BPF object, attaches its `scheduler_ops`,
-// waits, reports why the kernel let it go. Runs inside the guest, as root, one
-// object per process, one thread.
+// waits, and reports why the kernel disabled it. Runs inside the guest, as root, one object per
+// process, one thread.
 //
-// What it prints is what a test harness looks for:
+// It prints what a test harness looks for:
+//
+// clang-format off
 //   stdout  NAME: enabled
-//   stderr  NAME: stopped: REASON                     after SIGINT or SIGTERM; exit code 0
-//   stderr  NAME: ejected: REASON: MESSAGE (exit kind K)      the kernel or the BPF side ended it;
-//   exit code 1 stderr  libbpf's messages and the verifier log, NAME: cannot load ...   exit code 1
+//   stderr  NAME: stopped: REASON                         after SIGINT or SIGTERM; exit code 0
+//   stderr  NAME: ejected: REASON: MESSAGE (exit kind K)  the kernel or the BPF side ended it;
+//                                                         exit code 1
+//   stderr  libbpf's messages and the verifier's log,
+//           NAME: cannot load ...                         exit code 1
+// clang-format on
 
 #ifndef BPF_SCHEDULER_H_
 #define BPF_SCHEDULER_H_
@@ -27,7 +32,7 @@ struct SchedulerSpec {
   std::string_view latest;  // the same for the latest kernels, tried first: it starts sooner
   fifo_config config = {};
   unsigned watchdog_ms = 0;  // ops.timeout_ms; 0: the kernel's default, 30 s
-  // Called every 50 ms at most while the scheduler is enabled; may be empty.
+  // Called every 50 ms while the scheduler is enabled; may be empty.
   std::function<void(unsigned elapsed_ms)> while_enabled;
   bool busy = false;  // call `while_enabled` without a pause
 };
@@ -35,7 +40,7 @@ struct SchedulerSpec {
 // The configuration of a correct scheduler. With `per_llc`, one queue per LLC of this machine.
 fifo_config MakeConfig(bool per_llc, unsigned slice_us);
 
-// Until a signal or an ejection. Returns the exit code of the process.
+// Runs the scheduler until a signal or an ejection. Returns the exit code of the process.
 int RunScheduler(const SchedulerSpec& spec);
 
 // Makes SIGINT and SIGTERM wait for TakeStopSignal instead of ending the process. Call before

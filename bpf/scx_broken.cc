@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/reboot.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -42,9 +43,11 @@ constexpr char kUsage[] =
     "  --kernel-log TEXT    writes a line to /dev/kmsg and to stdout once it is enabled\n"
     "  --sysrq KEY          writes KEY to /proc/sysrq-trigger: c (crash), b (reboot), o (off)\n"
     "  --hog-cpus           real-time processes take all CPUs, and nothing else runs\n"
+    "  --halt               stops all CPUs for ever\n"
+    "  --hang-after-done    once a CPU goes offline, a real-time process takes CPU 0\n"
     "  --ignore-stop        ignores SIGINT and SIGTERM\n"
     "  --stop-code N        ends with this exit code, 1 to 255, when it is stopped\n"
-    "  --watchdog-ms N      the watchdog's patience, 10 to 30000, default 1000\n";
+    "  --watchdog-ms N      the watchdog's time-out, 10 to 30000, default 1000\n";
 
 struct Options {
   fifo_config config = ktstr::bpf::MakeConfig(/*per_llc=*/false, /*slice_us=*/20000);
@@ -56,6 +59,8 @@ struct Options {
   const char* kernel_log = nullptr;
   const char* sysrq = nullptr;
   bool hog_cpus = false;
+  bool halt = false;
+  bool hang_after_done = false;
   bool ignore_stop = false;
   unsigned stop_code = 0;
 };
@@ -77,7 +82,7 @@ void TakeErrorText(const char* value, fifo_config* config) {
   std::exit(EX_USAGE);
 }
 
-// A signal that is blocked is kept even when it is ignored.
+// Unblocks the signals: the kernel keeps one that is blocked, even when it is ignored.
 void IgnoreStopSignals() {
   signal(SIGINT, SIG_IGN);
   signal(SIGTERM, SIG_IGN);
@@ -114,8 +119,9 @@ Options ParseArguments(int argc, char** argv) {
        number("signal-after-ms", &out.signal_after_ms, 1, kMaxMs),
        flag("verifier-reject", &config.verifier_reject), flag("never-attach", &out.never_attach),
        flag("print-forever", &out.print_forever), text("kernel-log", &out.kernel_log),
-       text("sysrq", &out.sysrq), flag("hog-cpus", &out.hog_cpus),
-       flag("ignore-stop", &out.ignore_stop), number("stop-code", &out.stop_code, 1, 255),
+       text("sysrq", &out.sysrq), flag("hog-cpus", &out.hog_cpus), flag("halt", &out.halt),
+       flag("hang-after-done", &out.hang_after_done), flag("ignore-stop", &out.ignore_stop),
+       number("stop-code", &out.stop_code, 1, 255),
        number("watchdog-ms", &out.watchdog_ms, 10, 30'000)});
   return out;
 }
@@ -127,34 +133,49 @@ void WriteTo(const char* path, const char* text) {
   if (fd >= 0) close(fd);
 }
 
+// Takes a CPU; ends only on an error.
+void HogCpu(unsigned cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  sched_param priority{};
+  priority.sched_priority = sched_get_priority_max(SCHED_FIFO);
+  if (sched_setaffinity(0, sizeof(set), &set) != 0 ||
+      sched_setscheduler(0, SCHED_FIFO, &priority) != 0) {
+    std::perror("hog");
+    _exit(EXIT_FAILURE);
+  }
+  for (volatile unsigned turns = 0;;) turns = turns + 1;
+}
+
 void HogCpus() {
   for (unsigned cpu = 0; cpu <= LastCpu(); ++cpu) {
-    if (fork() != 0) continue;
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    sched_param priority{};
-    priority.sched_priority = sched_get_priority_max(SCHED_FIFO);
-    if (sched_setaffinity(0, sizeof(set), &set) != 0 ||
-        sched_setscheduler(0, SCHED_FIFO, &priority) != 0) {
-      std::perror("hog");
-      _exit(EXIT_FAILURE);
-    }
-    for (volatile unsigned turns = 0;;) turns = turns + 1;
+    if (fork() == 0) HogCpu(cpu);
   }
 }
 
-// The faults that come as soon as it is enabled.
+// The agent takes CPUs offline when it has reported DONE.
+void HogOnceACpuIsOffline() {
+  if (fork() != 0) return;
+  setsid();
+  close_range(STDERR_FILENO + 1, ~0U, 0);  // Else the scheduler stays attached when it stops.
+  while (sysconf(_SC_NPROCESSORS_ONLN) == sysconf(_SC_NPROCESSORS_CONF)) usleep(1000);
+  HogCpu(0);
+}
+
+// The faults that come as soon as the scheduler is enabled.
 void FailAtOnce(const Options& options) {
   if (options.kernel_log != nullptr) {
     std::printf("%s\n", options.kernel_log);
     std::fflush(stdout);
     WriteTo("/dev/kmsg", options.kernel_log);
   }
-  if (options.hog_cpus) {
+  if (options.hog_cpus || options.hang_after_done) {
     WriteTo("/proc/sys/kernel/sched_rt_runtime_us", "-1");  // Else other tasks get 5 %.
-    HogCpus();
   }
+  if (options.hog_cpus) HogCpus();
+  if (options.hang_after_done) HogOnceACpuIsOffline();
+  if (options.halt) reboot(RB_HALT_SYSTEM);
   if (options.sysrq != nullptr) WriteTo("/proc/sysrq-trigger", options.sysrq);
 }
 

@@ -23,7 +23,7 @@ struct Callback {
 // have sub-schedulers). Empty when no scheduler has it. `types` is the kernel's BTF.
 std::vector<Callback> FindCallbacks(const btf* types, const std::string& name);
 
-// Whether sched_ext knows a callback of that name.
+// Whether sched_ext has a callback of that name.
 bool IsCallback(const btf* types, const std::string& name);
 
 }  // namespace ktstr::bpf

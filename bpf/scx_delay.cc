@@ -39,9 +39,9 @@ constexpr char kUsage[] =
     "Spins at the entry (or, with :end, at the end) of callbacks of the sched_ext scheduler that\n"
     "runs, as `enqueue` or `dispatch:end,50000,4`. Runs until SIGINT or SIGTERM, then prints what\n"
     "it did.\n"
-    "  MAX_NS       each delay is drawn from 1 to this many ns, 1 to 10000000, default 200000\n"
+    "  MAX_NS       draws each delay from 1 to this many ns, 1 to 10000000, default 200000\n"
     "  ONE_IN       delays one call in so many, 1 to 1000000, default 1\n"
-    "  --seed N     of what is drawn, 0 to 18446744073709551615, default 1\n"
+    "  --seed N     the seed of the draws, 0 to 18446744073709551615, default 1\n"
     "  --wait-ms N  how long a scheduler may take to appear, 0 to 60000, default 10000\n";
 
 struct ObjectCloser {

@@ -18,8 +18,8 @@ void BPF_PROG(ktstr_enqueue, struct task_struct* p, u64 enq_flags) { fifo_enqueu
 SEC("struct_ops/ktstr_dispatch")
 void BPF_PROG(ktstr_dispatch, s32 cpu, struct task_struct* prev) { fifo_dispatch(cpu); }
 
-/* That these two are there tells the kernel that CPUs may come and go: every queue is served by all
- * CPUs, so there is nothing to do. */
+/* These two callbacks tell the kernel that CPUs may come and go. They do nothing: all CPUs serve
+ * every queue. */
 SEC("struct_ops.s/ktstr_cpu_online")
 void BPF_PROG(ktstr_cpu_online, s32 cpu) {}
 

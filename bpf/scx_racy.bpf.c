@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * scx_racy: one queue per CPU, and a race between a CPU that falls asleep and a task that is queued
+ * scx_racy: one queue per CPU, and a race between a CPU that goes idle and a task that is queued
  * for it. It has no random choice and no artificial delay: the fault is a mistake in the design,
  * of a kind that real schedulers have had.
  *
@@ -41,7 +41,7 @@ static __always_inline struct cpu_state* state_of(s32 cpu) {
   return bpf_map_lookup_elem(&cpu_states, &key);
 }
 
-/* In half slices: a task that waits has a whole one before it, the one that runs half of it on
+/* In half slices: a waiting task takes a whole slice, the running one half a slice more on
  * average. */
 static __always_inline u32 load_of(s32 cpu) {
   struct cpu_state* state = state_of(cpu);
@@ -67,7 +67,7 @@ static __always_inline s32 least_loaded(struct task_struct* p) {
   return best;
 }
 
-/* The queue is chosen in enqueue alone: tasks that only change their class or priority do not come
+/* Only enqueue chooses the queue: a task that just changes its class or priority does not come
  * here. */
 SEC("struct_ops/racy_select_cpu")
 s32 BPF_PROG(racy_select_cpu, struct task_struct* p, s32 prev_cpu, u64 wake_flags) {

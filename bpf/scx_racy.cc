@@ -15,9 +15,9 @@ constexpr unsigned kMaxWatchdogMs = 30'000;
 constexpr char kUsage[] =
     "Usage: scx_racy [--fixed] [--watchdog-ms N]\n"
     "A sched_ext scheduler with a queue per CPU that loses a wake-up when a task is queued for a\n"
-    "CPU that falls asleep in the same moment. Runs until SIGINT or SIGTERM.\n"
+    "CPU that goes idle at the same time. Runs until SIGINT or SIGTERM.\n"
     "  --fixed          without the race\n"
-    "  --watchdog-ms N  the watchdog's patience, 10 to 30000, default 30000\n";
+    "  --watchdog-ms N  the watchdog's time-out, 10 to 30000, default 30000\n";
 
 }  // namespace
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -17,10 +18,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/edit_distance.h"
 #include "base/file.h"
 #include "base/flock.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
@@ -40,7 +43,7 @@ constexpr size_t kNearestNames = 5;
 constexpr int kMaxMetapackages = 4;
 constexpr int kStatusFd = 3;
 constexpr char kNoApt[] =
-    "`kernel fetch deb:` works by apt, and this is not a Debian or Ubuntu host (apt-get is not on "
+    "`kernel fetch deb:` uses apt, and this is not a Debian or Ubuntu host (apt-get is not on "
     "PATH). Download a kernel package and run `ktstrctl kernel import FILE.deb`.";
 
 bool IsPackageName(std::string_view name) {
@@ -92,7 +95,7 @@ class Fetch {
 
   const AptFetchOptions& options_;
   const std::string config_;
-  int last_percent_ = 100;  // Percentages above it are shown: none while lists are updated.
+  int last_percent_ = 100;  // Shows only percentages above: none during an update of the lists.
 };
 
 std::string Quote(const std::string& path) { return absl::StrCat("\"", path, "\""); }
@@ -115,7 +118,10 @@ absl::StatusOr<std::vector<AptTarget>> Fetch::IndexTargets(const char* option) c
   KTSTR_ASSIGN_OR_RETURN(base::RunResult result, base::RunCommand(spawn, kQueryTimeout));
   if (!result.status.Success()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("apt-get indextargets: ", base::PrintableTail(result.err, kMaxErrorLines)));
+        absl::StrCat("apt-get indextargets: ",
+                     base::PrintableTail(
+                         base::CutMiddleLines(result.err, kMaxErrorLines / 2, kMaxErrorLines / 2),
+                         std::numeric_limits<size_t>::max())));
   }
   return ParseIndexTargets(result.out);
 }
@@ -124,7 +130,7 @@ absl::StatusOr<std::string> Fetch::Sources() {
   if (!options_.sources_override.empty()) return options_.sources_override;
   Progress("reading the host's apt configuration");
   AptSourcesInput input;
-  // The first tells the labels of what the host has lists of; the second all that is configured.
+  // The first call has the labels of suites with package lists, the second all configured suites.
   KTSTR_ASSIGN_OR_RETURN(std::vector<AptTarget> listed, IndexTargets("--release-info"));
   KTSTR_ASSIGN_OR_RETURN(std::vector<AptTarget> configured, IndexTargets("--no-release-info"));
   input.host = MergeTargets(std::move(listed), configured);
@@ -142,8 +148,8 @@ absl::StatusOr<std::string> Fetch::Sources() {
   return MakeAptSources(input);
 }
 
-// The host's configuration is read first (proxies, credentials); this file then moves all that apt
-// writes, and drops the host's hooks, which act on the host's state.
+// apt reads the host's configuration first (proxies, credentials). This file then redirects all
+// that apt writes, and drops the host's hooks, which act on the host's state.
 absl::Status Fetch::PrepareState() {
   const std::string& state = options_.state_dir;
   if (state.find_first_of("\"\\\n") != std::string::npos || state.empty() || state[0] != '/') {
@@ -163,7 +169,8 @@ absl::Status Fetch::PrepareState() {
   KTSTR_RETURN_IF_ERROR(base::WriteFileAtomic(list, sources));
   std::string preferences;
   for (const std::string& suite : options_.suites) {
-    // Backports are NotAutomatic: without this a metapackage would mean the host's old kernel.
+    // Backports are NotAutomatic: without this apt would resolve a metapackage to the host's
+    // kernel.
     absl::StrAppend(&preferences, "Package: *\nPin: release n=", suite, "\nPin-Priority: 990\n\n",
                     "Package: *\nPin: release a=", suite, "\nPin-Priority: 990\n\n");
   }
@@ -186,7 +193,7 @@ absl::Status Fetch::PrepareState() {
       "ShortDescription "
       "\"Packages\"; Description \"$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages\"; "
       "flatDescription \"$(RELEASE) Packages\"; Optional \"no\"; };\n");
-  // As root apt would drop to _apt, which may not write here.
+  // As root, apt would switch to the user _apt, who may not write here.
   if (geteuid() == 0) absl::StrAppend(&config, "APT::Sandbox::User \"root\";\n");
   return base::WriteFileAtomic(config_, config);
 }
@@ -257,9 +264,9 @@ absl::StatusOr<Fetch::Output> Fetch::RunApt(std::vector<std::string> arguments,
     if (pending.size() > kMaxLine) pending.clear();
   }
   TakeLine(pending, &output);
-  // Its output is at the end, so it is, but for a method that keeps it waiting.
+  // Its output has ended, so apt-get ends too, unless one of its methods keeps it waiting.
   std::optional<base::ExitStatus> status = child.Wait(kQueryTimeout);
-  if (!status.has_value()) return absl::DeadlineExceededError("apt-get does not end");
+  if (!status.has_value()) return absl::DeadlineExceededError("apt-get does not exit");
   output.status = *status;
   return output;
 }
@@ -269,10 +276,12 @@ absl::Status Fetch::AptError(const char* what, const Output& output) const {
   std::copy_if(output.errors.begin(), output.errors.end(), std::back_inserter(lines),
                [](const std::string& line) { return absl::StartsWith(line, "E:"); });
   if (lines.empty()) lines = output.errors;
-  if (lines.size() > kMaxErrorLines) lines.resize(kMaxErrorLines);
   std::string all = absl::StrJoin(output.errors, "\n");
-  std::string text =
-      absl::StrCat(what, " ", output.status.ToString(), ": ", absl::StrJoin(lines, "\n  "));
+  std::string text = absl::StrCat(
+      what, " ", output.status.ToString(), ": ",
+      absl::StrReplaceAll(
+          base::CutMiddleLines(absl::StrJoin(lines, "\n"), kMaxErrorLines / 2, kMaxErrorLines / 2),
+          {{"\n", "\n  "}}));
   auto says = [&](absl::string_view words) { return absl::StrContains(all, words); };
   if (says("No space left on device") || says("don't have enough free space")) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -282,8 +291,8 @@ absl::Status Fetch::AptError(const char* what, const Output& output) const {
   if (says("Hash Sum mismatch") || says("File has unexpected size") || says("Size mismatch")) {
     return absl::DataLossError(absl::StrCat(
         text,
-        "\n  hint: what came is not what the package list announces: a mirror in the middle "
-        "of an update, or a proxy with an old copy; try again later"));
+        "\n  hint: the file is not the one of the package list: from a mirror in the middle "
+        "of an update, or from a proxy with an old copy; try again later"));
   }
   if (says("NO_PUBKEY") || says("is not signed") || says("EXPKEYSIG")) {
     return absl::FailedPreconditionError(
@@ -310,7 +319,7 @@ absl::StatusOr<std::string> Fetch::Query(const std::vector<std::string>& argumen
   spawn.argv.insert(spawn.argv.end(), arguments.begin(), arguments.end());
   KTSTR_ASSIGN_OR_RETURN(base::RunResult result,
                          base::RunCommand(spawn, kQueryTimeout, {}, size_t{64} << 20));
-  return result.status.Success() ? result.out : "";  // It fails when it finds nothing.
+  return result.status.Success() ? result.out : "";  // apt-cache fails when it finds nothing.
 }
 
 absl::StatusOr<bool> Fetch::Known(const std::string& package) {
@@ -318,8 +327,8 @@ absl::StatusOr<bool> Fetch::Known(const std::string& package) {
   return absl::StartsWith(shown, absl::StrCat("Package: ", package, "\n"));
 }
 
-// From a metapackage to the package with the image: linux-image-amd64 depends on
-// linux-image-RELEASE, which since 6.19 depends on linux-binary-RELEASE.
+// Finds the package with the image of a metapackage: linux-image-amd64 depends on
+// linux-image-RELEASE, and that since 6.19 on linux-binary-RELEASE.
 absl::StatusOr<std::string> Fetch::Follow(std::string package) {
   for (int i = 0; i < kMaxMetapackages && absl::StartsWith(package, "linux-image-"); ++i) {
     KTSTR_ASSIGN_OR_RETURN(std::string depends, Query({"depends", package}));
@@ -333,7 +342,7 @@ absl::StatusOr<std::string> Fetch::Follow(std::string package) {
       }
     }
     if (next.empty() || next == package) break;
-    Progress(absl::StrCat(package, " stands for ", next));
+    Progress(absl::StrCat(package, " depends on ", next));
     package = next;
   }
   return package;
@@ -361,8 +370,8 @@ absl::Status Fetch::UnknownPackage(const std::string& package) {
 }
 
 absl::StatusOr<std::vector<std::string>> Fetch::Download(const std::vector<std::string>& packages) {
-  // apt-get writes under the final name: a directory of its own keeps the pieces of a killed
-  // download apart.
+  // apt-get writes under the final name: in a directory of its own, the rest of a killed download
+  // cannot count as a package.
   std::string partial = base::JoinPath(options_.dest_dir, ".download");
   KTSTR_RETURN_IF_ERROR(base::RemoveAll(partial));
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(partial));
@@ -391,7 +400,7 @@ absl::StatusOr<std::vector<std::string>> Fetch::Download(const std::vector<std::
     }
     paths.push_back(std::move(path));
   }
-  base::RemoveAll(partial).IgnoreError();  // The next fetch does it otherwise.
+  base::RemoveAll(partial).IgnoreError();  // Else the next fetch removes it.
   KTSTR_RETURN_IF_ERROR(status);
   return paths;
 }
@@ -403,11 +412,11 @@ absl::StatusOr<std::vector<std::string>> Fetch::Run() {
   if (!IsPackageName(options_.package)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", base::PrintableTail(options_.package, 1),
-                     "' is no package name (lower-case letters, digits, '+', '-', '.')"));
+                     "' is not a package name (lower-case letters, digits, '+', '-', '.')"));
   }
   for (const std::string& suite : options_.suites) {
     if (!IsSuiteName(suite)) {
-      return absl::InvalidArgumentError(absl::StrCat("'", suite, "' is no suite name"));
+      return absl::InvalidArgumentError(absl::StrCat("'", suite, "' is not the name of a suite"));
     }
   }
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(options_.state_dir));
@@ -416,8 +425,8 @@ absl::StatusOr<std::vector<std::string>> Fetch::Run() {
   KTSTR_RETURN_IF_ERROR(PrepareState());
   absl::Status updated = Update();
   if (absl::IsCancelled(updated)) return updated;
-  // A list from an earlier fetch may be good enough: another repository's failure, or a mirror that
-  // is away for lists only.
+  // Lists from an earlier fetch may be enough: another repository may have failed, or the mirror
+  // may lack only the lists.
   KTSTR_ASSIGN_OR_RETURN(bool known, Known(options_.package));
   if (!updated.ok() && !known) return updated;
   if (!updated.ok()) {

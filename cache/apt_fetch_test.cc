@@ -82,13 +82,13 @@ TEST(AptSourcesTest, ConfiguredTargetsFillInForListsThatAreNotThere) {
   std::vector<AptTarget> merged =
       MergeTargets({listed, third_party}, {unlabelled, vendor, updates, updates});
   ASSERT_EQ(merged.size(), 3u);
-  // What the lists told stays: by its label alone a repository is known as somebody else's.
+  // Listed targets keep their label: only that shows a third-party repository.
   EXPECT_EQ(merged[0].label, "Debian");
   EXPECT_EQ(merged[1].label, "Vendor");
   EXPECT_EQ(merged[2].suite, "trixie-updates");
 }
 
-// A repository in a directory, without signatures, read by the host's real apt.
+// An unsigned repository in a directory, which the host's real apt reads.
 class AptFetchTest : public ::testing::Test {
  protected:
   AptFetchTest() : dir_(*base::TempDir::Make("ktstr-apt-test")), repo_(dir_.path() + "/repo") {
@@ -103,7 +103,7 @@ class AptFetchTest : public ::testing::Test {
   }
   // `depends`: "Depends: ...\n" or empty.
   void AddPackage(const std::string& name, const std::string& depends = "", size_t size = 100) {
-    std::string content;  // Incompressible enough to have its size.
+    std::string content;  // Hard to compress, so that the package has about this size.
     for (uint64_t i = 0, x = 1; i < size; ++i) {
       content.push_back(
           static_cast<char>((x = x * 6364136223846793005u + 1442695040888963407u) >> 56));
@@ -144,7 +144,7 @@ TEST_F(AptFetchTest, OnePackage) {
   EXPECT_THAT(*paths, ElementsAre(options_.dest_dir + "/linux-image-7.3_1%3a7.3-1_amd64.deb"));
   EXPECT_EQ(*base::ReadFile(paths->front()), *base::ReadFile(RepoFile("linux-image-7.3")));
   EXPECT_FALSE(progress_.empty());
-  ASSERT_TRUE(Fetch("linux-image-7.3").ok());  // Again, with the lists there.
+  ASSERT_TRUE(Fetch("linux-image-7.3").ok());  // Again, with lists from before.
 }
 
 TEST_F(AptFetchTest, MetapackageToBinaryAndBase) {
@@ -180,7 +180,7 @@ TEST_F(AptFetchTest, UnknownPackageListsTheNearest) {
 }
 
 TEST_F(AptFetchTest, DamagedRepository) {
-  // Not "copy:", whose word for every mismatch is "Undetermined Error" from apt 3 on.
+  // Not "copy:": from apt 3 on it reports every mismatch as "Undetermined Error".
   options_.sources_override = absl::StrCat("deb [trusted=yes] file:", repo_, " ./\n");
   AddPackage("linux-image-7.3", "", 5000);
   std::string good = *base::ReadFile(RepoFile("linux-image-7.3"));
@@ -229,7 +229,7 @@ TEST_F(AptFetchTest, FullDisk) {
   EXPECT_THAT(left, IsEmpty());
 }
 
-// A host as a container image is: sources configured, not one package list fetched.
+// A host like a container image: with sources, but without package lists.
 TEST_F(AptFetchTest, HostWithoutPackageLists) {
   ASSERT_TRUE(base::MakeDirs(dir_.path() + "/host/lists/partial").ok());
   const std::string list = dir_.path() + "/host/sources.list";
@@ -247,7 +247,7 @@ TEST_F(AptFetchTest, HostWithoutPackageLists) {
   options_.suites = {"stable-backports"};
   absl::Status status = Fetch("linux-image-7.3").status();
   unsetenv("APT_CONFIG");
-  // Both suites were found and asked for: that nobody answers there is this test's doing.
+  // FetchPackages found and tried both suites; in this test no mirror listens there.
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
   absl::StatusOr<std::string> sources =
       base::ReadFile(options_.state_dir + "/sources.d/ktstr.sources");

@@ -16,7 +16,7 @@
 namespace ktstr::cache {
 namespace {
 
-// Third-party repositories have no kernels for us and are not asked.
+// Leaves out third-party repositories: they have no kernels for us.
 bool IsDistribution(const AptTarget& target) {
   if (target.suite.empty() || absl::EndsWith(target.suite, "/") || target.component.empty()) {
     return false;
@@ -81,7 +81,7 @@ std::vector<AptTarget> ParseIndexTargets(std::string_view text) {
   for (absl::string_view line : absl::StrSplit(base::ToAbsl(text), '\n', absl::SkipEmpty())) {
     std::vector<std::string> parts = absl::StrSplit(line, '|');
     if (parts.size() != 5) continue;
-    // apt leaves a field that it does not know as it is.
+    // apt prints a field that it does not know unchanged.
     for (std::string& part : parts) {
       if (absl::StartsWith(part, "$(")) part.clear();
     }
@@ -166,7 +166,8 @@ absl::StatusOr<std::string> MakeAptSources(const AptSourcesInput& input) {
         " cannot be looked up. Download a kernel package and run `ktstrctl kernel import "
         "FILE.deb`."));
   }
-  // A key of the host's release need not be one of another release: the archive's keyring has all.
+  // The host's release may have other keys than another release; the archive's keyring has all
+  // keys.
   std::string signed_by =
       input.archive_keyring.empty() ? input.signed_by(mirror->entry) : input.archive_keyring;
   return absl::StrCat(sources, Stanza(mirror->uri, absl::StrJoin(extra, " "),

@@ -33,7 +33,7 @@ absl::Status ArchiveError(archive* a) {
       absl::StrCat("the package is damaged or cut short: ", text != nullptr ? text : "no details"));
 }
 
-// The data of the entry that `archive` is at.
+// The data of the current entry of an archive.
 class EntrySource : public ByteSource {
  public:
   explicit EntrySource(archive* a) : archive_(a) {}
@@ -79,7 +79,7 @@ la_ssize_t ReadInput(archive* a, void* opaque, const void** buffer) {
   return static_cast<la_ssize_t>(piece->size());
 }
 
-// Canonical relative path; InvalidArgument for one that could leave the root.
+// The canonical relative path; InvalidArgument for a path that leaves the root.
 absl::StatusOr<std::string> SafePath(const char* raw) {
   if (raw == nullptr) return absl::InvalidArgumentError("a path in the package is no text");
   std::string path;

@@ -26,15 +26,14 @@ namespace ktstr::cache {
 namespace {
 
 absl::Status NotThere(const std::string& sha256) {
-  return absl::NotFoundError(
-      absl::StrCat("blob ", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
-                   " is not in the store: it was never sent, or made room for others; send it ",
-                   "with PutBlob"));
+  return absl::NotFoundError(absl::StrCat(
+      "blob ", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
+      " is not in the store: it was never sent, or was evicted; send it with PutBlob"));
 }
 
 }  // namespace
 
-// What a store and its writers share: which blobs there are, in the order of their use.
+// What a store, its writers and its holds share: the blobs in the order of their use.
 class BlobStoreState {
  public:
   BlobStoreState(std::string dir, uint64_t budget, const base::Clock* clock)
@@ -65,7 +64,7 @@ class BlobStoreState {
   struct Blob {
     uint64_t size;
     uint64_t use;         // Key in by_use_.
-    absl::Duration when;  // Monotonic: the last use.
+    absl::Duration when;  // Monotonic time of the last use.
   };
   bool UseLocked(const std::string& sha256) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool MayGo(const std::string& sha256, const Blob& blob) const
@@ -82,7 +81,7 @@ class BlobStoreState {
   base::Mutex mutex_;
   std::map<std::string, Blob> blobs_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, std::string> by_use_ ABSL_GUARDED_BY(mutex_);  // Least recent first.
-  std::map<std::string, int> holds_ ABSL_GUARDED_BY(mutex_);        // How many hold it.
+  std::map<std::string, int> holds_ ABSL_GUARDED_BY(mutex_);        // Number of holds per blob.
   uint64_t next_use_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t stored_ ABSL_GUARDED_BY(mutex_) = 0;    // Bytes of blobs_.
   uint64_t reserved_ ABSL_GUARDED_BY(mutex_) = 0;  // Bytes announced by writers.
@@ -108,7 +107,7 @@ absl::Status BlobStoreState::Load() {
   base::MutexLock lock(&mutex_);
   for (const auto& [time, name] : found) {
     const absl::Duration age = clock_->Now() - absl::TimeFromTimespec(time);
-    // Of a clock that was set back: as if used now.
+    // A time in the future, after the clock was set back, counts as now.
     AddLocked(name, sizes[name], clock_->Monotonic() - std::max(age, absl::ZeroDuration()));
   }
   return absl::OkStatus();
@@ -156,7 +155,7 @@ bool BlobStoreState::Use(const std::string& sha256) {
 bool BlobStoreState::UseLocked(const std::string& sha256) {
   auto found = blobs_.find(sha256);
   if (found == blobs_.end()) return false;
-  // Fails when somebody removed the file behind our back.
+  // ENOENT: somebody else has removed the file.
   const timespec now = absl::ToTimespec(clock_->Now());
   const timespec times[2] = {now, now};
   if (utimensat(AT_FDCWD, PathOf(sha256).c_str(), times, AT_SYMLINK_NOFOLLOW) != 0 &&
@@ -228,7 +227,7 @@ absl::Status BlobStoreState::Put(const std::string& sha256, uint64_t size,
     return Explain(
         base::ErrnoStatus(errno, absl::StrCat("rename ", temporary, " to ", PathOf(sha256))));
   }
-  ForgetLocked(sha256);  // Two clients may have sent the same.
+  ForgetLocked(sha256);  // Another client may have sent the same blob.
   AddLocked(sha256, size, clock_->Monotonic());
   return absl::OkStatus();
 }
@@ -261,22 +260,22 @@ absl::Status BlobWriter::Append(std::string_view data) {
 
 absl::Status BlobWriter::Commit() {
   if (received_ != size_) {
-    return absl::InvalidArgumentError(absl::StrCat("blob ", sha256_, ": ", received_, " of ", size_,
-                                                   " bytes came; send it again"));
+    return absl::InvalidArgumentError(absl::StrCat("blob ", sha256_, ": received ", received_,
+                                                   " of ", size_, " bytes; send it again"));
   }
   if (std::string found = digest_.FinishHex(); found != sha256_) {
     return absl::InvalidArgumentError(absl::StrCat(
         "blob ", sha256_, ": the content has SHA-256 ", found,
         ", so the file changed while it was sent, or was damaged on the way; send it again"));
   }
-  // Synced, so that a name never stands for less than its content after a power cut.
+  // Syncs the content first: after a power cut a name must have its whole content.
   if (fchmod(fd_.get(), 0400) != 0 || fdatasync(fd_.get()) != 0) {
     return state_->Explain(base::ErrnoStatus(errno, absl::StrCat("write ", temporary_path_)));
   }
   KTSTR_RETURN_IF_ERROR(state_->Put(sha256_, size_, temporary_path_));
   temporary_path_.clear();
   fd_.Reset();
-  // The name too: a run that was acknowledged needs it.
+  // Syncs the name too: an acknowledged run needs the blob.
   absl::Status synced = base::FsyncDir(std::string(base::Dirname(state_->PathOf(sha256_))));
   return synced.ok() ? synced : state_->Explain(std::move(synced));
 }
@@ -314,7 +313,7 @@ absl::StatusOr<std::unique_ptr<BlobWriter>> BlobStore::Begin(const std::string& 
   if (!base::IsSha256Hex(sha256)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", base::PrintableTail(std::string_view(sha256).substr(0, 80), 1),
-                     "' is no SHA-256 in lower-case hex"));
+                     "' is not a SHA-256 in lower-case hex"));
   }
   KTSTR_RETURN_IF_ERROR(state_->Reserve(sha256, size));
   std::string path = base::JoinPath(state_->temporary_dir(), "blob.XXXXXX");

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Files that clients send, named by their SHA-256: schedulers, payloads, shared libraries. One
-// process (ktstrd) has the store; any thread.
+// Files that clients send, named by their SHA-256: schedulers, probes, shared libraries. One
+// process (ktstrd) uses a store; any thread.
 //
 //   DIR/SHA256         a whole blob, read-only; its modification time is its last use
-//   DIR/.tmp/NAME      one being received
+//   DIR/.tmp/NAME      a blob that a client is sending
 //
-// What is to be received makes room in the budget: the least recently used blobs go, but none that
-// is held (BlobHold) and none that was used within the last kBlobGrace. A descriptor from OpenBlob
-// stays good when its blob goes.
+// The store makes room in its budget before it receives a blob: it removes the least recently used
+// ones, but none that a BlobHold holds and none used within the last kBlobGrace. A descriptor from
+// OpenBlob stays valid after that.
 
 #ifndef KTSTR_CACHE_BLOB_STORE_H_
 #define KTSTR_CACHE_BLOB_STORE_H_
@@ -29,8 +29,8 @@
 
 namespace ktstr::cache {
 
-// A blob that was found or stored stays at least this long, so that it is still there when the run
-// that needs it is submitted.
+// A blob stays at least this long after a client has found or stored it, so that the client can
+// submit a run with it.
 inline constexpr absl::Duration kBlobGrace = absl::Minutes(10);
 
 class BlobStoreState;
@@ -39,9 +39,10 @@ class BlobStoreState;
 class BlobWriter {
  public:
   ~BlobWriter();  // Without Commit: removes the temporary file.
-  // InvalidArgument when more bytes come than were announced; FailedPrecondition on a full disk.
+  // InvalidArgument for more bytes than announced; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
-  // InvalidArgument when bytes are missing or the content has another SHA-256. Once.
+  // Stores the blob, durably. InvalidArgument when bytes are missing or the content has another
+  // SHA-256. Once.
   absl::Status Commit();
 
  private:
@@ -53,16 +54,16 @@ class BlobWriter {
   const std::string sha256_;
   const uint64_t size_;
   uint64_t received_ = 0;
-  std::string temporary_path_;  // Empty once it is in place.
+  std::string temporary_path_;  // Empty after Commit.
   base::UniqueFd fd_;
   base::Sha256 digest_;
 };
 
-// Keeps blobs from being evicted. One thread at a time. May outlive the store.
+// Keeps the store from evicting some blobs. One thread at a time. May outlive the store.
 class BlobHold {
  public:
   ~BlobHold();
-  // Real bytes of each held blob, by name.
+  // Bytes of each held blob's content, by name.
   const std::map<std::string, uint64_t>& sizes() const { return sizes_; }
 
  private:
@@ -76,20 +77,20 @@ class BlobHold {
 
 class BlobStore {
  public:
-  // Makes `dir` (0700) and removes what killed receivers left. Evicts nothing: whoever takes queued
-  // runs up holds their blobs first. `clock` outlives the store.
+  // Makes `dir` (0700) and removes what a killed process left. Evicts nothing, so that the daemon
+  // can first hold the blobs of its queued runs. `clock` outlives the store.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(
       const std::string& dir, uint64_t budget_bytes, const base::Clock* clock = base::RealClock());
 
-  // Those of `sha256s` that are not there (malformed names among them), in their order, each once.
-  // The others count as used now.
+  // The names that the store lacks, malformed ones included, in their order, each once. The others
+  // count as used now.
   std::vector<std::string> FindMissing(const std::vector<std::string>& sha256s);
-  // All of them, or none: NotFound names the first one that is not there. They count as used now.
+  // Holds all of them or none: NotFound names the first missing one. They count as used now.
   absl::StatusOr<std::unique_ptr<BlobHold>> Hold(const std::vector<std::string>& sha256s);
-  // Makes room for `size` bytes. InvalidArgument for a malformed name, ResourceExhausted when blobs
-  // that are being received, held or young leave no room in the budget: then nothing is evicted.
+  // Makes room for `size` bytes. InvalidArgument for a malformed name. ResourceExhausted, without
+  // an eviction, when held, recently used and arriving blobs leave no room in the budget.
   absl::StatusOr<std::unique_ptr<BlobWriter>> Begin(const std::string& sha256, uint64_t size);
-  // Read-only, at offset 0. NotFound when it is not there.
+  // Opens a blob for reading; it counts as used now. NotFound when it is missing.
   absl::StatusOr<base::UniqueFd> OpenBlob(const std::string& sha256);
 
  private:

@@ -61,7 +61,7 @@ TEST_F(BlobStoreTest, PutAndGet) {
   EXPECT_EQ(Get("hello"), "hello");
   EXPECT_EQ(Get(""), "");
   EXPECT_THAT(Get("other"), HasSubstr("is not in the store"));
-  ASSERT_TRUE(Put("hello").ok());  // Twice is no error.
+  ASSERT_TRUE(Put("hello").ok());  // Storing it twice is no error.
   Reopen(100);
   EXPECT_EQ(Get("hello"), "hello");
 }
@@ -91,7 +91,7 @@ TEST_F(BlobStoreTest, AbandonedWriters) {
     auto writer = store_->Begin(base::Sha256Hex("x"), 90);
     ASSERT_TRUE((*writer)->Append("half").ok());
     EXPECT_THAT(Temporaries().size(), 1u);
-    // The budget counts what is announced.
+    // Announced bytes count against the budget.
     EXPECT_TRUE(absl::IsResourceExhausted(store_->Begin(base::Sha256Hex("y"), 20).status()));
   }
   EXPECT_THAT(Temporaries(), IsEmpty());
@@ -99,7 +99,7 @@ TEST_F(BlobStoreTest, AbandonedWriters) {
   EXPECT_TRUE(absl::IsResourceExhausted(store_->Begin(base::Sha256Hex("y"), 101).status()));
   EXPECT_TRUE(
       absl::IsResourceExhausted(store_->Begin(base::Sha256Hex("y"), ~uint64_t{0}).status()));
-  // As after kill -9.
+  // The state after kill -9.
   ASSERT_TRUE(base::WriteFileAtomic(dir_ + "/.tmp/blob.dead", "half").ok());
   Reopen(100);
   EXPECT_THAT(Temporaries(), IsEmpty());
@@ -111,14 +111,14 @@ TEST_F(BlobStoreTest, LeastRecentlyUsedGoes) {
   ASSERT_TRUE(Put(b).ok());
   absl::StatusOr<base::UniqueFd> held = store_->OpenBlob(base::Sha256Hex(b));
   ASSERT_TRUE(held.ok());
-  EXPECT_TRUE(Has(a));  // And is used by that.
+  EXPECT_TRUE(Has(a));  // Counts as a use.
   GraceEnds();
   ASSERT_TRUE(Put(c).ok());
   EXPECT_FALSE(Has(b));
   EXPECT_EQ(*base::ReadFd(held->get(), "b", 1000), b);
   EXPECT_TRUE(Has(c));
   EXPECT_TRUE(Has(a));
-  // The order survives a restart; a smaller budget holds from the next blob on.
+  // The order survives a restart; a smaller budget applies from the next blob on.
   GraceEnds();
   Reopen(50);
   ASSERT_TRUE(Put("d").ok());
@@ -137,7 +137,7 @@ TEST_F(BlobStoreTest, WhatWasFoundOrStoredStaysForTenMinutes) {
   EXPECT_TRUE(Has(a));
   clock_.Advance(kBlobGrace - absl::Nanoseconds(1));
   EXPECT_TRUE(absl::IsResourceExhausted(Put(b)));
-  // Also across a restart, by the time of the file.
+  // The time of the file keeps this across a restart.
   Reopen(100);
   EXPECT_TRUE(absl::IsResourceExhausted(Put(b)));
   clock_.Advance(absl::Microseconds(1));
@@ -162,12 +162,12 @@ TEST_F(BlobStoreTest, HeldBlobsStay) {
   absl::Status full = Put(c);
   EXPECT_TRUE(absl::IsResourceExhausted(full));
   EXPECT_THAT(std::string(full.message()), HasSubstr("queued and running runs hold 60, 0 were"));
-  EXPECT_TRUE(base::Exists(dir_ + "/" + name_b));  // Nothing went for what does not fit.
+  EXPECT_TRUE(base::Exists(dir_ + "/" + name_b));  // A blob that does not fit evicts nothing.
   one->reset();
-  ASSERT_TRUE(Put(c).ok());  // b made room, a is still held.
+  ASSERT_TRUE(Put(c).ok());  // Evicts b; a is still held.
   EXPECT_TRUE(Has(a));
   EXPECT_FALSE(Has(b));
-  // A restart evicts nothing before somebody can hold it again; a hold may outlive its store.
+  // A restart evicts nothing, so that holds can be taken again; a hold may outlive its store.
   Reopen(30);
   EXPECT_TRUE(Has(a));
   EXPECT_TRUE(Has(c));
@@ -188,7 +188,7 @@ TEST_F(BlobStoreTest, ManyThreads) {
     threads.emplace_back([this, i] {
       for (int j = 0; j < 50; ++j) {
         std::string data = absl::StrCat("blob ", (i + j) % 6, std::string(30, 'x'));
-        // Others may fill the budget or evict it; what must hold is that content is right.
+        // Other threads may fill the budget or evict the blob, but the content must be right.
         Put(data).IgnoreError();
         absl::StatusOr<base::UniqueFd> fd = store_->OpenBlob(base::Sha256Hex(data));
         if (fd.ok()) {

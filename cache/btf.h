@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A look into BTF (Documentation/bpf/btf.rst) from an untrusted image. Any thread.
+// Reads BTF (Documentation/bpf/btf.rst) of an untrusted image. Pure; any thread.
 
 #ifndef KTSTR_CACHE_BTF_H_
 #define KTSTR_CACHE_BTF_H_
@@ -11,9 +11,8 @@
 
 namespace ktstr::cache {
 
-// Whether `btf`, the content of a .BTF section, defines a struct of that name. DataLoss for damaged
-// BTF, with what is wrong; a kind that this code does not know is an error too, as its size is
-// unknown.
+// Whether `btf`, the content of a .BTF section, defines a struct of that name. DataLoss with the
+// reason for damaged BTF, and for an unknown kind, whose size is unknown too.
 absl::StatusOr<bool> BtfHasStruct(std::string_view btf, std::string_view name);
 
 }  // namespace ktstr::cache

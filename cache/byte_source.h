@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A stream of bytes that is pulled piece by piece: what a decompressor reads, and what it is. One
+// A stream of bytes that its user pulls piece by piece. A decompressor reads one and is one. One
 // thread.
 
 #ifndef KTSTR_CACHE_BYTE_SOURCE_H_
@@ -17,11 +17,11 @@ namespace ktstr::cache {
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // The next piece, valid until the next call; empty at the end, then and ever after.
+  // The next piece, valid until the next call; empty at the end and in all later calls.
   virtual absl::StatusOr<std::string_view> Next() = 0;
 };
 
-// Bytes in memory, which must outlive it.
+// Bytes in memory, which outlive the object.
 class MemorySource : public ByteSource {
  public:
   explicit MemorySource(std::string_view data) : data_(data) {}
@@ -31,7 +31,7 @@ class MemorySource : public ByteSource {
   std::string_view data_;
 };
 
-// Gives `first`, then what `rest` has.
+// `first`, then the content of `rest`, which outlives the object.
 class JoinedSource : public ByteSource {
  public:
   JoinedSource(std::string first, ByteSource* rest) : first_(std::move(first)), rest_(rest) {}
@@ -46,7 +46,7 @@ class JoinedSource : public ByteSource {
   bool begun_ = false;
 };
 
-// The rest of a file from its current offset, in pieces. Keeps no hold on `fd`, which outlives it.
+// A file from its current offset on. `fd` outlives the object.
 class FdSource : public ByteSource {
  public:
   FdSource(int fd, std::string_view name) : fd_(fd), name_(name), buffer_(size_t{256} << 10, 0) {}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a cache that cannot be written looks like to the user. Pure; any thread.
+// Errors of a cache that cannot be written, explained for the user. Pure; any thread.
 
 #ifndef KTSTR_CACHE_CACHE_ERROR_H_
 #define KTSTR_CACHE_CACHE_ERROR_H_
@@ -13,8 +13,8 @@ namespace ktstr::cache {
 
 // For errors of writing below the cache directory: "what: reason. Remedy". `what` names the
 // directory: "cache directory /x". A full disk (ResourceExhausted of base::ErrnoStatus), a
-// read-only file system and missing rights become FailedPrecondition: something needed is not
-// there, and waiting does not help. Others are returned as they are.
+// read-only file system and missing rights become FailedPrecondition: waiting does not help.
+// Returns other errors unchanged.
 absl::Status ExplainCacheError(absl::Status status, std::string_view what);
 
 }  // namespace ktstr::cache

@@ -25,7 +25,7 @@ constexpr uint64_t kMaxMemory = uint64_t{256} << 20;
 constexpr int kMaxZstdWindowLog = 27;
 // Uncompressed size of a block of LZ4's legacy frame.
 constexpr size_t kLz4Block = size_t{8} << 20;
-// Input calls without output, after which a decoder is taken to be stuck.
+// After this many steps without output a decoder counts as stuck.
 constexpr int kMaxIdleSteps = 1 << 20;
 
 absl::Status Damaged(const char* format, std::string_view why) {
@@ -33,7 +33,7 @@ absl::Status Damaged(const char* format, std::string_view why) {
       absl::StrCat(format, " data is damaged or cut short: ", base::ToAbsl(why)));
 }
 
-// The loop around a decoder that takes pieces and gives pieces.
+// The loop around a decoder that consumes and makes pieces.
 class StreamSource : public ByteSource {
  public:
   StreamSource(const char* format, ByteSource* input)
@@ -174,7 +174,7 @@ class Lz4LegacySource : public ByteSource {
     if (Left() < 4) return End(Left() == 0);
     uint32_t size;
     memcpy(&size, buffer_.data() + at_, 4);
-    // The appended size looks like a block's size: it is one when a sound block follows.
+    // The appended size may look like the size of a block: it is one if a sound block follows.
     const bool may_end = size == total_ && total_ > 0;
     if (size == 0 || size > static_cast<uint32_t>(LZ4_COMPRESSBOUND(kLz4Block))) {
       return may_end ? End(true) : Damaged("lz4", absl::StrCat("block of ", size, " bytes"));
@@ -192,7 +192,7 @@ class Lz4LegacySource : public ByteSource {
  private:
   size_t Left() const { return buffer_.size() - at_; }
   void Consume(size_t bytes) { at_ += std::min(bytes, Left()); }
-  // `wanted` bytes are left in buffer_, or all that there is.
+  // Reads until buffer_ has `wanted` bytes left, or the input ends.
   absl::Status Fill(size_t wanted) {
     while (Left() < wanted) {
       KTSTR_ASSIGN_OR_RETURN(std::string_view piece, input_->Next());
@@ -210,9 +210,9 @@ class Lz4LegacySource : public ByteSource {
 
   ByteSource* const input_;
   std::string buffer_;
-  size_t at_ = 0;  // Before it, buffer_ is used up.
+  size_t at_ = 0;  // The part of buffer_ before it is consumed.
   std::vector<char> output_;
-  uint32_t total_ = 0;  // Modulo 2^32, as the appended size is.
+  uint32_t total_ = 0;  // Modulo 2^32, like the appended size.
   bool begun_ = false;
   bool done_ = false;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Streaming decompression of what kernels and packages come in. The input is untrusted: output and
-// memory are capped. One thread per object.
+// Streaming decompression of kernels and packages. The input is untrusted: memory is capped, and
+// ReadAll caps the output. One thread per object.
 
 #ifndef KTSTR_CACHE_DECOMPRESS_H_
 #define KTSTR_CACHE_DECOMPRESS_H_
@@ -18,16 +18,17 @@ namespace ktstr::cache {
 
 enum class Compression { kNone, kGzip, kXz, kZstd, kLz4Legacy };
 
-// By magic number at the start of `data`; kNone when it is none of them.
+// By the magic number at the start of `data`; kNone for any other data.
 Compression CompressionOf(std::string_view data);
 const char* CompressionName(Compression compression);
 
-// Reads the first stream in `input` and ignores what follows it (a kernel's payload is followed by
-// its size). Errors: DataLoss for damaged or cut short data, ResourceExhausted when it needs more
-// than 256 MiB of memory. `input` must outlive the result. kNone passes bytes on.
+// Reads the first stream in `input` and ignores what follows it, such as the size after a kernel's
+// payload. Errors: DataLoss for damaged or cut data and for zstd with a window above 128 MiB,
+// ResourceExhausted for xz that needs more than 256 MiB of memory. `input` outlives the result.
+// kNone passes bytes on unchanged.
 absl::StatusOr<std::unique_ptr<ByteSource>> Decompress(Compression compression, ByteSource* input);
 
-// Everything of `source`; ResourceExhausted when that is more than `max_bytes`.
+// The whole content of `source`; ResourceExhausted above `max_bytes`.
 absl::StatusOr<std::string> ReadAll(ByteSource* source, uint64_t max_bytes);
 
 }  // namespace ktstr::cache

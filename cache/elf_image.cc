@@ -12,7 +12,7 @@
 namespace ktstr::cache {
 namespace {
 
-// Nothing when [offset, offset + size) is not inside `data`.
+// nullopt when [offset, offset + size) is not inside `data`.
 std::optional<std::string_view> Range(std::string_view data, uint64_t offset, uint64_t size) {
   if (offset > data.size() || size > data.size() - offset) return std::nullopt;
   return data.substr(offset, size);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The little of ELF that a kernel image needs: sections by name and notes, from untrusted bytes
-// with every offset checked (System V ABI gABI 4.1, 64-bit little-endian only). Any thread.
+// Reads what a kernel image needs of ELF (System V gABI 4.1, 64-bit little-endian): sections by
+// name, and notes. The bytes are untrusted: every offset is checked. Any thread.
 
 #ifndef KTSTR_CACHE_ELF_IMAGE_H_
 #define KTSTR_CACHE_ELF_IMAGE_H_
@@ -23,15 +23,15 @@ class ElfImage {
     std::string_view description;
   };
 
-  // `data` must outlive the result. InvalidArgument for what is not ELF64 little-endian, DataLoss
-  // when it is cut short.
+  // `data` outlives the result. InvalidArgument for anything but 64-bit little-endian ELF, DataLoss
+  // for a damaged or cut file.
   static absl::StatusOr<ElfImage> Parse(std::string_view data);
 
   uint16_t type() const { return type_; }        // ET_EXEC, ...
   uint16_t machine() const { return machine_; }  // EM_X86_64, ...
-  // Content; nullopt when there is no such section with content in the file.
+  // Content of a section; nullopt when the file has no such section or no content for it.
   std::optional<std::string_view> Section(std::string_view name) const;
-  // Of all note sections and segments; damaged ones end early.
+  // Notes of all note sections and segments; of damaged ones, those before the damage.
   std::vector<Note> Notes() const;
 
  private:

@@ -66,7 +66,7 @@ absl::StatusOr<std::unique_ptr<KernelCache>> KernelCache::Open(const std::string
   for (const std::string& dir : {cache->kernels_dir_, cache->locks_dir_, cache->temporary_dir_}) {
     if (absl::Status status = base::MakeDirs(dir); !status.ok()) return cache->Explain(status);
   }
-  // A read-only or full cache can still be listed.
+  // Not an error: List works in a read-only or full cache, too.
   if (absl::Status status = cache->RemoveAbandoned(); !status.ok()) {
     KTSTR_LOG(WARNING) << status.message();
   }
@@ -82,7 +82,7 @@ absl::Status KernelCache::RemoveAbandoned() {
   for (const std::string& name : names) {
     std::string path = base::JoinPath(temporary_dir_, name);
     absl::StatusOr<base::UniqueFd> fd = base::Open(path, O_RDONLY | O_NOFOLLOW);
-    if (fd.ok() && flock(fd->get(), LOCK_EX | LOCK_NB) != 0) continue;  // Being filled.
+    if (fd.ok() && flock(fd->get(), LOCK_EX | LOCK_NB) != 0) continue;  // An import fills it.
     KTSTR_RETURN_IF_ERROR(base::RemoveAll(path));
   }
   return absl::OkStatus();
@@ -102,7 +102,7 @@ KernelIndex* KernelCache::IndexLocked() {
   absl::StatusOr<std::unique_ptr<KernelIndex>> index = KernelIndex::Open(index_path_);
   if (!index.ok()) {
     KTSTR_LOG(WARNING) << "kernel index: " << index.status().message()
-                       << "; the directories are read instead";
+                       << "; reading the directories instead";
     return nullptr;
   }
   index_ = *std::move(index);
@@ -117,7 +117,7 @@ std::vector<KernelIndex::Row> KernelCache::SyncedRows(const std::vector<std::str
     absl::StatusOr<std::vector<KernelIndex::Row>> all = index->All();
     if (!all.ok()) {
       KTSTR_LOG(WARNING) << "kernel index: " << all.status().message();
-      index_.reset();  // Opened, and if need be made, anew by the next call.
+      index_.reset();  // The next call opens it again, or makes a new one.
       index = nullptr;
     } else {
       for (KernelIndex::Row& row : *all) known.emplace(row.key, std::move(row));
@@ -167,9 +167,12 @@ absl::StatusOr<std::vector<v1::KernelEntry>> KernelCache::List() {
   return entries;
 }
 
-absl::StatusOr<ResolvedKernel> KernelCache::Take(const std::string& key, std::string why) {
-  absl::StatusOr<base::FileLock> lock = base::FileLock::Acquire(
-      LockPath(key), base::LockMode::kShared, kReadLockTimeout, absl::StrCat("kernel ", key));
+absl::StatusOr<ResolvedKernel> KernelCache::Take(const std::string& key, std::string why,
+                                                 bool wait) {
+  absl::StatusOr<base::FileLock> lock =
+      wait ? base::FileLock::Acquire(LockPath(key), base::LockMode::kShared, kReadLockTimeout,
+                                     absl::StrCat("kernel ", key))
+           : base::FileLock::TryAcquire(LockPath(key), base::LockMode::kShared);
   if (!lock.ok()) return Explain(lock.status());
   std::string dir = EntryDir(key);
   EntryCheck check = CheckEntry(dir, key);
@@ -202,10 +205,20 @@ absl::StatusOr<ResolvedKernel> KernelCache::Take(const std::string& key, std::st
 }
 
 absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& name, bool needs_sched_ext) {
-  // The first rule of ChooseKernel, without a look at the other entries.
+  return Resolve(name, needs_sched_ext, /*wait=*/true);
+}
+
+absl::Status KernelCache::CanResolve(const std::string& name, bool needs_sched_ext) {
+  absl::Status status = Resolve(name, needs_sched_ext, /*wait=*/false).status();
+  return absl::IsUnavailable(status) ? absl::OkStatus() : status;
+}
+
+absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& name, bool needs_sched_ext,
+                                                    bool wait) {
+  // A key is the first rule of ChooseKernel: the other entries do not matter.
   struct stat info {};
   if (IsKernelKey(name) && lstat(EntryDir(name).c_str(), &info) == 0) {
-    KTSTR_ASSIGN_OR_RETURN(ResolvedKernel kernel, Take(name, ""));
+    KTSTR_ASSIGN_OR_RETURN(ResolvedKernel kernel, Take(name, "", wait));
     v1::KernelEntry entry;
     *entry.mutable_metadata() = kernel.metadata;
     KTSTR_ASSIGN_OR_RETURN(
@@ -225,14 +238,14 @@ absl::StatusOr<ResolvedKernel> KernelCache::Resolve(const std::string& name, boo
         scenario::ChooseKernel(kernels, name, needs_sched_ext);
     if (!choice.ok()) {
       if (!absl::IsNotFound(choice.status())) return choice.status();
-      // Nothing but corrupt entries is another matter than nothing.
+      // When all entries are corrupt, that is the error.
       if (corrupt.ok() && name.empty() && !kernels.empty()) {
-        corrupt = Take(kernels[0].key, "").status();
+        corrupt = Take(kernels[0].key, "", wait).status();
       }
       return corrupt.ok() ? choice.status() : corrupt;
     }
     scenario::CachedKernel& chosen = kernels[choice->index];
-    absl::StatusOr<ResolvedKernel> kernel = Take(chosen.key, choice->why);
+    absl::StatusOr<ResolvedKernel> kernel = Take(chosen.key, choice->why, wait);
     if (kernel.ok()) {
       if (!corrupt.ok()) absl::StrAppend(&kernel->why, "; passed over: ", corrupt.message());
       return kernel;

@@ -4,19 +4,19 @@
 //
 // clang-format off
 //   CACHE/kernels/KEY/   bzImage        when the source was one
-//                        vmlinux        the uncompressed ELF, entered by PVH
+//                        vmlinux        the uncompressed ELF, which engines enter by PVH
 //                        vmlinux.btf    when it has BTF
 //                        config         when known
 //                        metadata.json  JSON of v1::KernelMetadata
-//   CACHE/.locks/        KEY.lock: shared by who reads an entry, exclusive for who writes it
-//   CACHE/.tmp/          entries in the making; moved into place when complete and synced
+//   CACHE/.locks/        KEY.lock: shared for readers of an entry, exclusive for writers
+//   CACHE/.tmp/          unfinished entries; moved into place when complete and synced
 //   CACHE/index.db       sqlite; can be deleted at any time
 // clang-format on
 //
-// KEY is RELEASE-x86_64-DIGEST: 16 digits of the SHA-256 of vmlinux. A kernel is its content: the
-// same one imported from a package and from an image is one entry, and no file can take the entry
-// of another. Where it came from and who imported it is metadata. Entries of earlier versions have
-// other keys ("deb-PACKAGE-VERSION-x86_64"); they work as they are.
+// KEY is RELEASE-x86_64-DIGEST, with 16 digits of the SHA-256 of vmlinux. Its content identifies a
+// kernel: imported from a package and from an image it is one entry, and no file can take the entry
+// of another. Origin and owner are metadata. Entries of earlier versions have other keys
+// ("deb-PACKAGE-VERSION-x86_64") and still work.
 //
 // Several processes may use one cache. Any thread.
 
@@ -25,6 +25,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,26 +42,26 @@ struct EntryCheck;
 struct KernelImage;
 struct KernelPackage;
 
-// A kernel that stays as long as this lives.
+// A kernel that stays as long as this object exists.
 struct ResolvedKernel {
   v1::KernelMetadata metadata;
   std::string dir;
   base::FileLock lock;  // Shared.
-  std::string why;      // "newest in the cache that can do sched_ext", for the user.
+  std::string why;      // KernelChoice.why, for the user.
 };
 
 class KernelCache {
  public:
-  // Makes the directories and removes what killed imports left. An existing cache on a read-only
-  // file system opens; then only List works.
+  // Makes the directories and removes what killed imports left. It also opens an existing cache on
+  // a read-only file system, of which only List works.
   static absl::StatusOr<std::unique_ptr<KernelCache>> Open(const std::string& cache_dir);
 
-  // Newest version first, corrupt ones last. Checks metadata and sizes, not contents.
+  // Newest version first, corrupt entries last. Checks metadata and sizes, not contents.
   absl::StatusOr<std::vector<v1::KernelEntry>> List();
 
   struct Imported {
     v1::KernelEntry entry;
-    bool already_there;  // The cache had this kernel, whole; nothing was changed.
+    bool already_there;  // The cache had this kernel, sound, and did not change.
   };
   // A regular file or memfd, open for reading.
   struct File {
@@ -68,30 +69,37 @@ class KernelCache {
     std::string name;  // For messages and the record.
   };
   // Imports the kernels in `files`, which belong together: packages (kernel_package.h), bzImages
-  // and vmlinux ELF files, told apart by content, read from their start. The configuration of a
-  // kernel is the one in its package, that of another package of the same release, or `config_text`
-  // (may be empty). A package with only a configuration (Debian's linux-base-*) adds it to the
-  // cached kernel of that release when no file holds it. A corrupt entry of the same key is
-  // replaced. `owner` goes into the metadata. One result for each kernel; on an error nothing of
-  // the file in question is left behind. Errors: InvalidArgument (no kernel, too large, or for
-  // another machine), DataLoss (damaged or cut short), FailedPrecondition (no PVH entry; cached
-  // with another configuration; a cache that is full or may not be written).
+  // and vmlinux ELF files, recognized by content and read from their start. The configuration of a
+  // kernel is that of its package, else that of another package of the same release, else
+  // `config_text` (may be empty). A package with only a configuration (Debian's linux-base-*) adds
+  // it to the cached kernel of that release, unless `files` has that kernel. Replaces a corrupt
+  // entry of the same key. `owner` goes into the metadata. `progress` gets lines for people: what
+  // the import reads, writes and waits for. One result per kernel; a file with an error leaves
+  // nothing behind, but the kernels of files before it stay. The thread's base::WaitScope can
+  // cancel it. Errors: Cancelled, InvalidArgument (no kernel, too large, or for another machine),
+  // DataLoss (damaged or cut), FailedPrecondition (no PVH entry; cached with another configuration;
+  // the cache is full or not writable).
+  using Progress = std::function<void(const std::string&)>;
   absl::StatusOr<std::vector<Imported>> Import(const std::vector<File>& files,
-                                               const std::string& config_text, uid_t owner);
+                                               const std::string& config_text, uid_t owner,
+                                               const Progress& progress = {});
 
-  // `name`: see scenario/kernel_choice.h. Takes a sound entry; NotFound when none matches,
-  // InvalidArgument when several do, FailedPrecondition when those that match are corrupt or lack
-  // sched_ext; each with the remedy. Compares contents with their SHA-256 when the files have
-  // changed since the last time.
+  // `name`: see scenario/kernel_choice.h. Returns a sound entry. Errors, each with the remedy:
+  // NotFound when none matches, InvalidArgument when several match, FailedPrecondition when the
+  // matches are corrupt or lack sched_ext. Compares contents with their SHA-256 when the files have
+  // changed since the last comparison.
   absl::StatusOr<ResolvedKernel> Resolve(const std::string& name, bool needs_sched_ext);
+  // The errors of Resolve, as far as they can be known at once: a kernel that somebody writes,
+  // which Resolve waits for, is taken for a sound one.
+  absl::Status CanResolve(const std::string& name, bool needs_sched_ext);
 
  private:
   explicit KernelCache(const std::string& cache_dir);
 
   std::string EntryDir(const std::string& key) const;
   std::string LockPath(const std::string& key) const;
-  std::string TemporaryLockPath() const;  // Against RemoveAbandoned while a directory is made.
-  // With the remedy, for errors of writing below the cache directory.
+  std::string TemporaryLockPath() const;  // Keeps RemoveAbandoned out while a directory is made.
+  // Adds the remedy to errors of writing below the cache directory.
   absl::Status Explain(absl::Status status) const;
   absl::Status RemoveAbandoned();
   absl::StatusOr<std::vector<std::string>> Keys() const;
@@ -101,20 +109,23 @@ class KernelCache {
   absl::StatusOr<Imported> ImportPackage(const KernelPackage& package, const std::string& file_name,
                                          const Source& source);
   absl::StatusOr<Imported> ImportImage(const KernelImage& image, std::string_view bzimage,
-                                       const std::string& config, v1::KernelMetadata metadata);
+                                       const std::string& config, v1::KernelMetadata metadata,
+                                       const Source& source);
   absl::StatusOr<Imported> AddConfigOfPackage(const KernelPackage& package,
                                               const std::string& file_name);
   absl::StatusOr<Imported> AddConfig(const std::string& key, const std::string& config);
-  // The sound entry, of whatever key, that holds this vmlinux; empty: none.
+  // Key of the sound entry with this vmlinux; empty: none.
   absl::StatusOr<std::string> KeyOfContent(const std::string& key, const std::string& sha256) const;
   absl::Status Place(const std::string& temporary, const std::string& key) const;
 
-  // Locks, checks and takes one entry. FailedPrecondition when it is corrupt.
-  absl::StatusOr<ResolvedKernel> Take(const std::string& key, std::string why);
+  absl::StatusOr<ResolvedKernel> Resolve(const std::string& name, bool needs_sched_ext, bool wait);
+  // Locks, checks and returns one entry. FailedPrecondition when it is corrupt; without `wait`,
+  // Unavailable when somebody writes it.
+  absl::StatusOr<ResolvedKernel> Take(const std::string& key, std::string why, bool wait);
 
-  // The index, opened again when its file is gone; null when it cannot be used.
+  // The index, opened again when its file has been removed; null when it is unusable.
   KernelIndex* IndexLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Rows for exactly the directories there are, from the index as far as it is usable.
+  // Rows for `keys`, from the index or, where it lacks them, from the directories.
   std::vector<KernelIndex::Row> SyncedRows(const std::vector<std::string>& keys)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Record(const EntryCheck& check, bool content_checked) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -77,7 +77,7 @@ class KernelCacheTest : public ::testing::Test {
   std::string EntryPath(const std::string& key, const std::string& file) {
     return absl::StrCat(dir_.path(), "/kernels/", key, "/", file);
   }
-  // error_kind of the only entry.
+  // The error_kind of the only entry.
   std::string Kind() {
     absl::StatusOr<std::vector<v1::KernelEntry>> entries = cache_->List();
     EXPECT_TRUE(entries.ok());
@@ -138,7 +138,7 @@ TEST_F(KernelCacheTest, ImportsImages) {
   EXPECT_FALSE(base::Exists(EntryPath(plain->entry.metadata().key(), "bzImage")));
 }
 
-// Build ID, package and version are what a file says of itself: they name no other file's entry.
+// A file chooses its own build ID, package and version: they must not lead to another file's entry.
 TEST_F(KernelCacheTest, AFileCannotTakeTheKeyOfAnother) {
   auto vmlinux = [](size_t padding) {
     return MakeVmlinux({.release = "7.3.4+x", .build_id = "the same one", .padding = padding});
@@ -182,7 +182,7 @@ TEST_F(KernelCacheTest, ConfigComesLater) {
   EXPECT_EQ(Kind(), "");
 }
 
-// An entry of an earlier version of ktstr has another key and stays what it is.
+// An entry of an earlier version of ktstr has another key, and keeps it.
 TEST_F(KernelCacheTest, AnEntryWithAnOldKeyWorks) {
   const std::string key = MustImport(DebOf("7.3.4+x"));
   const std::string old_key = "deb-linux-image-7.3.4+x-1-1-x86_64";
@@ -212,7 +212,7 @@ TEST_F(KernelCacheTest, FilesThatBelongTogether) {
                     .files = {{"./usr/lib/modules/7.3.4+x/config", "CONFIG_A=y\n"}}}));
   const base::UniqueFd image_a = FdOf(DebOf("7.3.4+x", true, /*config=*/false));
   const base::UniqueFd image_b = FdOf(ImageOf("7.3.5+x"));
-  // Whatever the order.
+  // In the other order.
   auto imported = cache_->Import(
       {{config_a.get(), "base.deb"}, {image_a.get(), "a.deb"}, {image_b.get(), "bzImage"}},
       "CONFIG_B=y\n", kOwner);
@@ -289,7 +289,7 @@ TEST_F(KernelCacheTest, BadInputsSayWhatTheyAre) {
                 AllOf(StartsWith("file.deb: "), HasSubstr(bad.message)));
   }
   EXPECT_THAT(MessageOf(Import(ImageOf("7.3.4"), "no config").status()),
-              HasSubstr("no kernel .config"));
+              HasSubstr("not a kernel .config"));
   base::UniqueFd huge = FdOf(MakeVmlinux({}));
   ASSERT_EQ(ftruncate(huge.get(), kMaxVmlinuxBytes + 1), 0);
   const absl::Status too_large = cache_->Import({{huge.get(), "huge"}}, "", 0).status();
@@ -357,7 +357,7 @@ TEST_F(KernelCacheTest, EveryErrorKind) {
   absl::Status resolved = cache_->Resolve(key, false).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(resolved));
   EXPECT_THAT(MessageOf(resolved), HasSubstr("is corrupt (image_missing)"));
-  // Importing it again replaces it.
+  // A second import replaces it.
   absl::StatusOr<KernelCache::Imported> again = Import(deb);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_FALSE(again->already_there);
@@ -447,11 +447,11 @@ TEST_F(KernelCacheTest, AResolvedKernelIsLocked) {
 TEST_F(KernelCacheTest, IndexIsRebuilt) {
   MustImport(DebOf("7.3.4"));
   const std::string index = absl::StrCat(dir_.path(), "/index.db");
-  // Gone while it is open.
+  // The file disappears while it is open.
   for (const char* suffix : {"", "-wal", "-shm"}) unlink(absl::StrCat(index, suffix).c_str());
   EXPECT_TRUE(cache_->Resolve("7.3", true).ok());
   EXPECT_TRUE(base::Exists(index));
-  // No database at all; a database of another shape.
+  // A file that is no database, and a database of another shape.
   for (const std::string& junk : {std::string(5000, 'x'), std::string()}) {
     cache_.reset();
     for (const char* suffix : {"-wal", "-shm"}) unlink(absl::StrCat(index, suffix).c_str());
@@ -460,7 +460,7 @@ TEST_F(KernelCacheTest, IndexIsRebuilt) {
     EXPECT_TRUE(cache_->Resolve("7.3", true).ok());
     EXPECT_EQ(Kind(), "");
   }
-  // An entry that is in the index only.
+  // An entry that only the index has.
   ASSERT_TRUE(base::RemoveAll(absl::StrCat(dir_.path(), "/kernels")).ok());
   Reopen();
   EXPECT_THAT(*cache_->List(), IsEmpty());
@@ -475,7 +475,7 @@ TEST_F(KernelCacheTest, WhatAKilledImportLeftIsRemoved) {
   ExpectNothingLeft();
 }
 
-// A small file system of our own; not valid when mounting is not allowed here.
+// A small file system; invalid where mounting is not allowed.
 class TmpfsMount {
  public:
   TmpfsMount(const std::string& path, const char* options)

@@ -42,7 +42,7 @@ void Fail(EntryCheck* check, const char* kind, const std::string& error) {
   check->entry.set_error(error);
 }
 
-// Whether JSON that does not parse breaks off: a string, object or array is open at the end.
+// Whether invalid JSON is cut: a string, object or array is open at its end.
 bool EndsEarly(std::string_view json) {
   int depth = 0;
   bool in_string = false;
@@ -67,9 +67,9 @@ bool EndsEarly(std::string_view json) {
   return in_string || depth > 0 || json.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
-// 0 when there is none. By reflection, inside the library: under ThreadSanitizer the inline
-// accessors of a map expect another layout than the distribution's protobuf has (map_field.h), and
-// crash.
+// The number `name` of `object`; 0 when there is none. Uses reflection, which is code of the
+// library: under ThreadSanitizer the inline accessors of a map expect another layout than the
+// distribution's protobuf has (map_field.h), and crash.
 double NumberOf(const google::protobuf::Struct& object, const std::string& name) {
   const google::protobuf::Reflection* reflection = object.GetReflection();
   const google::protobuf::FieldDescriptor* fields =
@@ -131,7 +131,7 @@ void CheckFile(const std::string& dir, const v1::KernelFile& file, EntryCheck* c
   if (!S_ISREG(info.st_mode) || static_cast<uint64_t>(info.st_size) != file.size()) {
     return Fail(
         check, "checksum_mismatch",
-        absl::StrCat(path, " has ", info.st_size, " bytes, metadata.json says ", file.size()));
+        absl::StrCat(path, " has ", info.st_size, " bytes, metadata.json has ", file.size()));
   }
   check->entry.set_size_bytes(check->entry.size_bytes() + file.size());
   absl::StrAppend(&check->stamp, file.name(), ":", file.size(), ":", file.sha256(), ":",
@@ -212,7 +212,7 @@ void CheckContent(const std::string& dir, EntryCheck* check) {
       Fail(check, "unreadable", std::string(found.status().message()));
     } else if (*found != file.sha256()) {
       Fail(check, "checksum_mismatch",
-           absl::StrCat(path, " has SHA-256 ", *found, ", metadata.json says ", file.sha256()));
+           absl::StrCat(path, " has SHA-256 ", *found, ", metadata.json has ", file.sha256()));
     }
     if (check->ok()) continue;
     std::string key = check->entry.metadata().key();

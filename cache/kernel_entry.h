@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One entry of the kernel cache as a directory: writing it, and telling whether it is sound.
-// KernelCache holds the locks. Any thread.
+// One entry of the kernel cache as a directory: writes it and checks it. KernelCache holds the
+// locks. Any thread.
 
 #ifndef KTSTR_CACHE_KERNEL_ENTRY_H_
 #define KTSTR_CACHE_KERNEL_ENTRY_H_
@@ -27,8 +27,8 @@ struct EntryFile {
   std::string_view data;
 };
 
-// Writes and fsyncs `files`, then metadata.json with them appended to `metadata.files`, then the
-// directory, which exists.
+// Writes `files` into `dir`, which exists, appends them to `metadata.files`, and writes
+// metadata.json. All is on the disk when it returns.
 absl::Status WriteEntry(const std::string& dir, const std::vector<EntryFile>& files,
                         v1::KernelMetadata* metadata);
 // Replaces metadata.json.
@@ -37,20 +37,19 @@ v1::KernelFile DescribeFile(const EntryFile& file);
 
 struct EntryCheck {
   v1::KernelEntry entry;  // With error_kind and error as List gives them.
-  std::string
-      stamp;  // Sizes, times and inodes of the files: as long as it is the same, so are they.
+  // Sizes, digests, times and inodes of the files: the files are unchanged while it is the same.
+  std::string stamp;
   bool ok() const { return entry.error_kind().empty(); }
 };
-// metadata.json, and that the files are there with their sizes. `key` is the name of `dir`.
+// Checks metadata.json, and that the files exist with their sizes. `key` is the name of `dir`.
 EntryCheck CheckEntry(const std::string& dir, const std::string& key);
-// Adds checksum_mismatch to a sound `check` when a file's content is not what metadata.json says.
-// Reads all of it.
+// Reads all files of a sound `check`; makes it checksum_mismatch when a file's SHA-256 is not that
+// of metadata.json.
 void CheckContent(const std::string& dir, EntryCheck* check);
 
-// A name of a directory under kernels/ as we give it: letters, digits, ".+~:_-", not beginning with
-// ".".
+// Whether the text can be a key: 1 to 200 letters, digits and ".+~:_-", without a leading ".".
 bool IsKernelKey(std::string_view key);
-// `text` with every other character replaced by "_".
+// `text`, cut to 200 characters, with "_" for every character that a key cannot have.
 std::string MakeKernelKey(std::string_view text);
 
 }  // namespace ktstr::cache

@@ -58,7 +58,7 @@ absl::StatusOr<std::string> Unpack(std::string_view payload, Compression compres
                                    uint64_t max_bytes) {
   MemorySource input(payload);
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> source, Decompress(compression, &input));
-  // The first bytes decide, so that a chance magic number costs little.
+  // Tests the first bytes before the rest: magic numbers in other data then cost little.
   KTSTR_ASSIGN_OR_RETURN(std::string_view piece, source->Next());
   if (!IsElf(piece)) return absl::InvalidArgumentError("no ELF file in the payload");
   std::string first(piece);
@@ -74,7 +74,7 @@ struct Unpacked {
   Compression compression;
 };
 
-// Where the setup header says the payload is; empty when it says nothing usable.
+// The payload that the setup header describes; empty when the header is unusable.
 std::string_view PayloadByHeader(std::string_view file) {
   if (LoadAt<uint16_t>(file, kProtocolAt) < kProtocolWithPayload) return {};
   size_t sectors = static_cast<uint8_t>(file[kSetupSectsAt]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is in a kernel image file: the uncompressed kernel, what it is, what it can do. The file is
-// untrusted. Used by KernelCache on import. Any thread.
+// Reads a kernel image file: the uncompressed kernel, its identity and its abilities. The file is
+// untrusted. KernelCache uses it on import. Pure; any thread.
 
 #ifndef KTSTR_CACHE_KERNEL_IMAGE_H_
 #define KTSTR_CACHE_KERNEL_IMAGE_H_
@@ -24,13 +24,13 @@ enum class FileKind {
   kElf,
   kOther,
 };
-// By content.
+// By the content's first bytes.
 FileKind FileKindOf(std::string_view data);
 // "an empty file", "an HTML page", "a 64-bit Arm kernel image", ...: for messages on kOther.
 std::string DescribeOther(std::string_view data);
 
 struct KernelImage {
-  std::string vmlinux;   // The uncompressed x86-64 ELF, byte by byte as it was packed.
+  std::string vmlinux;   // The uncompressed x86-64 ELF file.
   std::string btf;       // Its .BTF section; empty when it has none.
   std::string release;   // uname -r, "7.3.4+deb13-cloud-amd64".
   std::string version;   // "7.3.4", "7.4-rc2"
@@ -39,10 +39,10 @@ struct KernelImage {
   const char* compression = "";  // "zstd", ... of the payload; "uncompressed" for an ELF file.
 };
 
-// Of a bzImage or an ELF file in memory. Errors name no file, the caller does: InvalidArgument for
-// what is no x86-64 Linux kernel, DataLoss for damaged or cut short data, ResourceExhausted beyond
-// `max_vmlinux`, FailedPrecondition for a sound kernel that the engines cannot enter (no PVH entry
-// note).
+// Decodes a bzImage or an ELF file in memory. Errors, to which the caller adds the file's name:
+// InvalidArgument for anything but an x86-64 Linux kernel, DataLoss for damaged or cut data,
+// ResourceExhausted above `max_vmlinux` bytes, FailedPrecondition for a sound kernel that engines
+// cannot enter (no PVH entry note).
 absl::StatusOr<KernelImage> DecodeKernel(std::string_view file,
                                          uint64_t max_vmlinux = kMaxVmlinuxBytes);
 

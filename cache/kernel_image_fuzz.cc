@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Any bytes as a kernel image, as an ELF file and as BTF: an answer or an error, in bounded memory.
+// Decodes any bytes as a kernel image, an ELF file and BTF: a result or an error, in bounded
+// memory.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -20,7 +20,7 @@ class PayloadTest : public ::testing::TestWithParam<Compression> {};
 TEST_P(PayloadTest, BzImageByHeaderAndByScan) {
   std::string vmlinux = MakeVmlinux({});
   for (bool header : {true, false}) {
-    if (GetParam() == Compression::kNone && !header) continue;  // Nothing to scan for.
+    if (GetParam() == Compression::kNone && !header) continue;  // No magic number to look for.
     absl::StatusOr<KernelImage> image =
         DecodeKernel(MakeBzImage(Pack(GetParam(), vmlinux), header));
     ASSERT_TRUE(image.ok()) << header << ": " << image.status();
@@ -38,7 +38,7 @@ TEST_P(PayloadTest, EveryTruncationIsAnError) {
   std::string packed = Pack(GetParam(), MakeVmlinux({.padding = 64}));
   std::string image = MakeBzImage(packed);
   image.resize(image.size() - 512);
-  // The four bytes of appended size may be missing.
+  // The appended size, four bytes, may be missing.
   for (size_t cut = 5; cut < packed.size(); cut += 7) {
     EXPECT_FALSE(DecodeKernel(std::string_view(image).substr(0, image.size() - cut)).ok()) << cut;
   }
@@ -123,7 +123,7 @@ TEST(BtfTest, FindsStructsByExactName) {
   std::string btf = MakeBtf({"sched_ext_ops_state", "task_struct"});
   EXPECT_FALSE(*BtfHasStruct(btf, "sched_ext_ops"));
   EXPECT_TRUE(*BtfHasStruct(btf, "task_struct"));
-  EXPECT_FALSE(*BtfHasStruct(btf, "int"));  // A name, but of no struct.
+  EXPECT_FALSE(*BtfHasStruct(btf, "int"));  // Not the name of a struct.
 }
 
 TEST(BtfTest, DamageIsReported) {

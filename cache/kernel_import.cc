@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a kernel comes into the cache: KernelCache::Import and what it is made of.
+// KernelCache::Import and its parts.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -17,11 +17,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
+#include "base/file_size.h"
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
+#include "base/wait_scope.h"
+#include "cache/byte_source.h"
 #include "cache/kernel_cache.h"
 #include "cache/kernel_entry.h"
 #include "cache/kernel_image.h"
@@ -30,18 +33,20 @@
 namespace ktstr::cache {
 namespace {
 
-// Runs hold an entry for their time.
+// Runs lock their entry until they end.
 constexpr absl::Duration kWriteLockTimeout = absl::Minutes(5);
 constexpr absl::Duration kTemporaryLockTimeout = absl::Seconds(60);
 constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20;
+constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr size_t kKeyDigits = 16;
+constexpr size_t kMaxSourceDetail = 256;  // What a package says of itself can be of any length.
 constexpr char kArch[] = "x86_64";
 constexpr char kHowToImport[] =
     "Kernels come from a package (.deb: linux-image-* or linux-binary-*; .rpm: kernel-core or "
     "kernel-default; .pkg.tar.*: linux), a bzImage or a vmlinux ELF file.";
 
-// A directory under .tmp, locked while it is being filled so that no other process takes it for
-// abandoned.
+// A directory under .tmp. It is locked while an import fills it, so that no other process removes
+// it as abandoned.
 struct Temporary {
   std::string path;
   base::UniqueFd lock;
@@ -55,7 +60,7 @@ struct Temporary {
 
 absl::Status MakeTemporary(const std::string& parent, const std::string& lock_path,
                            Temporary* temporary) {
-  // Against RemoveAbandoned between the two steps.
+  // Keeps RemoveAbandoned out between mkdtemp and flock.
   KTSTR_ASSIGN_OR_RETURN(
       base::FileLock guard,
       base::FileLock::Acquire(lock_path, base::LockMode::kExclusive, kTemporaryLockTimeout,
@@ -79,21 +84,20 @@ absl::StatusOr<std::string> ReadStart(int fd, const std::string& name) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": not a regular file"));
   }
   std::string start(4096, '\0');
-  ssize_t got = pread(fd, start.data(), start.size(), 0);
-  if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", name));
-  start.resize(static_cast<size_t>(got));
+  KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(fd, start.data(), start.size(), 0, name));
+  start.resize(got);
   if (lseek(fd, 0, SEEK_SET) != 0) return base::ErrnoStatus(errno, absl::StrCat("seek ", name));
   return start;
 }
 
-// A file that is too large is wrong input: no waiting helps, as it does where something is full.
+// A file that is too large is invalid input: unlike a full disk, that never changes.
 template <typename T>
 absl::StatusOr<T> AsInput(absl::StatusOr<T> read) {
   if (!absl::IsResourceExhausted(read.status())) return read;
   return absl::InvalidArgumentError(read.status().message());
 }
 
-// `fd`: a regular file, at its start.
+// `fd` is a regular file at offset 0.
 absl::StatusOr<std::string> ReadImageFile(int fd, const std::string& name) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return base::ErrnoStatus(errno, name);
@@ -110,7 +114,7 @@ absl::Status CheckConfig(const std::string& config, absl::string_view name) {
   if (config.size() > kMaxConfigBytes || config.find('\0') != std::string::npos ||
       !absl::StrContains(config, "CONFIG_")) {
     return absl::InvalidArgumentError(absl::StrCat(
-        name, ": the configuration is no kernel .config (text with CONFIG_ lines, at most ",
+        name, ": the configuration is not a kernel .config (text with CONFIG_ lines, at most ",
         kMaxConfigBytes >> 20, " MiB)"));
   }
   return absl::OkStatus();
@@ -127,22 +131,61 @@ bool IsPackage(FileKind kind) {
   return kind == FileKind::kDeb || kind == FileKind::kRpm || kind == FileKind::kPacked;
 }
 
-// `file` from its start.
-absl::StatusOr<KernelPackage> ReadPackage(const KernelCache::File& file) {
+// A file from its offset on. Reports how far it is read, and ends with Cancelled when nobody wants
+// the import any more.
+class ReportingSource : public ByteSource {
+ public:
+  ReportingSource(const KernelCache::File& file, const KernelCache::Progress& progress)
+      : source_(file.fd, file.name),
+        name_(file.name),
+        size_(base::SizeOf(file.fd, file.name).value_or(0)),
+        progress_(progress) {}
+  absl::StatusOr<std::string_view> Next() override {
+    if (base::WaitScope::Cancelled()) {
+      return absl::CancelledError(absl::StrCat(name_, ": cancelled while it was unpacked"));
+    }
+    if (progress_ && read_ >= due_) {
+      progress_(absl::StrCat("unpacking ", name_, ": ", read_ >> 20, " of ",
+                             (size_ + kMiB - 1) >> 20, " MiB"));
+      due_ = read_ + kReportBytes;
+    }
+    absl::StatusOr<std::string_view> piece = source_.Next();
+    if (piece.ok()) read_ += piece->size();
+    return piece;
+  }
+
+ private:
+  static constexpr uint64_t kReportBytes = 16 * kMiB;
+  FdSource source_;
+  const std::string name_;
+  const uint64_t size_;
+  const KernelCache::Progress& progress_;
+  uint64_t read_ = 0;
+  uint64_t due_ = 0;
+};
+
+// Reads `file` from offset 0.
+absl::StatusOr<KernelPackage> ReadPackage(const KernelCache::File& file,
+                                          const KernelCache::Progress& progress) {
   if (lseek(file.fd, 0, SEEK_SET) != 0) {
     return base::ErrnoStatus(errno, absl::StrCat("seek ", file.name));
   }
-  FdSource source(file.fd, file.name);
+  ReportingSource source(file, progress);
   return AsInput(ReadKernelPackage(&source, file.name));
 }
 
 }  // namespace
 
-// What the files of one call know beyond themselves.
+// What an import knows besides the file at hand.
 struct KernelCache::Source {
-  std::map<std::string, std::string> configs;  // By release, of packages that hold no image.
-  std::string config_text;                     // For a kernel that none of them is for.
+  std::map<std::string, std::string> configs;  // By release, from packages without an image.
+  std::string config_text;                     // For kernels of all other releases.
   uid_t owner;
+  Progress progress;  // May be empty.
+
+  void Report(const std::string& line) const {
+    if (progress) progress(line);
+  }
 
   std::string ConfigFor(const std::string& release) const {
     const auto found = configs.find(release);
@@ -151,8 +194,9 @@ struct KernelCache::Source {
 };
 
 absl::StatusOr<std::vector<KernelCache::Imported>> KernelCache::Import(
-    const std::vector<File>& files, const std::string& config_text, uid_t owner) {
-  Source source{{}, config_text, owner};
+    const std::vector<File>& files, const std::string& config_text, uid_t owner,
+    const Progress& progress) {
+  Source source{{}, config_text, owner, progress};
   std::vector<const File*> with_image;
   std::vector<const File*> config_only;
   for (const File& file : files) {
@@ -160,7 +204,7 @@ absl::StatusOr<std::vector<KernelCache::Imported>> KernelCache::Import(
     KTSTR_ASSIGN_OR_RETURN(const std::string start, ReadStart(file.fd, file.name));
     bool has_image = true;
     if (files.size() > 1 && IsPackage(FileKindOf(start))) {
-      KTSTR_ASSIGN_OR_RETURN(KernelPackage package, ReadPackage(file));
+      KTSTR_ASSIGN_OR_RETURN(KernelPackage package, ReadPackage(file, progress));
       has_image = !package.image_path.empty() || package.config.empty();
       if (!has_image) source.configs[package.config_release] = std::move(package.config);
     }
@@ -172,7 +216,7 @@ absl::StatusOr<std::vector<KernelCache::Imported>> KernelCache::Import(
     imported.push_back(std::move(one));
   }
   for (const File* file : config_only) {
-    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(*file));
+    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(*file, progress));
     const bool taken = std::any_of(imported.begin(), imported.end(), [&](const Imported& one) {
       return one.entry.metadata().release() == package.config_release;
     });
@@ -192,9 +236,10 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportOne(const File& file,
         absl::StrCat(file.name, ": not a kernel but ", DescribeOther(start), ". ", kHowToImport));
   }
   if (IsPackage(kind)) {
-    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(file));
+    KTSTR_ASSIGN_OR_RETURN(const KernelPackage package, ReadPackage(file, source.progress));
     return ImportPackage(package, file.name, source);
   }
+  source.Report(absl::StrCat("unpacking ", file.name));
   KTSTR_ASSIGN_OR_RETURN(const std::string data, ReadImageFile(file.fd, file.name));
   absl::StatusOr<KernelImage> image = AsInput(DecodeKernel(data));
   if (!image.ok()) return base::Annotate(image.status(), file.name);
@@ -203,7 +248,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportOne(const File& file,
   metadata.set_source_detail(base::SanitizeUtf8(base::Basename(file.name)));
   metadata.set_owner_uid(source.owner);
   return ImportImage(*image, kind == FileKind::kBzImage ? data : std::string_view(),
-                     source.ConfigFor(image->release), std::move(metadata));
+                     source.ConfigFor(image->release), std::move(metadata), source);
 }
 
 absl::StatusOr<KernelCache::Imported> KernelCache::ImportPackage(const KernelPackage& package,
@@ -228,14 +273,14 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportPackage(const KernelPac
   v1::KernelMetadata metadata;
   metadata.set_source(package.format);
   metadata.set_source_detail(
-      base::SanitizeUtf8(absl::StrCat(package.package, " ", package.version)));
+      base::OneLine(absl::StrCat(package.package, " ", package.version), kMaxSourceDetail));
   metadata.set_owner_uid(source.owner);
   const std::string config =
       package.config.empty() ? source.ConfigFor(image->release) : package.config;
   KTSTR_RETURN_IF_ERROR(CheckConfig(config, file_name));
   const bool compressed = FileKindOf(package.image) == FileKind::kBzImage;
   return ImportImage(*image, compressed ? package.image : std::string_view(), config,
-                     std::move(metadata));
+                     std::move(metadata), source);
 }
 
 absl::StatusOr<KernelCache::Imported> KernelCache::AddConfigOfPackage(
@@ -272,7 +317,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::AddConfig(const std::string& 
         absl::StrCat("kernel ", key, " is cached with another configuration (", dir, "/",
                      kConfigFile, "). Remove the directory ", dir, " to import it anew."));
   };
-  // A sound entry that has it is found without waiting for the runs that hold it.
+  // An entry that has a configuration needs no write lock, for which runs may have to end.
   EntryCheck check = CheckEntry(dir, key);
   if (check.ok() && FindFile(check.entry.metadata(), kConfigFile) != nullptr) {
     KTSTR_RETURN_IF_ERROR(other(check));
@@ -286,7 +331,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::AddConfig(const std::string& 
   KTSTR_RETURN_IF_ERROR(other(check));
   v1::KernelMetadata metadata = check.entry.metadata();
   if (FindFile(metadata, kConfigFile) != nullptr) return Imported{check.entry, true};
-  // The file first: without its line in metadata.json it is not part of the entry.
+  // Writes the file first: it belongs to the entry only once metadata.json lists it.
   if (absl::Status status = base::WriteFileAtomic(base::JoinPath(dir, kConfigFile), config);
       !status.ok()) {
     return Explain(status);
@@ -319,7 +364,8 @@ absl::StatusOr<std::string> KernelCache::KeyOfContent(const std::string& key,
 absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage& image,
                                                                std::string_view bzimage,
                                                                const std::string& config,
-                                                               v1::KernelMetadata metadata) {
+                                                               v1::KernelMetadata metadata,
+                                                               const Source& source) {
   const std::string digest = base::Sha256Hex(image.vmlinux);
   const std::string key =
       MakeKernelKey(absl::StrCat(image.release, "-", kArch, "-", digest.substr(0, kKeyDigits)));
@@ -335,7 +381,7 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   if (!lock.ok()) return Explain(lock.status());
   KTSTR_ASSIGN_OR_RETURN(same, KeyOfContent(key, digest));
   if (!same.empty()) {
-    lock = absl::CancelledError();  // AddConfig takes it itself.
+    lock = absl::CancelledError();  // Unlocks: AddConfig takes the lock itself.
     return found(same);
   }
   metadata.set_key(key);
@@ -352,6 +398,9 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   if (!image.btf.empty()) files.push_back({"vmlinux.btf", image.btf});
   if (!config.empty()) files.push_back({kConfigFile, config});
 
+  uint64_t bytes = 0;
+  for (const EntryFile& file : files) bytes += file.data.size();
+  source.Report(absl::StrCat("writing ", key, " (", (bytes + kMiB - 1) >> 20, " MiB)"));
   Temporary temporary;
   absl::Status status = MakeTemporary(temporary_dir_, TemporaryLockPath(), &temporary);
   if (status.ok()) status = WriteEntry(temporary.path, files, &metadata);
@@ -363,8 +412,8 @@ absl::StatusOr<KernelCache::Imported> KernelCache::ImportImage(const KernelImage
   return Imported{check.entry, false};
 }
 
-// Under the exclusive lock of `key`. What was there is corrupt: it goes to where RemoveAbandoned
-// would find it.
+// Needs the exclusive lock of `key`. An entry at that key is corrupt: it moves to .tmp, where
+// RemoveAbandoned finds it if this process ends.
 absl::Status KernelCache::Place(const std::string& temporary, const std::string& key) const {
   std::string dir = EntryDir(key);
   std::string old = absl::StrCat(temporary, ".old");

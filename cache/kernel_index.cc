@@ -15,7 +15,7 @@ namespace ktstr::cache {
 namespace {
 
 constexpr int kBusyTimeoutMs = 5000;
-// PRAGMA user_version; another number: the index is made anew.
+// PRAGMA user_version; Open replaces an index with another number.
 constexpr int kSchemaVersion = 1;
 constexpr char kSchema[] =
     "CREATE TABLE IF NOT EXISTS kernels("
@@ -98,7 +98,7 @@ absl::StatusOr<std::vector<KernelIndex::Row>> Query(sqlite3* db, const std::stri
   return rows;
 }
 
-// OK when the schema is there or could be made; DataLoss when the file is of another schema.
+// Makes the schema unless it exists; DataLoss for another schema.
 absl::Status PrepareSchema(sqlite3* db, const std::string& path) {
   KTSTR_RETURN_IF_ERROR(Execute(db, path, "PRAGMA journal_mode=WAL", {}));
   KTSTR_RETURN_IF_ERROR(Execute(db, path, "PRAGMA synchronous=NORMAL", {}));
@@ -108,12 +108,13 @@ absl::Status PrepareSchema(sqlite3* db, const std::string& path) {
   int found = sqlite3_column_int(version.get(), 0);
   version.reset();
   if (found != 0 && found != kSchemaVersion) {
-    return absl::DataLossError(absl::StrCat(path, ": schema ", found, " is not ours"));
+    return absl::DataLossError(
+        absl::StrCat(path, ": schema ", found, " instead of ", kSchemaVersion));
   }
   KTSTR_RETURN_IF_ERROR(Execute(db, path, kSchema, {}));
   KTSTR_RETURN_IF_ERROR(
       Execute(db, path, absl::StrCat("PRAGMA user_version=", kSchemaVersion).c_str(), {}));
-  // A table of another shape under our name, and pages that are damaged, show here.
+  // Finds a table of another shape under our name, and damaged pages.
   return Query(db, path,
                "SELECT key,version,release,sched_ext,created,last_used,stamp FROM kernels", {})
       .status();
@@ -139,7 +140,7 @@ absl::StatusOr<std::unique_ptr<KernelIndex>> KernelIndex::OpenOnce(const std::st
 absl::StatusOr<std::unique_ptr<KernelIndex>> KernelIndex::Open(const std::string& path) {
   absl::StatusOr<std::unique_ptr<KernelIndex>> index = OpenOnce(path);
   if (index.ok() || !absl::IsDataLoss(index.status())) return index;
-  KTSTR_LOG(WARNING) << index.status().message() << "; the kernel index is made anew";
+  KTSTR_LOG(WARNING) << index.status().message() << "; making a new kernel index";
   for (const char* suffix : {"", "-wal", "-shm"}) unlink(absl::StrCat(path, suffix).c_str());
   return OpenOnce(path);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sqlite index over the kernel entries: lookups by version, last use, and which files have been
-// checked against their SHA-256. It holds nothing that cannot be made again from the directories,
-// so KernelCache treats every error here as "no index". One thread at a time (KernelCache's mutex);
-// several processes at once (WAL).
+// The sqlite index of the kernel entries: versions, last use, and the files whose SHA-256 has been
+// checked. Except for the last use, KernelCache can make it again from the directories, so it
+// treats every error here as "no index". One thread at a time (KernelCache's mutex); several
+// processes at once (WAL).
 
 #ifndef KTSTR_CACHE_KERNEL_INDEX_H_
 #define KTSTR_CACHE_KERNEL_INDEX_H_
@@ -32,20 +32,19 @@ class KernelIndex {
     bool sched_ext = false;
     int64_t created_unix_s = 0;
     int64_t last_used_unix_s = 0;  // 0: never.
-    std::string
-        stamp;  // Of the files whose SHA-256 was right (EntryCheck::stamp); empty: not checked.
+    std::string stamp;  // EntryCheck::stamp of files with the right SHA-256; empty: not checked.
   };
 
-  // Makes the database when it is missing, and makes it anew when it is no database, damaged, or of
-  // another schema.
+  // Makes the database when it is missing, and replaces one that is damaged, of another schema, or
+  // no database.
   static absl::StatusOr<std::unique_ptr<KernelIndex>> Open(const std::string& path);
   ~KernelIndex();
 
-  // The file under the path is no longer the one that was opened.
+  // Whether the path no longer names the open file.
   bool Replaced() const;
   absl::StatusOr<std::vector<Row>> All();
   absl::StatusOr<std::optional<Row>> Find(const std::string& key);
-  // Inserts or replaces all but last_used_unix_s, which stays when the row exists.
+  // Inserts or replaces a row; an existing row keeps its last_used_unix_s.
   absl::Status Put(const Row& row);
   absl::Status Remove(const std::string& key);
   absl::Status Touch(const std::string& key, int64_t now_unix_s);

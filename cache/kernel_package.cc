@@ -22,16 +22,16 @@ namespace {
 
 constexpr uint64_t kMaxControlBytes = uint64_t{4} << 20;
 constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20;
-// Of everything unpacked, the parts that are skipped too, in units of the largest image (by default
-// 8 GiB in all): a package that expands without end stops here.
+// Cap on all unpacked bytes, skipped files included, in units of the largest image (by default 8
+// GiB in all): it ends a package that expands without end.
 constexpr uint64_t kMaxUnpackedImages = 32;
 
 absl::Status Damaged(absl::string_view how) {
   return absl::DataLossError(absl::StrCat("the package is damaged or cut short: ", how));
 }
 
-// The value of the first "FIELD SEPARATOR value" line before an empty one: of a Debian control file
-// (deb822, ":"), of pacman's .PKGINFO ("=").
+// The value of the first line "FIELD SEPARATOR value" in a Debian control file (deb822, ":") or in
+// pacman's .PKGINFO ("=").
 std::string Field(const std::string& text, absl::string_view field, char separator) {
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     const std::pair<absl::string_view, absl::string_view> parts =
@@ -43,7 +43,7 @@ std::string Field(const std::string& text, absl::string_view field, char separat
   return "";
 }
 
-// RELEASE when `path` is PREFIX RELEASE SUFFIX and RELEASE is one component; else empty.
+// The text between `prefix` and `suffix` when it is one path component; else empty.
 std::string Between(absl::string_view path, absl::string_view prefix, absl::string_view suffix) {
   if (!absl::ConsumePrefix(&path, prefix) || !absl::ConsumeSuffix(&path, suffix)) return "";
   return absl::StrContains(path, "/") ? "" : std::string(path);
@@ -56,7 +56,7 @@ std::string ReleaseOf(const std::string& path, absl::string_view boot, absl::str
   return release;
 }
 
-// Takes the file when it is the image or the configuration.
+// Reads the file when it is the image or the configuration.
 absl::Status TakeFile(const std::string& path, ByteSource* data, uint64_t max_image,
                       KernelPackage* package) {
   if (!ReleaseOf(path, "boot/vmlinuz-", "/vmlinuz").empty()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Any bytes as a kernel package: a package or an error, in bounded memory.
+// Reads any bytes as a kernel package: a result or an error, in bounded memory.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -3,11 +3,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/status_macros.h"
 #include "base/utf8.h"
+#include "scenario/limits.h"
 
 namespace ktstr::cache {
 
-// One line each: cache/sources/NAME.cc.
+// One line for each cache/sources/NAME.cc, here and in the table.
 const KernelSource& DebSource();
 
 namespace {
@@ -23,6 +25,8 @@ const KernelSource* const* Sources(size_t* count) {
 }  // namespace
 
 absl::StatusOr<const KernelSource*> FindKernelSource(const std::string& text) {
+  KTSTR_RETURN_IF_ERROR(
+      scenario::CheckLimit(scenario::LimitOf("FetchKernelRequest.source"), "source", text.size()));
   size_t count;
   const KernelSource* const* sources = Sources(&count);
   const std::string prefix = text.substr(0, text.find(':'));
@@ -31,7 +35,7 @@ absl::StatusOr<const KernelSource*> FindKernelSource(const std::string& text) {
     if (prefix.size() + 1 < text.size() && prefix == sources[i]->prefix()) return sources[i];
     usages.push_back(absl::StrCat(sources[i]->usage(), ", as ", sources[i]->example()));
   }
-  return absl::InvalidArgumentError(absl::StrCat("'", base::SanitizeUtf8(text.substr(0, 128)),
+  return absl::InvalidArgumentError(absl::StrCat("'", base::SanitizeUtf8(text),
                                                  "' is no source of kernels. Write ",
                                                  absl::StrJoin(usages, "; or ")));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packages of the distribution, as they are: KTSTR_TEST_DEBS is a directory with linux-image-*.deb,
-// or linux-binary-*.deb with its linux-base-*.deb. tests/run's vm stage fetches them.
+// Imports real packages of the distribution: KTSTR_TEST_DEBS is a directory with linux-image-*.deb,
+// or with linux-binary-*.deb and its linux-base-*.deb. tests/run's vm stage fetches them.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@
 namespace ktstr::cache {
 namespace {
 
-// The package with the image first, then the one with its configuration when there is one.
+// The package with the image, then the one with its configuration when there is one.
 std::vector<std::string> PackagesOf(const std::string& directory, const std::string& name,
                                     const std::vector<std::string>& names) {
   std::vector<std::string> paths = {base::JoinPath(directory, name)};

@@ -44,7 +44,7 @@ struct RpmReader::Section {
   std::string entries;
   std::string data;
 
-  // Empty when there is none.
+  // The text of `tag`; empty: none.
   std::string Text(uint32_t tag) const {
     for (size_t at = 0; at < entries.size(); at += kEntryBytes) {
       if (Number(entries, at) != tag || Number(entries, at + 4) != kTypeString) continue;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The front of an RPM package (rpm 4, "RPM v3/v4 package format"): what it is called, and where its
+// Reads the front of an RPM package (rpm 4, "RPM v3/v4 package format"): its name, and where its
 // packed cpio archive begins. The file is untrusted: every offset is checked, sizes are capped.
-// Used by kernel_package.h. One thread.
+// kernel_package.cc uses it. One thread.
 //
 // clang-format off
 //   +------+-----------+---------+--------+----------------------------+
@@ -44,7 +44,7 @@ class RpmReader {
   ByteSource* payload() { return &rest_; }
 
  private:
-  // What is left of a source after some bytes of it were taken.
+  // The rest of a source from which some bytes have been taken.
   class Rest : public ByteSource {
    public:
     explicit Rest(ByteSource* source) : source_(source) {}

@@ -33,7 +33,8 @@ constexpr uint64_t kDiskBlock = 512;  // Unit of st_blocks.
 constexpr size_t kMaxMetadataBytes = size_t{1} << 20;
 constexpr int kMaxNodes = 64;
 
-// Copies what is not zero of a sparse file to the same places of another one, and takes its digest.
+// Copies the pages of a sparse file that are not zero to the same offsets of another file, and
+// takes the digest.
 class SparseCopy {
  public:
   SparseCopy(int from, int to, std::string name) : from_(from), to_(to), name_(std::move(name)) {}
@@ -58,15 +59,8 @@ class SparseCopy {
 
  private:
   absl::Status CopyPiece(uint64_t at, uint64_t size) {
-    uint64_t done = 0;
-    while (done < size) {
-      const ssize_t got =
-          pread(from_, buffer_.data() + done, size - done, static_cast<off_t>(at + done));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", name_));
-      if (got == 0) return absl::DataLossError(absl::StrCat(name_, ": ends early"));
-      done += static_cast<uint64_t>(got);
-    }
+    KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(from_, buffer_.data(), size, at, name_));
+    if (got < size) return absl::DataLossError(absl::StrCat(name_, ": ends early"));
     // Neighbours that are not zero are written at once.
     uint64_t run_begin = 0;
     uint64_t run_end = 0;
@@ -83,14 +77,7 @@ class SparseCopy {
   }
 
   absl::Status WriteRun(uint64_t at, uint64_t begin, uint64_t end) {
-    while (begin < end) {
-      const ssize_t put =
-          pwrite(to_, buffer_.data() + begin, end - begin, static_cast<off_t>(at + begin));
-      if (put < 0 && errno == EINTR) continue;
-      if (put <= 0) return base::ErrnoStatus(put < 0 ? errno : EIO, absl::StrCat("write ", name_));
-      begin += static_cast<uint64_t>(put);
-    }
-    return absl::OkStatus();
+    return base::WriteAt(to_, {buffer_.data() + begin, end - begin}, at + begin, name_);
   }
 
   const int from_;
@@ -140,6 +127,9 @@ absl::StatusOr<base::UniqueFd> ReadSealed(const std::string& dir, const v1::Snap
 
 absl::StatusOr<v1::SnapshotMetadata> ReadMetadata(const std::string& dir) {
   const std::string path = base::JoinPath(dir, kMetadataName);
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0 && static_cast<uint64_t>(info.st_size) > kMaxMetadataBytes)
+    return absl::DataLossError(absl::StrCat(path, ": ", info.st_size, " bytes"));
   KTSTR_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, kMaxMetadataBytes));
   v1::SnapshotMetadata metadata;
   if (absl::Status parsed = scenario::FromJson(text, &metadata); !parsed.ok()) {
@@ -197,7 +187,7 @@ absl::Status WriteEntry(const std::string& dir, std::string_view identity, std::
     KTSTR_ASSIGN_OR_RETURN(*metadata.add_ram(), WriteFile(dir, absl::StrCat("ram-", i), ram[i]));
   }
   KTSTR_ASSIGN_OR_RETURN(const std::string json, scenario::ToJson(metadata, /*pretty=*/true));
-  // Not synced: what a power cut leaves is checked like everything else.
+  // Without fsync: Load checks what a power cut leaves, like everything else.
   const std::string path = base::JoinPath(dir, kMetadataName);
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd file, base::Open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
   return base::WriteAll(file.get(), json, path);
@@ -213,6 +203,19 @@ SnapshotStore::SnapshotStore(std::string dir, uint64_t budget_bytes)
   absl::Status ready = base::Exists(dir_) ? Prepare() : absl::OkStatus();
   if (ready.ok() && base::Exists(dir_)) ready = Evict({});
   if (!ready.ok()) KTSTR_LOG(WARNING) << "snapshots: " << ready;
+}
+
+// Puts the directory `temporary` in the place of `entry`, whose old content goes to a name beside
+// `temporary`. On an error `entry` has its old content.
+absl::Status Replace(const std::string& temporary, const std::string& entry) {
+  const std::string old = absl::StrCat(temporary, ".old");
+  const bool replaces = base::Exists(entry);
+  if (replaces && rename(entry.c_str(), old.c_str()) != 0)
+    return base::ErrnoStatus(errno, absl::StrCat("rename ", entry));
+  if (rename(temporary.c_str(), entry.c_str()) == 0) return absl::OkStatus();
+  const int error = errno;
+  if (replaces) rename(old.c_str(), entry.c_str());
+  return base::ErrnoStatus(error, absl::StrCat("rename ", temporary));
 }
 
 std::string SnapshotStore::EntryDir(std::string_view key) const {
@@ -234,10 +237,14 @@ absl::StatusOr<SnapshotFiles> SnapshotStore::Load(std::string_view identity) {
     utimensat(AT_FDCWD, base::JoinPath(dir, kMetadataName).c_str(), nullptr, 0);
     return files;
   }
+  // Too few descriptors, too little memory or an error of the disk today: it may be whole.
+  const absl::Status& error = files.status();
+  if (!absl::IsDataLoss(error) && !absl::IsInvalidArgument(error) && !absl::IsNotFound(error))
+    return error;
   if (absl::Status removed = base::RemoveAll(dir); !removed.ok()) {
     KTSTR_LOG(WARNING) << "snapshots: " << removed;
   }
-  return absl::DataLossError(files.status().message());
+  return absl::DataLossError(error.message());
 }
 
 absl::Status SnapshotStore::Store(std::string_view identity, std::string_view label, int state,
@@ -253,17 +260,13 @@ absl::Status SnapshotStore::Store(std::string_view identity, std::string_view la
         absl::StrCat("snapshot of ", DiskBytes(temporary) >> 20, " MiB is above the budget of ",
                      budget_bytes_ >> 20, " MiB (snapshot_budget_mb)"));
   }
-  if (written.ok()) written = base::RemoveAll(EntryDir(key));
-  if (written.ok() && rename(temporary.c_str(), EntryDir(key).c_str()) != 0) {
-    written = base::ErrnoStatus(errno, absl::StrCat("rename ", temporary));
-  }
-  if (!written.ok()) {
-    if (absl::Status removed = base::RemoveAll(temporary); !removed.ok()) {
-      KTSTR_LOG(WARNING) << "snapshots: " << removed;
-    }
-    return written;
-  }
-  return Evict(key);
+  if (written.ok()) written = Replace(temporary, EntryDir(key));
+  // What failed on the way in, or what was replaced.
+  absl::Status cleaned = base::RemoveAll(temporary);
+  cleaned.Update(base::RemoveAll(absl::StrCat(temporary, ".old")));
+  if (written.ok()) cleaned.Update(Evict(key));
+  if (!cleaned.ok()) KTSTR_LOG(WARNING) << "snapshots: " << cleaned;
+  return written;
 }
 
 void SnapshotStore::Remove(std::string_view identity) {
@@ -315,7 +318,8 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> SnapshotStore::Clean() {
   return entries;
 }
 
-// Entries of no use go first, then the least recently used; never `keep_key`.
+// Removes all unusable entries, then the least recently used ones down to the budget; never
+// `keep_key`.
 absl::Status SnapshotStore::Evict(std::string_view keep_key) {
   KTSTR_ASSIGN_OR_RETURN(std::vector<v1::SnapshotEntry> entries, ListLocked());
   uint64_t total = 0;

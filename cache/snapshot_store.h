@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Snapshots of guests on disk, so that runs start warm also after a restart of the daemon. A cache:
-// an entry that is damaged, cut short or of another version is removed and made again, and never
-// used.
+// Snapshots of guests on disk, so that runs start warm also after a restart of the daemon. This is
+// a cache: it removes and never returns an entry that is damaged, cut or of another version; the
+// next run makes a new one.
 //
 //   DIR/KEY/metadata.json   v1::SnapshotMetadata; its modification time is the last use
 //   DIR/KEY/state, ram-N    the files
-//   DIR/.tmp/NAME           one being written; renamed when it is whole
+//   DIR/.tmp/NAME           an unfinished entry; renamed when it is complete
 //
-// Above the budget the least recently used go. One process (ktstrd) has the store; any thread.
+// Above its budget the store removes the least recently used entries. One process (ktstrd) uses a
+// store; any thread.
 
 #ifndef KTSTR_CACHE_SNAPSHOT_STORE_H_
 #define KTSTR_CACHE_SNAPSHOT_STORE_H_
@@ -38,23 +39,24 @@ class SnapshotStore {
   // Name of a snapshot with this identity.
   static std::string KeyOf(std::string_view identity);
 
-  // Makes `dir` (0700) when it can, removes what killed writers left, evicts down to
-  // `budget_bytes`. A directory that cannot be made is an error of each later call.
+  // Removes what killed writers left, and evicts down to `budget_bytes`. `dir` need not exist:
+  // Store makes it (0700).
   SnapshotStore(std::string dir, uint64_t budget_bytes);
 
-  // The whole snapshot, every byte checked. NotFound when there is none. DataLoss, with what is
-  // wrong, when there was one of no use: it is removed.
+  // The whole snapshot; every byte is checked. NotFound when there is none. DataLoss with the
+  // reason when the entry could not be read: the store has removed it.
   absl::StatusOr<SnapshotFiles> Load(std::string_view identity) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Keeps a snapshot, whose files are borrowed; one of the same identity is replaced.
-  // ResourceExhausted on a full disk; FailedPrecondition when the directory cannot be written, or
-  // the snapshot alone is above the budget. What was there before stands then.
+  // Stores a copy of a snapshot, in place of one with the same identity. Errors leave that one in
+  // place, unless the final rename fails: ResourceExhausted on a full disk; FailedPrecondition or
+  // PermissionDenied when the directory is not writable; FailedPrecondition when the snapshot alone
+  // exceeds the budget.
   absl::Status Store(std::string_view identity, std::string_view label, int state,
                      const std::vector<int>& ram) ABSL_LOCKS_EXCLUDED(mutex_);
   void Remove(std::string_view identity) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Most recently used first.
   absl::StatusOr<std::vector<v1::SnapshotEntry>> List() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Removes all of them. Returns what was there.
+  // Removes all snapshots and returns what there was.
   absl::StatusOr<std::vector<v1::SnapshotEntry>> Clean() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

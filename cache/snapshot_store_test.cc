@@ -23,7 +23,7 @@ constexpr uint64_t kBudget = 64 * kMiB;
 
 class SnapshotStoreTest : public ::testing::Test {
  protected:
-  // RAM with two islands in a sea of holes.
+  // RAM with holes around two pieces of data.
   static SnapshotFiles Make(char fill) {
     SnapshotFiles files;
     files.state = *base::MakeMemfd("state", 0);
@@ -90,7 +90,7 @@ TEST_F(SnapshotStoreTest, WhatIsStoredComesBackSealed) {
   EXPECT_EQ((*entries)[0].error(), "");
 }
 
-// One bit, anywhere, and the snapshot is never used.
+// With one wrong bit anywhere, the store never returns the snapshot.
 TEST_F(SnapshotStoreTest, AFlippedBitIsDetected) {
   SnapshotStore store(dir_, kBudget);
   const SnapshotFiles files = Make('a');
@@ -107,7 +107,7 @@ TEST_F(SnapshotStoreTest, AFlippedBitIsDetected) {
     ASSERT_TRUE(absl::IsDataLoss(loaded.status())) << name << " " << at << loaded.status();
     EXPECT_THAT(std::string(loaded.status().message()), HasSubstr(name));
     EXPECT_THAT(std::string(loaded.status().message()), HasSubstr("checksum"));
-    // It is gone, so that a new one is made.
+    // The store has removed it, so that the next run makes a new one.
     EXPECT_TRUE(absl::IsNotFound(store.Load("one").status()));
   }
 }
@@ -117,7 +117,7 @@ TEST_F(SnapshotStoreTest, DamagedEntriesAreRemoved) {
   const SnapshotFiles files = Make('a');
   const struct {
     const char* file;
-    const char* content;  // Null: removed.
+    const char* content;  // Null: the file is removed.
     const char* message;
   } cases[] = {
       {"ram-1", nullptr, "ram-1"},
@@ -154,15 +154,15 @@ TEST_F(SnapshotStoreTest, MetadataCannotNameOtherFiles) {
 }
 
 TEST_F(SnapshotStoreTest, LeastRecentlyUsedGoAboveTheBudget) {
-  SnapshotStore store(dir_, 8 * kMiB);  // Two of them.
+  SnapshotStore store(dir_, 8 * kMiB);  // Room for two.
   for (const char* name : {"one", "two"}) {
     ASSERT_TRUE(Store(store, name, Make('a')).ok());
-    // Times of files are coarse; these are far apart.
+    // File times are coarse; these are far apart.
     const timespec times[2] = {{.tv_sec = 1000 + (name[0] == 't'), .tv_nsec = 0},
                                {.tv_sec = 1000 + (name[0] == 't'), .tv_nsec = 0}};
     ASSERT_EQ(utimensat(AT_FDCWD, FileOf(name, "metadata.json").c_str(), times, 0), 0);
   }
-  ASSERT_TRUE(store.Load("one").ok());  // Used now: two is the older one.
+  ASSERT_TRUE(store.Load("one").ok());  // Counts as a use: now "two" is older.
   ASSERT_TRUE(Store(store, "three", Make('a')).ok());
   EXPECT_TRUE(absl::IsNotFound(store.Load("two").status()));
   EXPECT_TRUE(store.Load("one").ok());
@@ -192,7 +192,7 @@ TEST_F(SnapshotStoreTest, CleanRemovesAll) {
   ASSERT_TRUE(removed.ok());
   EXPECT_EQ(removed->size(), 2u);
   EXPECT_TRUE(store.List()->empty());
-  EXPECT_TRUE(Store(store, "one", Make('a')).ok());  // And it goes on.
+  EXPECT_TRUE(Store(store, "one", Make('a')).ok());  // The store still works.
 }
 
 TEST_F(SnapshotStoreTest, DirectoryThatCannotBeMade) {

@@ -224,7 +224,7 @@ void AppendBigEndian(std::string* out, size_t number) {
   for (int shift : {24, 16, 8, 0}) out->push_back(static_cast<char>(number >> shift & 0xff));
 }
 
-// A header of an RPM package with texts (type 6) only.
+// A header of an RPM package that has only texts (type 6).
 std::string MakeRpmSection(const std::vector<std::pair<uint32_t, std::string>>& texts) {
   std::string entries, data;
   for (const auto& [tag, text] : texts) {

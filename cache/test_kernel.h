@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Small kernels and packages for tests: right in every structure that cache/ reads, and nothing
-// else.
+// Small kernels and packages for tests: they have exactly the structures that cache/ reads.
 
 #ifndef KTSTR_CACHE_TEST_KERNEL_H_
 #define KTSTR_CACHE_TEST_KERNEL_H_
@@ -28,9 +27,9 @@ struct TestKernel {
 std::string MakeVmlinux(const TestKernel& kernel);
 std::string MakeBtf(const std::vector<std::string>& structs);
 
-// `payload` packed as the kernel's build does: for xz, lz4 and zstd followed by its 32-bit size.
+// `payload` packed as the kernel's build does it: for xz, lz4 and zstd its 32-bit size follows.
 std::string Pack(Compression compression, std::string_view payload);
-// `header_says_payload` false: an old boot protocol, without payload_offset.
+// Without `header_says_payload`: an old boot protocol that lacks payload_offset.
 std::string MakeBzImage(std::string_view packed_payload, bool header_says_payload = true);
 
 using TestFiles = std::vector<std::pair<std::string, std::string>>;  // Path -> content.
@@ -51,12 +50,12 @@ struct TestRpm {
   std::string version = "7.3.4";
   std::string release = "100.fc43";
   std::string architecture = "x86_64";
-  std::string compressor = "zstd";  // What the header says; the payload is packed by `compression`.
+  std::string compressor = "zstd";  // In the header; `compression` packs the payload.
   TestFiles files;
   Compression compression = Compression::kZstd;
 };
 std::string MakeRpm(const TestRpm& rpm);
-// A package of pacman; `info` is its .PKGINFO, empty: none.
+// A package of pacman; `info` is its .PKGINFO; empty: none.
 std::string MakePacman(const std::string& info, TestFiles files, Compression compression);
 // An ar archive of `members`.
 std::string MakeAr(const TestFiles& members);

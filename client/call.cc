@@ -73,7 +73,7 @@ absl::Status GuardedCall::Finish(const grpc::Status& status) {
           absl::StrCat("the daemon ended the call: ", status.error_message()));
     }
     return absl::DeadlineExceededError(
-        absl::StrCat("the daemon did not answer for ", absl::FormatDuration(limit_)));
+        absl::StrCat("the daemon did not respond for ", absl::FormatDuration(limit_)));
   }
   return FromGrpc(status);
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One call of the daemon that always ends: by its answer, by a signal of the user, or because
-// nothing came for too long. Made and finished by one thread, which blocks in gRPC meanwhile; a
+// One call of the daemon that always ends: by its response, by a signal of the user, or because
+// nothing came for too long. One thread makes and finishes it, and blocks in gRPC meanwhile; a
 // thread of the object's own cancels the call.
 //
 //   GuardedCall call(session.interrupt_fd(), kCallLimit);
-//   const absl::Status status = call.Finish(stub->GetRun(call.context(), request, &response));
+//   const absl::Status status = call.Finish(stub->CancelRun(call.context(), request, &response));
 
 #ifndef KTSTR_CLIENT_CALL_H_
 #define KTSTR_CLIENT_CALL_H_
@@ -22,15 +22,15 @@
 
 namespace ktstr::client {
 
-// For a call that is answered at once.
+// For a call that the daemon answers at once.
 inline constexpr absl::Duration kCallLimit = absl::Seconds(60);
-// For one that may resolve and unpack a kernel first, which the daemon bounds by 60 s.
+// For one that may check the files of a kernel first.
 inline constexpr absl::Duration kSubmitLimit = absl::Seconds(120);
 
 class GuardedCall {
  public:
   // Ends the call when `interrupt_fd` becomes readable (-1: never), and `limit` after the last
-  // Progress(), or after its start. What makes the descriptor readable is not taken from it.
+  // Progress(), or after its start. Reads nothing from the descriptor.
   GuardedCall(int interrupt_fd, absl::Duration limit);
   ~GuardedCall();
   GuardedCall(const GuardedCall&) = delete;
@@ -39,7 +39,7 @@ class GuardedCall {
   grpc::ClientContext* context() { return &context_; }
   // A stream moved on.
   void Progress();
-  // What the call came to. Cancelled only when the user interrupted it; DeadlineExceeded when
+  // The result of the call. Cancelled only when the user interrupted it; DeadlineExceeded when
   // nothing came for too long; Unavailable when the daemon cancelled it.
   absl::Status Finish(const grpc::Status& status);
 
@@ -60,10 +60,10 @@ class GuardedCall {
 // Waits for `fd` to become readable, at most `timeout`.
 bool WaitReadable(int fd, absl::Duration timeout);
 
-// What an interrupted command reports: exit code 130.
+// The error of an interrupted command: exit code 130.
 absl::Status Interrupted();
 
-// A gRPC status with its message and the code that it stands for.
+// The gRPC status with its code and message.
 absl::Status FromGrpc(const grpc::Status& status);
 
 }  // namespace ktstr::client

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What scenarios can be made of, as `list` shows it. Tables of text, the first row a heading,
+// What a scenario can consist of, as `list` shows it: tables of text with a heading as first row,
 // made from the tables in scenario/. Any thread.
 
 #ifndef KTSTR_CLIENT_CATALOG_H_

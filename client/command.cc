@@ -18,9 +18,9 @@
 namespace ktstr::client {
 namespace {
 
-// The words of the command line in the form in which CLI11 takes each value for what it is. An
-// argument of a scheduler may look like an option of ours ("--sched-arg --slice-us"): it is joined
-// to its option. An empty value stands alone: of "--option=", CLI11 would take the next word.
+// Rewrites the command line so that CLI11 reads every value correctly. Joins --sched-arg and its
+// value, which may look like an option of ours ("--sched-arg --slice-us"). Separates an empty value
+// from its option: for "--option=" CLI11 would take the next word.
 std::vector<std::string> PreparedWords(int argc, const char* const* argv) {
   std::vector<std::string> out;
   bool options = true;  // Until "--".
@@ -39,8 +39,8 @@ std::vector<std::string> PreparedWords(int argc, const char* const* argv) {
   return out;
 }
 
-// Makes an empty value an error for every option and argument of `app` and its subcommands: it
-// would read as one that is not given. A scheduler's argument may be empty.
+// Makes an empty value an error for every option and argument of `app` and its subcommands:
+// otherwise it counts as not given. A scheduler's argument may be empty.
 void RefuseEmptyValues(CLI::App* app) {
   const CLI::Validator not_empty(
       [](const std::string& value) {
@@ -59,17 +59,18 @@ void AddGlobalOptions(CLI::App* app, GlobalOptions* global, std::string* color) 
   app->add_option("--socket", global->socket,
                   "Socket of the daemon (else KTSTR_SOCKET, the system's, a private one)")
       ->type_name("PATH");
-  app->add_flag("--json", global->json, "Answer in JSON on stdout; everything else goes to stderr");
-  CLI::Option* verbose = app->add_flag("-v,--verbose", global->verbose, "Say more on the way");
-  app->add_flag("-q,--quiet", global->quiet, "Say nothing on the way; errors and results only")
-      ->excludes(verbose);
+  app->add_flag("--json", global->json,
+                "Print results as JSON on stdout; everything else goes to stderr");
+  CLI::Option* verbose =
+      app->add_flag("-v,--verbose", global->verbose, "Print more while the command runs");
+  app->add_flag("-q,--quiet", global->quiet, "Print errors and results only")->excludes(verbose);
   app->add_option("--color", *color,
                   "When to use colours (auto: on a terminal, unless NO_COLOR is set)")
       ->type_name("auto|always|never")
       ->check(CLI::IsMember({"auto", "always", "never"}));
 }
 
-// CLI11 reports over several lines at times; an error here is one paragraph.
+// Some errors of CLI11 have several lines; an error of ktstrctl is one paragraph.
 std::string OneParagraph(absl::string_view text) {
   return absl::StrReplaceAll(text, {{"\n", " "}});
 }
@@ -89,7 +90,7 @@ ExitCode OutputLost() {
   return kHarness;
 }
 
-// Parses; the exit code when nothing is left to do (help, a wrong option).
+// Parses. Returns the exit code when nothing is left to do (help, a wrong option).
 std::optional<int> Parse(CLI::App* app, std::vector<std::string> args) {
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {
@@ -100,11 +101,11 @@ std::optional<int> Parse(CLI::App* app, std::vector<std::string> args) {
       std::cout.flush();
       return std::cout.good() ? kOk : OutputLost();
     }
-    // What is not known is the better reason: the word that is missing may be the one misspelt.
+    // An unknown argument is the better reason: it may be the required one, misspelt.
     const std::vector<std::string> unknown = app->remaining(/*recurse=*/true);
     const std::string why = unknown.empty()
                                 ? OneParagraph(error.what())
-                                : absl::StrCat("'", unknown.front(), "' is not known here");
+                                : absl::StrCat("unknown argument '", unknown.front(), "'");
     const std::string path = CommandPath(*app);
     std::cerr << path << ": " << why << ". See `" << path << " --help`.\n";
     return kUsage;
@@ -135,9 +136,9 @@ absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global
   const std::string wanted = base::Env("KTSTR_CACHE_DIR");
   if (daemon.private_daemon() && !wanted.empty() && wanted != daemon.cache_dir()) {
     terminal->Note(absl::StrCat(
-        "warning: the private daemon that runs already (pid ", daemon.daemon_pid(),
-        ") uses the cache ", daemon.cache_dir(), ", not KTSTR_CACHE_DIR=", wanted,
-        "; end it (kill ", daemon.daemon_pid(), ") or set XDG_RUNTIME_DIR to have another one"));
+        "warning: the running private daemon (pid ", daemon.daemon_pid(), ") uses the cache ",
+        daemon.cache_dir(), ", not KTSTR_CACHE_DIR=", wanted, "; end it (kill ",
+        daemon.daemon_pid(), ") or set XDG_RUNTIME_DIR to start another one"));
   }
   if (global.verbose) {
     terminal->Note(absl::StrCat("daemon: ", session->connection()->socket(), ", ",
@@ -163,7 +164,7 @@ int Main(int argc, const char* const* argv) {
   Action action;
   CLI::App app(
       "Tests of Linux schedulers: boots a kernel in a virtual machine, runs a scheduler under load "
-      "in it, and says\n"
+      "in it, and reports\n"
       "pass or fail, with the reasons.",
       "ktstrctl");
   app.fallthrough();
@@ -192,7 +193,7 @@ int Main(int argc, const char* const* argv) {
   std::atomic<bool> output_lost = false;
   global.output_lost = &output_lost;
   const ExitCode code = action(global);
-  // A failure that was found, and an interruption, say more.
+  // A failure of a run and an interruption matter more than lost output.
   return output_lost && code != kFail && code != kInterrupted ? OutputLost() : code;
 }
 

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What all commands of ktstrctl share. A command is added to the command line by an Add… function;
-// parsing stores its action, which runs afterwards. Main thread only.
+// What all commands of ktstrctl share. An Add… function adds a command to the command line; parsing
+// stores the action of the command, which runs afterwards. Main thread only.
 
 #ifndef KTSTR_CLIENT_COMMAND_H_
 #define KTSTR_CLIENT_COMMAND_H_
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/protocol.h"
 #include "client/call.h"
 #include "client/connect.h"
 #include "client/exit_codes.h"
@@ -28,7 +31,7 @@ struct GlobalOptions {
   bool verbose = false;
   bool quiet = false;
   ColorMode color = ColorMode::kAuto;
-  // Set by terminals that could not write to stdout. Main's.
+  // Terminals set it when they cannot write to stdout. Owned by Main.
   std::atomic<bool>* output_lost = nullptr;
 };
 
@@ -45,23 +48,22 @@ void AddSnapshotsCommands(CLI::App* app, Action* action);  // snapshots …
 void AddResultsCommands(CLI::App* app, Action* action);    // results …
 void AddVersionCommand(CLI::App* app, Action* action);     // version
 
-// The whole program: parses, runs, returns the exit code.
+// The whole program: parses the arguments, runs the command, returns the exit code.
 int Main(int argc, const char* const* argv);
 
-// A terminal for the answers of a command; `machine` when stdout is read by a program while people
-// are told on stderr.
+// A terminal for the output of a command; `machine`: a program reads stdout, people read stderr.
 std::unique_ptr<Terminal> MakeTerminal(const GlobalOptions& global, bool machine);
 
-// The daemon of this command line. Warns when a private daemon works on another cache than
-// KTSTR_CACHE_DIR names.
+// Connects to the daemon of this command line. Warns when a private daemon uses another cache than
+// KTSTR_CACHE_DIR.
 absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalOptions& global,
                                                      Terminal* terminal, int interrupt_fd);
 
-// "ktstrctl: MESSAGE" on stderr, and the exit code for it.
+// Prints "ktstrctl: MESSAGE" on stderr and returns the exit code for it.
 ExitCode Fail(Terminal* terminal, const absl::Status& status);
 ExitCode Usage(Terminal* terminal, const absl::Status& status);
 
-// An action that needs a session and gives a status. A signal ends it with exit code 130.
+// An action that needs a session and returns a status. A signal ends it with exit code 130.
 template <typename Body>
 Action WithSession(Body body) {
   return [body](const GlobalOptions& global) {
@@ -75,7 +77,7 @@ Action WithSession(Body body) {
   };
 }
 
-// One unary call on the session's connection, which ends also by its deadline or by a signal.
+// One unary call on the session's connection. A deadline or a signal ends it, too.
 template <typename Request, typename Response>
 absl::Status Call(const Session& session,
                   grpc::Status (v1::Ktstr::StubInterface::*method)(grpc::ClientContext*,
@@ -84,6 +86,25 @@ absl::Status Call(const Session& session,
   GuardedCall call(session.interrupt_fd(), limit);
   const std::shared_ptr<Connection> connection = session.connection();
   return call.Finish((connection->stub()->*method)(call.context(), request, response));
+}
+
+// A paged list: entries of all pages, or the first `count`, are merged into `all`.
+template <typename Request, typename Response>
+absl::Status CallPages(const Session& session,
+                       grpc::Status (v1::Ktstr::StubInterface::*method)(grpc::ClientContext*,
+                                                                        const Request&, Response*),
+                       int (Response::*size)() const, Response* all,
+                       int count = std::numeric_limits<int>::max()) {
+  Request request;
+  do {
+    request.set_page_size(std::min(count - (all->*size)(), base::kMaxPageSize));
+    Response page;
+    if (absl::Status status = Call(session, method, request, &page); !status.ok()) return status;
+    request.set_page_token(page.next_page_token());
+    page.clear_next_page_token();
+    all->MergeFrom(page);
+  } while (!request.page_token().empty() && (all->*size)() < count);
+  return absl::OkStatus();
 }
 
 }  // namespace ktstr::client

@@ -67,7 +67,7 @@ absl::StatusOr<uint32_t> Failures(const Subject& subject, uint32_t at_ms, uint32
   return failures;
 }
 
-// The moments between which to look.
+// The search, with the moments between which it looks.
 absl::StatusOr<TurningPoint> Moments(const Subject& subject, const ExplainOptions& options,
                                      uint32_t resolution_ms) {
   const v1::Scenario& scenario = subject.spec.scenario();
@@ -118,7 +118,7 @@ absl::Status Explain(const ExplainOptions& options, uint32_t resolution_ms, cons
   while (const std::optional<uint32_t> at_ms = point.Next()) {
     absl::StatusOr<uint32_t> failures = Failures(subject, *at_ms, options.forks, trials);
     if (!failures.ok()) {
-      // What is known so far is worth something.
+      // The points found so far are a result, too.
       if (!point.points().empty()) terminal->Result(point.TableText());
       return failures.status();
     }
@@ -164,18 +164,17 @@ void AddExplainCommand(CLI::App* app, Action* action) {
       app->add_subcommand("explain", "From which guest time on a run's failure was certain");
   explain->add_option("RUN", o->run_id, "Id of a run that failed, as `results list` shows it")
       ->required();
-  explain->add_option("--forks", o->forks, "Other futures to try from each moment")
+  explain->add_option("--forks", o->forks, "Runs with other seeds from each moment on")
       ->check(CLI::Range(1, 1000));
-  explain->add_option("--resolution", o->resolution, "How exactly to find the moment")
+  explain->add_option("--resolution", o->resolution, "Precision of the moment")
       ->type_name("DURATION");
   explain->add_option("-j,--jobs", o->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
-  explain->add_option("--budget-secs", o->budget_secs, "Stop after so many seconds")
+  explain->add_option("--budget-secs", o->budget_secs, "Seconds after which to stop")
       ->check(CLI::Range(1, 604800));
   explain->footer(
-      "Runs it again, with other seeds from later and later moments on. A fork shares all that "
-      "came "
-      "before with the\nfailed run. The moment from which on every fork fails is where the failure "
-      "was decided; it may be long\nbefore it was seen.\n\nExit codes: 0 answered, 2 the time "
+      "Forks the run at several moments: a fork equals the failed run up to its moment and has "
+      "another seed from there\non. The failure is certain from the moment at which every fork "
+      "fails, which may be long before the finding.\n\nExit codes: 0 found, 2 the time "
       "allowed was too short, 69 the run did not fail, 70 it does not fail again.\n\nExample:\n  "
       "ktstrctl explain r-0001");
   explain->callback([action, o] {

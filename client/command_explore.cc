@@ -37,7 +37,7 @@ struct ExploreOptions {
   std::string strategy = "uniform";
 };
 
-// How seeds are turned into runs: a name, and what it adds to the command line of `run`.
+// How a seed becomes a run: a name, and what it adds to the command line of `run`.
 struct Strategy {
   std::string name;
   RunOptions options;
@@ -52,7 +52,7 @@ v1::RunSpec SpecOf(const Strategy& strategy, uint64_t seed) {
   return spec;
 }
 
-// Counts what comes and shows it. Any thread; `terminal` outlives it.
+// Counts the runs that end and shows them. Any thread; `terminal` outlives it.
 class Explorer : public RunObserver {
  public:
   Explorer(Terminal* terminal, bool json, uint64_t stop_after, SeedRange seeds,
@@ -69,7 +69,7 @@ class Explorer : public RunObserver {
   }
 
   size_t runs() const { return seeds_.size() * strategies_.size(); }
-  // Every strategy tries a seed before the next seed's turn.
+  // Every strategy tries a seed before the next seed comes.
   v1::RunSpec Make(size_t index) const {
     return SpecOf(strategies_[index % strategies_.size()],
                   seeds_.first + index / strategies_.size());
@@ -84,7 +84,7 @@ class Explorer : public RunObserver {
   void Finished(const v1::RunRecord& record) override;
   void Failed(const std::string&, const absl::Status& status) override {
     base::MutexLock lock(&mutex_);
-    // What refuses one run refuses them all.
+    // What stops one run stops them all.
     if (problem_.ok()) problem_ = status;
     EnoughLocked("a run could not be made");
   }
@@ -93,7 +93,7 @@ class Explorer : public RunObserver {
   }
 
   void Tick();
-  // The answer, and the exit code for it.
+  // Prints the result and returns the exit code for it.
   ExitCode Finish(DriveEnd end);
 
  private:
@@ -141,7 +141,7 @@ void Explorer::Finished(const v1::RunRecord& record) {
   if (WasCancelled(record)) return;
   tally_.Add(strategy, record);
   if (std::string header = HeaderLine(record); !header_shown_ && !header.empty()) {
-    // The seed of the first run says nothing about the others.
+    // Without the seed, which is only that of this run.
     terminal_->Note(header.substr(0, header.rfind(", seed")));
     header_shown_ = true;
   }
@@ -173,7 +173,7 @@ ExitCode Explorer::Finish(DriveEnd end) {
   if (end == DriveEnd::kInterrupted) stopped_by_ = "interrupt";
   if (end == DriveEnd::kBudget) stopped_by_ = "--budget-secs";
   if (!stopped_by_.empty()) terminal_->Note(absl::StrCat("stopped by ", stopped_by_));
-  // Where nothing could be made, the reason is all there is to say.
+  // Without any run, the problem is the whole result.
   if (problem_.ok() || tally_.done() > 0) terminal_->Result(tally_.Report(Elapsed()));
   if (json_) PrintJson(tally_.SummaryJson(Elapsed(), stopped_by_));
   ExitCode code = tally_.Code();
@@ -184,7 +184,7 @@ ExitCode Explorer::Finish(DriveEnd end) {
   return end == DriveEnd::kInterrupted ? kInterrupted : code;
 }
 
-// PCT alone: disturbances that the scenario does not ask for stay off.
+// Turns PCT on and leaves disturbances off that the scenario does not ask for.
 std::vector<std::string> PctSets(const v1::Scenario& scenario) {
   std::vector<std::string> sets;
   if (!scenario.has_perturb()) sets.push_back("perturb.intensity=0");
@@ -221,7 +221,7 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
   }
   options.run.scenarios = {options.scenario};
   options.run.deterministic = true;
-  // Mistakes in the values of options are met here; those of the scenario below.
+  // Wrong values of options show here, those of the scenario below.
   if (absl::StatusOr<RunChoices> choices = ParseChoices(options.run); !choices.ok())
     return Usage(terminal.get(), choices.status());
   Strategy plain = {"uniform", options.run, {}};
@@ -278,11 +278,11 @@ void AddExploreCommand(CLI::App* app, Action* action) {
   AddVariantFlags(explore, &o->run);
   explore
       ->add_option("-j,--jobs", o->jobs,
-                   "Runs in flight at once; the daemon starts as many as it has room for")
+                   "Runs in flight at once; the daemon starts as many as it has slots")
       ->check(CLI::Range(1, 256));
-  explore->add_option("--stop-after", o->stop_after, "Stop at so many failures")
+  explore->add_option("--stop-after", o->stop_after, "Failures after which to stop")
       ->check(CLI::Range(uint64_t{1}, kMaxSeeds));
-  explore->add_option("--budget-secs", o->budget_secs, "Stop after so many seconds")
+  explore->add_option("--budget-secs", o->budget_secs, "Seconds after which to stop")
       ->check(CLI::Range(1, 604800));
   explore
       ->add_option("--strategy", o->strategy,
@@ -291,10 +291,10 @@ void AddExploreCommand(CLI::App* app, Action* action) {
       ->type_name("uniform|pct|both")
       ->check(CLI::IsMember({"uniform", "pct", "both"}));
   explore->footer(
-      "Two failures are the same finding when kind, place and words are the same, numbers aside. "
-      "A rate is given\nwith its 95 % interval (Wilson's score interval). Every command that is "
-      "printed fails again in the same way.\n\nExit codes: 0 no failure, 1 failures, 2 nothing "
-      "could be said, 130 interrupted; others as of `run`.\n\nExample:\n  ktstrctl explore steady "
+      "Two failures are the same finding when kind, place and message are equal, apart from "
+      "numbers. A rate comes\nwith its 95 % interval (Wilson's score interval). Every command in "
+      "the report fails again in the same way.\n\nExit codes: 0 no failure, 1 failures, "
+      "2 inconclusive, 130 interrupted; others as of `run`.\n\nExample:\n  ktstrctl explore steady "
       "--seeds 1..3 --duration 200ms");
   explore->callback(
       [action, o] { *action = [o](const GlobalOptions& global) { return Explore(*o, global); }; });

@@ -13,6 +13,7 @@
 #include "client/catalog.h"
 #include "client/command.h"
 #include "client/kernel_list.h"
+#include "client/pieces.h"
 #include "client/render.h"
 #include "client/scenario_source.h"
 #include "google/protobuf/struct.pb.h"
@@ -21,7 +22,7 @@
 namespace ktstr::client {
 namespace {
 
-// One JSON object per line, keys as the headings are.
+// One JSON object per line; the keys are the headings.
 absl::StatusOr<std::string> RowsAsJson(const Rows& rows) {
   std::string out;
   for (size_t i = 1; i < rows.size(); ++i) {
@@ -65,10 +66,10 @@ ExitCode Check(const std::vector<std::string>& files, const GlobalOptions& globa
 }
 
 absl::Status ListRuns(const Session& session, uint32_t limit, bool json, Terminal* terminal) {
-  v1::ListRunsRequest request;
-  request.set_limit(limit);
   v1::ListRunsResponse response;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::ListRuns, request, &response));
+  KTSTR_RETURN_IF_ERROR(CallPages(session, &v1::Ktstr::StubInterface::ListRuns,
+                                  &v1::ListRunsResponse::runs_size, &response,
+                                  static_cast<int>(limit)));
   if (!json) {
     terminal->Result(RunsTable(response));
     return absl::OkStatus();
@@ -85,7 +86,7 @@ absl::Status ShowRun(const Session& session, const std::string& run_id, bool jso
   v1::GetRunRequest request;
   request.set_run_id(run_id);
   v1::GetRunResponse response;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::GetRun, request, &response));
+  KTSTR_RETURN_IF_ERROR(GetRun(session, request, &response));
   if (!response.has_record()) {
     return absl::FailedPreconditionError(
         absl::StrCat("run ", run_id, " is ", response.summary().state(),
@@ -118,7 +119,7 @@ void AddCheckCommand(CLI::App* app, Action* action) {
 
 void AddListCommands(CLI::App* app, Action* action) {
   const auto filter = std::make_shared<std::string>();
-  CLI::App* list = app->add_subcommand("list", "What there is to make runs of");
+  CLI::App* list = app->add_subcommand("list", "Scenarios, presets, work types, checks, kernels");
   list->require_subcommand(1);
   list->footer("Example:\n  ktstrctl list presets");
   const auto add = [&](const char* name, const char* description,
@@ -150,7 +151,7 @@ void AddResultsCommands(CLI::App* app, Action* action) {
   results->require_subcommand(1);
   results->footer("Example:\n  ktstrctl results list");
   CLI::App* list = results->add_subcommand("list", "Your runs, newest first");
-  list->add_option("--limit", *limit, "So many at most")->check(CLI::Range(1, 10000));
+  list->add_option("--limit", *limit, "Most runs to list")->check(CLI::Range(1, 10000));
   list->footer("Example:\n  ktstrctl results list --limit 20");
   list->callback([=] {
     *action = WithSession(

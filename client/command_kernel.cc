@@ -18,15 +18,22 @@
 #include "client/render.h"
 #include "scenario/json.h"
 #include "scenario/kernel_choice.h"
+#include "scenario/limits.h"
 
 namespace ktstr::client {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
-// The daemon unpacks and checks what was sent.
+// Between two lines of an import: the daemon unpacks and checks the files, and waits at most 5
+// minutes for the runs that use the kernel.
 constexpr absl::Duration kImportLimit = absl::Minutes(10);
 // Between two lines of a fetch: the download of one package.
 constexpr absl::Duration kFetchLimit = absl::Minutes(60);
+
+// A line of the daemon: in place on a terminal, else below the one before.
+void ShowProgress(const std::string& line, Terminal* terminal) {
+  terminal->live() ? terminal->Live(line) : terminal->Note(line);
+}
 
 struct KernelFile {
   std::string path;
@@ -34,7 +41,7 @@ struct KernelFile {
   off_t size = 0;
 };
 
-// A file that must be there, before anything is sent.
+// Opens a file to import, before the client sends any.
 absl::StatusOr<KernelFile> OpenKernelFile(const std::string& path) {
   KernelFile file;
   file.path = path;
@@ -60,12 +67,12 @@ std::string Named(const std::vector<KernelFile>& files) {
   return files.size() == 1 ? first : absl::StrCat(first, " and ", files.size() - 1, " more");
 }
 
-// What the daemon reports of a file, whose name it knows and whose path the user does. A damaged
-// file is invalid input, as one of another kind is.
+// The daemon's error about a file, with the path of the file for its name, which is all that the
+// daemon knows. A damaged file is invalid input, as a file of another kind is.
 absl::Status OfImport(const absl::Status& status, const std::vector<KernelFile>& files) {
   if (status.ok()) return status;
   absl::string_view message = status.message();
-  // What concerns no single file, as a full disk, names them all.
+  // An error that concerns no single file, as a full disk, names all of them.
   std::string path = absl::StrCat(Named(files), ": ");
   for (const KernelFile& file : files) {
     if (!absl::ConsumePrefix(&message,
@@ -79,16 +86,17 @@ absl::Status OfImport(const absl::Status& status, const std::vector<KernelFile>&
                       absl::StrCat(path, message));
 }
 
-using ImportStream = grpc::ClientWriterInterface<v1::ImportKernelRequest>;
+using ImportStream =
+    grpc::ClientReaderWriterInterface<v1::ImportKernelRequest, v1::ImportKernelResponse>;
 
 // False: the daemon wants no more; the end of the call has the reason.
 absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config, GuardedCall* call,
-                              ImportStream* writer, Terminal* terminal) {
+                              ImportStream* stream, Terminal* terminal) {
   v1::ImportKernelRequest request;
   request.mutable_header()->set_file_name(std::string(base::Basename(file.path)));
   request.mutable_header()->set_size(static_cast<uint64_t>(file.size));
   request.mutable_header()->set_config(config);
-  bool open = writer->Write(request);
+  bool open = stream->Write(request);
   for (off_t sent = 0; open && sent < file.size;) {
     request.Clear();
     request.mutable_data()->resize(kPiece);
@@ -97,10 +105,10 @@ absl::StatusOr<bool> SendFile(const KernelFile& file, const std::string& config,
     if (n < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", file.path));
     if (n == 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat(file.path, ": became shorter while it was sent. Start again"));
+          absl::StrCat(file.path, ": became shorter during the upload. Start again"));
     }
     request.mutable_data()->resize(static_cast<size_t>(n));
-    open = writer->Write(request);
+    open = stream->Write(request);
     sent += n;
     call->Progress();
     terminal->Live(
@@ -113,23 +121,27 @@ absl::StatusOr<v1::ImportKernelResponse> Send(const Session& session,
                                               const std::vector<KernelFile>& files,
                                               const std::string& config, Terminal* terminal) {
   GuardedCall call(session.interrupt_fd(), kImportLimit);
-  v1::ImportKernelResponse response;
   const std::shared_ptr<Connection> connection = session.connection();
-  const auto writer = connection->stub()->ImportKernel(call.context(), &response);
+  const auto stream = connection->stub()->ImportKernel(call.context());
   bool open = true;
   for (const KernelFile& file : files) {
-    const absl::StatusOr<bool> sent = SendFile(file, config, &call, writer.get(), terminal);
+    const absl::StatusOr<bool> sent = SendFile(file, config, &call, stream.get(), terminal);
     if (!sent.ok()) {
       call.context()->TryCancel();
-      writer->Finish().ok();  // The reason is known here; the answer would be "cancelled".
+      stream->Finish().ok();  // Only "cancelled"; `sent` has the reason.
       return sent.status();
     }
     open = *sent;
     if (!open) break;
   }
-  if (open) writer->WritesDone();
+  if (open) stream->WritesDone();
   terminal->Live(absl::StrCat("importing ", Named(files)));
-  absl::Status status = call.Finish(writer->Finish());
+  v1::ImportKernelResponse response;
+  while (stream->Read(&response)) {
+    call.Progress();
+    if (!response.progress().empty()) ShowProgress(response.progress(), terminal);
+  }
+  absl::Status status = call.Finish(stream->Finish());
   if (absl::IsCancelled(status)) return status;
   KTSTR_RETURN_IF_ERROR(OfImport(status, files));
   return response;
@@ -147,7 +159,7 @@ absl::Status PrintEntry(const v1::KernelEntry& entry, bool json, absl::string_vi
   return absl::OkStatus();
 }
 
-// A kernel without its configuration works, but for schedulers that ask for it.
+// A kernel without its configuration works, except with schedulers that read it.
 void NoteMissingConfig(const v1::KernelEntry& entry, absl::string_view remedy, Terminal* terminal) {
   if (entry.has_config()) return;
   const std::string& release = entry.metadata().release();
@@ -161,7 +173,9 @@ absl::Status ImportAll(const Session& session, const std::vector<std::string>& p
                        const std::string& config_file, bool json, Terminal* terminal) {
   std::string config;
   if (!config_file.empty()) {
-    KTSTR_ASSIGN_OR_RETURN(config, base::ReadFile(config_file, size_t{4} << 20));
+    KTSTR_ASSIGN_OR_RETURN(
+        config, base::ReadFile(config_file,
+                               scenario::LimitOf("ImportKernelRequest.ImportHeader.config").max));
   }
   std::vector<KernelFile> files;
   for (const std::string& path : paths) {
@@ -194,7 +208,7 @@ absl::Status Fetch(const Session& session, const std::string& source,
     call.Progress();
     if (response.has_entry()) entry = response.entry();
     if (response.step_case() != v1::FetchKernelResponse::kProgress) continue;
-    terminal->live() ? terminal->Live(response.progress()) : terminal->Note(response.progress());
+    ShowProgress(response.progress(), terminal);
   }
   absl::Status status = call.Finish(reader->Finish());
   if (absl::IsCancelled(status)) return status;
@@ -208,8 +222,8 @@ absl::Status Fetch(const Session& session, const std::string& source,
 
 absl::StatusOr<v1::KernelEntry> FindKernel(const Session& session, const std::string& id) {
   v1::ListKernelsResponse kernels;
-  KTSTR_RETURN_IF_ERROR(
-      Call(session, &v1::Ktstr::StubInterface::ListKernels, v1::ListKernelsRequest(), &kernels));
+  KTSTR_RETURN_IF_ERROR(CallPages(session, &v1::Ktstr::StubInterface::ListKernels,
+                                  &v1::ListKernelsResponse::kernels_size, &kernels));
   std::vector<scenario::CachedKernel> cached;
   for (const v1::KernelEntry& entry : kernels.kernels()) {
     cached.push_back(scenario::CachedKernelOf(entry));
@@ -242,8 +256,8 @@ absl::Status Path(const Session& session, const std::string& id, Terminal* termi
 absl::Status PrintKernels(const Session& session, const GlobalOptions& global,
                           const std::string& filter, Terminal* terminal) {
   v1::ListKernelsResponse all, shown;
-  KTSTR_RETURN_IF_ERROR(
-      Call(session, &v1::Ktstr::StubInterface::ListKernels, v1::ListKernelsRequest(), &all));
+  KTSTR_RETURN_IF_ERROR(CallPages(session, &v1::Ktstr::StubInterface::ListKernels,
+                                  &v1::ListKernelsResponse::kernels_size, &all));
   for (const v1::KernelEntry& entry : all.kernels()) {
     if (absl::StrContains(entry.metadata().key(), filter)) *shown.add_kernels() = entry;
   }

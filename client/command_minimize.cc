@@ -33,7 +33,7 @@
 namespace ktstr::client {
 namespace {
 
-// Tries in a row in which the harness failed every run.
+// Tries in a row whose runs all end as ERROR, after which the search ends.
 constexpr int kMaxBrokenTries = 3;
 
 struct MinimizeOptions {
@@ -80,11 +80,11 @@ class Minimizer {
         reducer_(subject_.spec.scenario()),
         seed_(subject_.seed()) {}
 
-  // Until nothing smaller fails. Cancelled and DeadlineExceeded leave what was found so far.
+  // Reduces until nothing smaller fails. Best() is valid after Cancelled and DeadlineExceeded, too.
   absl::Status Reduce();
-  // The scenario file, with its story in comments.
+  // The scenario file; comments name its run, its finding and its command.
   std::string FileText(const std::string& path) const;
-  // Complete: with the seed, and with a scheduler that is found from every directory.
+  // Complete: with the seed, and with the path of the scheduler, valid in every directory.
   v1::Scenario Best() const {
     v1::Scenario best = reducer_.best();
     best.set_seed(seed_);
@@ -140,7 +140,7 @@ absl::StatusOr<uint64_t> Minimizer::FailingSeed(const v1::Scenario& candidate) {
   if (!HasPlace(subject_.key.where, candidate)) return uint64_t{0};
   const std::string doing =
       absl::StrCat("try ", tried_ + 1, ", kept ", kept_, ": ", base::OneLine(reducer_.change()));
-  // The seed that failed last is the best guess, and most often enough: it goes alone.
+  // The seed that failed last is the best guess and usually fails again: it goes alone.
   for (uint64_t done = 0; done < options_.seeds_per_try;) {
     const uint64_t batch =
         done == 0 ? 1 : std::min<uint64_t>(trials_->jobs(), options_.seeds_per_try - done);
@@ -148,7 +148,7 @@ absl::StatusOr<uint64_t> Minimizer::FailingSeed(const v1::Scenario& candidate) {
     for (uint64_t i = 0; i < batch; ++i) {
       v1::RunSpec spec = subject_.spec;
       *spec.mutable_scenario() = candidate;
-      // 0 would be the default seed.
+      // 0 means the default seed.
       spec.mutable_scenario()->set_seed(std::max<uint64_t>(1, seed_ + done + i));
       spec.clear_reproduction();
       specs.push_back(std::move(spec));
@@ -191,7 +191,7 @@ std::string Minimizer::FileText(const std::string& path) const {
                       base::OneLine(Command(path)), "\n", text);
 }
 
-// Runs the file as a user would, from its text on.
+// Runs the file as a user does: reads its text, finds its scheduler, runs it.
 absl::Status Verify(const Minimizer& minimizer, const std::string& path, const Session& session,
                     Trials* trials, Terminal* terminal) {
   const SourcedScenarios sources = LoadScenarios({path});
@@ -206,7 +206,7 @@ absl::Status Verify(const Minimizer& minimizer, const std::string& path, const S
     spec = plan->specs[0];
   } else {
     terminal->Note(absl::StrCat("warning: ", plan.status().message(),
-                                "; the file is verified with the scheduler of ",
+                                "; verifying the file with the scheduler of ",
                                 minimizer.subject().record.run_id()));
     *spec.mutable_scenario() = sources.scenarios[0].scenario;
     spec.mutable_scenario()->set_seed(minimizer.seed());
@@ -243,7 +243,7 @@ bool HasVariantOptions(const RunOptions& options) {
              ReproductionOf(RunOptions(), "").SerializeAsString();
 }
 
-// The subject from a run's id, or from a scenario that is run now.
+// The subject of a run's id, or of a scenario, which this function runs.
 absl::StatusOr<Subject> FindSubject(const MinimizeOptions& options, const RunPlan& plan,
                                     const Session& session, Trials* trials, Terminal* terminal) {
   if (plan.specs.empty()) {
@@ -303,8 +303,8 @@ ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
     if (options.run.seed.empty()) {
       return Usage(terminal.get(), absl::InvalidArgumentError(absl::StrCat(
                                        options.subject,
-                                       ": not the id of a run; for a scenario, --seed says which "
-                                       "run of it fails")));
+                                       ": not the id of a run; for a scenario, --seed names the "
+                                       "run of it that fails")));
     }
     options.run.scenarios = {options.subject};
     options.run.deterministic = true;
@@ -327,9 +327,14 @@ ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
                                                            : base::RealClock()->Monotonic() +
                                                                  absl::Seconds(options.budget_secs);
   Trials trials(session->get(), terminal.get(), &signals, options.jobs, deadline);
-  // What was found in the time allowed is verified after it.
+  // Verification may take longer than the time allowed.
   Trials verifying(session->get(), terminal.get(), &signals, 1, absl::InfiniteDuration());
   absl::StatusOr<Subject> subject = FindSubject(options, plan, **session, &trials, terminal.get());
+  if (absl::IsDeadlineExceeded(subject.status())) {
+    terminal->Error(
+        absl::StrCat("ktstrctl: ", subject.status().message(), " before the first reduction"));
+    return kInconclusive;
+  }
   if (!subject.ok()) return Fail(terminal.get(), subject.status());
   Minimizer minimizer(*std::move(subject), options, &trials, terminal.get(), global.verbose);
   const absl::Status status =
@@ -352,7 +357,7 @@ void AddMinimizeCommand(CLI::App* app, Action* action) {
       ->add_option("--seeds-per-try", o->seeds_per_try,
                    "Seeds to try before a candidate counts as passing, the run's own first")
       ->check(CLI::Range(1, 10000));
-  minimize->add_option("--budget-secs", o->budget_secs, "Stop reducing after so many seconds")
+  minimize->add_option("--budget-secs", o->budget_secs, "Seconds after which to stop reducing")
       ->check(CLI::Range(1, 604800));
   minimize
       ->add_option("-o,--output", o->output,
@@ -360,9 +365,8 @@ void AddMinimizeCommand(CLI::App* app, Action* action) {
       ->type_name("FILE");
   minimize->footer(
       "Leaves out steps, cgroups, work, settings and disturbances, and lowers workers, duration "
-      "and "
-      "CPUs, while a run\nstill fails with the same finding at the same place. The file is run "
-      "again from a clean start at the end.\n\nExit codes: 0 written and verified, 69 the run did "
+      "and CPUs, while a run\nstill fails with the same finding at the same place. At the end it "
+      "runs the file from a clean start.\n\nExit codes: 0 written and verified, 69 the run did "
       "not fail, 70 it does not fail again, 130 interrupted.\n\nExample:\n  ktstrctl minimize "
       "r-0001 -o small.ktstr.txtpb");
   minimize->callback([action, o] {

@@ -12,6 +12,7 @@
 #include "client/bundle/upload.h"
 #include "client/command.h"
 #include "client/output_file.h"
+#include "client/pieces.h"
 #include "client/run_flags.h"
 #include "client/run_reporter.h"
 #include "client/search/repeat_check.h"
@@ -22,8 +23,8 @@ namespace {
 
 constexpr int kTickMs = 200;
 
-// Follows the flow to its end. The first signal cancels (or leaves, where the runs are not this
-// command's), the second leaves. True when a signal came.
+// Follows the flow to its end. The first signal cancels the runs, or leaves those that another
+// command submitted; the second leaves. True when a signal came.
 bool Wait(RunFlow* flow, RunReporter* reporter, Terminal* terminal, SignalFd* signals,
           bool cancel_on_signal) {
   bool interrupted = false;
@@ -37,7 +38,7 @@ bool Wait(RunFlow* flow, RunReporter* reporter, Terminal* terminal, SignalFd* si
       return true;
     }
     interrupted = true;
-    terminal->Note("cancelling; waiting for the records (once more to leave at once)");
+    terminal->Note("cancelling; waiting for the records (interrupt again to leave at once)");
     flow->Cancel("interrupted by the user");
   }
   return interrupted;
@@ -52,8 +53,8 @@ absl::Status CancelRun(const Session& session, const std::string& run_id,
   return Call(session, &v1::Ktstr::StubInterface::CancelRun, request, &response);
 }
 
-// Submits and prints the ids. A signal ends that: the runs of this command are cancelled then, and
-// the daemon cancels one whose id could not be delivered.
+// Submits the runs and prints their ids. After a signal it cancels the runs submitted so far; the
+// daemon cancels a run whose id it could not deliver.
 absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpec>& specs,
                             bool json, Terminal* terminal, SignalFd* signals) {
   std::vector<std::string> submitted;
@@ -72,7 +73,7 @@ absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpe
     break;
   }
   if (!absl::IsCancelled(status) || submitted.empty()) return status;
-  // Taken: only another signal ends the calls that follow.
+  // Consumed, so that only another signal ends the calls below.
   signals->Take();
   terminal->Note(absl::StrCat("cancelling the runs submitted so far: ", submitted.size()));
   for (const std::string& run_id : submitted) {
@@ -82,7 +83,7 @@ absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpe
   return status;
 }
 
-// What two runs saw, compared; words that say so when it cannot be had.
+// The first difference between the observations of two runs, or why it is not known.
 std::string DifferenceOf(const Session& session, const RepeatGroup& group) {
   v1::GetRunResponse runs[2];
   const std::string ids[2] = {group.first.run_id(), group.differing.run_id()};
@@ -90,13 +91,13 @@ std::string DifferenceOf(const Session& session, const RepeatGroup& group) {
     v1::GetRunRequest request;
     request.set_run_id(ids[i]);
     request.set_with_observations(true);
-    const absl::Status status = Call(session, &v1::Ktstr::StubInterface::GetRun, request, &runs[i]);
+    const absl::Status status = GetRun(session, request, &runs[i]);
     if (!status.ok()) return absl::StrCat("not known: ", status.message());
   }
   return FirstDifference(runs[0].observations(), runs[1].observations());
 }
 
-// Repeated runs under virtual time must have left the same guest memory.
+// Reports whether repeated runs under virtual time left the same guest memory.
 void CompareRepeats(const Session& session, RunReporter* reporter, Terminal* terminal) {
   const RepeatCheck check = CheckRepeats(reporter->records());
   for (const std::string& line : check.left_out) terminal->Note(line);
@@ -109,7 +110,7 @@ void CompareRepeats(const Session& session, RunReporter* reporter, Terminal* ter
     if (group.differs()) {
       reporter->Compared(NondeterminismRecord(group, DifferenceOf(session, group)));
     } else if (group.compared == 1) {
-      terminal->Note(absl::StrCat(what, ", so there is none to compare it with"));
+      terminal->Note(absl::StrCat(what, ", so there is no other run to compare it with"));
     } else {
       terminal->Result(absl::StrCat(what, " left the same guest memory (",
                                     group.first.guest_digest().substr(0, 12), ")\n"));
@@ -136,13 +137,13 @@ ExitCode Run(const RunFlags& flags, const GlobalOptions& global) {
   }
   absl::StatusOr<RunPlan> plan = MakeRunPlan(options, *choices, PlanPlacesOfProcess());
   if (!plan.ok()) {
-    // Scenario problems keep the form FILE:LINE:COLUMN of compilers, so that editors find them.
+    // Problems of scenarios keep the compilers' form FILE:LINE:COLUMN, so that editors find them.
     terminal->Error(plan.status().message());
     return kBadInput;
   }
   for (const std::string& warning : plan->warnings)
     terminal->Note(absl::StrCat("warning: ", warning));
-  // From here on a signal ends calls of the daemon, where it ended the program before.
+  // From here on a signal ends calls of the daemon; before, it ends the program.
   SignalFd signals;
   if (choices->seed_drawn) terminal->Note(absl::StrCat("seed ", *choices->overrides.seed));
   absl::StatusOr<std::unique_ptr<Session>> session =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// snapshots list, snapshots clean: what warm runs start from.
+// snapshots list, snapshots clean: the snapshots that warm runs start from.
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
@@ -28,15 +28,21 @@ absl::Status PrintSnapshots(const v1::ListSnapshotsResponse& snapshots, const Se
 
 absl::Status List(const Session& session, const GlobalOptions& global, Terminal* terminal) {
   v1::ListSnapshotsResponse snapshots;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::ListSnapshots,
-                             v1::ListSnapshotsRequest(), &snapshots));
+  KTSTR_RETURN_IF_ERROR(CallPages(session, &v1::Ktstr::StubInterface::ListSnapshots,
+                                  &v1::ListSnapshotsResponse::snapshots_size, &snapshots));
   return PrintSnapshots(snapshots, session, global.json, terminal);
 }
 
 absl::Status Clean(const Session& session, const GlobalOptions& global, Terminal* terminal) {
-  v1::CleanSnapshotsResponse response;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::CleanSnapshots,
-                             v1::CleanSnapshotsRequest(), &response));
+  v1::CleanSnapshotsResponse response, part;
+  {
+    GuardedCall call(session.interrupt_fd(), kCallLimit);
+    const std::shared_ptr<Connection> connection = session.connection();
+    const auto reader =
+        connection->stub()->CleanSnapshots(call.context(), v1::CleanSnapshotsRequest());
+    while (reader->Read(&part)) response.MergeFrom(part);
+    KTSTR_RETURN_IF_ERROR(call.Finish(reader->Finish()));
+  }
   if (global.json) {
     KTSTR_ASSIGN_OR_RETURN(const std::string text, scenario::ToJson(response, /*pretty=*/false));
     terminal->Machine(absl::StrCat(text, "\n"));

@@ -12,7 +12,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/flock.h"
 #include "base/protocol.h"
@@ -24,20 +24,16 @@ namespace ktstr::client {
 namespace {
 
 constexpr absl::Duration kHandshakeTimeout = absl::Seconds(20);
-// How long a daemon may take to end, and the pause between attempts meanwhile.
+// How long a daemon may take to end, and the pause between attempts.
 constexpr absl::Duration kEndingDaemon = absl::Seconds(5);
 constexpr absl::Duration kAttemptPause = absl::Milliseconds(10);
-// A start under way elsewhere: the daemon's own limit and some more.
+// For the start by another client: the limit of StartDaemon() and some more.
 constexpr absl::Duration kStartLockTimeout = absl::Seconds(60);
 constexpr absl::Duration kLockPause = absl::Milliseconds(50);
-// A daemon that accepts no connection: its backlog can only be tried again.
+// For a daemon whose backlog is full: nothing reports room in it, so the client tries again.
 constexpr absl::Duration kBacklogTimeout = absl::Seconds(20);
 
-// gRPC's own limit is 4 MiB. The record of 4096 workers on 252 CPUs with the longest log is larger,
-// and so is what was observed in such a run. The daemon is our own or root's (CheckPeer).
-constexpr int kMaxMessageBytes = 1 << 30;
-
-// Only oneself or root may stand behind the socket: what the client sends includes its files.
+// Only the user or root may serve the socket: the client sends files to it.
 absl::Status CheckPeer(int fd, const std::string& path) {
   ucred peer = {};
   socklen_t size = sizeof(peer);
@@ -57,7 +53,6 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
     return base::ErrnoStatus(errno, path);
   grpc::ChannelArguments arguments;
   arguments.SetUserAgentPrefix(base::ProtocolAgent());
-  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   const std::shared_ptr<grpc::Channel> channel =
       grpc::CreateCustomInsecureChannelFromFd("ktstrd", fd.Release(), arguments);
   const std::unique_ptr<v1::Ktstr::Stub> stub = v1::Ktstr::NewStub(channel);
@@ -76,15 +71,15 @@ absl::StatusOr<std::shared_ptr<Connection>> Shake(base::UniqueFd fd, const std::
 // Holds back other clients that would start the same daemon.
 absl::StatusOr<base::FileLock> TakeStartLock(const std::string& directory, int interrupt_fd) {
   const std::string path = base::JoinPath(directory, "start.lock");
-  const absl::Time deadline = absl::Now() + kStartLockTimeout;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kStartLockTimeout;
   while (true) {
     absl::StatusOr<base::FileLock> lock =
         base::FileLock::TryAcquire(path, base::LockMode::kExclusive);
     if (!absl::IsUnavailable(lock.status())) return lock;
-    if (absl::Now() >= deadline) {
+    if (base::RealClock()->Monotonic() >= deadline) {
       return absl::DeadlineExceededError(
-          absl::StrCat("another client starts the private daemon for ",
-                       absl::FormatDuration(kStartLockTimeout), " now: ", lock.status().message()));
+          absl::StrCat("another client has been starting the private daemon for ",
+                       absl::FormatDuration(kStartLockTimeout), ": ", lock.status().message()));
     }
     if (WaitReadable(interrupt_fd, kLockPause)) return Interrupted();
   }
@@ -129,12 +124,12 @@ absl::StatusOr<Reached> ReachPrivate(const ConnectOptions& options) {
       "from here (end it, or set another KTSTR_CACHE_DIR)");
 }
 
-// A daemon that was killed, or that ends because it was idle, may take a connection still, and
-// close it: the next attempt starts another one. There is nothing that reports its end.
+// A daemon that was killed, or that ends because it is idle, may still take a connection and close
+// it: the next attempt starts another daemon. Nothing reports its end.
 absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions& options) {
   KTSTR_RETURN_IF_ERROR(
       PrepareSocketDirectory(std::string(base::Dirname(options.private_socket)), geteuid()));
-  const absl::Time deadline = absl::Now() + kEndingDaemon;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kEndingDaemon;
   while (true) {
     absl::Status status;
     if (absl::StatusOr<Reached> reached = ReachPrivate(options); !reached.ok()) {
@@ -147,7 +142,7 @@ absl::StatusOr<std::shared_ptr<Connection>> ConnectPrivate(const ConnectOptions&
       if (!absl::IsUnavailable(connection.status())) return connection;
       status = connection.status();
     }
-    if (absl::Now() >= deadline) return status;
+    if (base::RealClock()->Monotonic() >= deadline) return status;
     if (WaitReadable(options.interrupt_fd, kAttemptPause)) return Interrupted();
   }
 }
@@ -168,11 +163,11 @@ absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path, int interr
   memcpy(address.sun_path, path.c_str(), path.size() + 1);
   base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return base::ErrnoStatus(errno, "socket");
-  const absl::Time deadline = absl::Now() + kBacklogTimeout;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kBacklogTimeout;
   while (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     if (errno == EINTR) continue;
     if (errno == EAGAIN) {
-      if (absl::Now() >= deadline) {
+      if (base::RealClock()->Monotonic() >= deadline) {
         return absl::DeadlineExceededError(
             absl::StrCat(path, ": the daemon accepted no connection for ",
                          absl::FormatDuration(kBacklogTimeout), "; it hangs, or is stopped"));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From the environment to a daemon that answers. The socket named by --socket or KTSTR_SOCKET; else
-// the system's, when it accepts; else the private daemon's, which is started when needed. Two
-// clients at once start one daemon: the start is under a lock beside the socket, and the daemon
-// itself admits one per user. Where the user's cache is in use already by a daemon of the same user
-// with another socket (another XDG_RUNTIME_DIR: ssh, su, cron, a container), that one is taken.
+// Finds a daemon and connects to it: at --socket or KTSTR_SOCKET; else at the system's socket, when
+// a daemon accepts there; else at the socket of the private daemon, which the client starts when
+// needed. Two clients at once start one daemon: a lock beside the socket guards the start, and only
+// one daemon serves a socket. When another daemon of the user has the user's cache, with another
+// socket (another XDG_RUNTIME_DIR: ssh, su, cron, a container), the client takes that one.
 
 #ifndef KTSTR_CLIENT_CONNECT_H_
 #define KTSTR_CLIENT_CONNECT_H_
@@ -53,14 +53,14 @@ struct ConnectOptions {
 };
 
 // connect(2) on a unix socket. Unavailable when nobody listens there (missing or stale),
-// PermissionDenied, and FailedPrecondition when the path is too long for a unix socket. A daemon
-// whose backlog is full is waited for: DeadlineExceeded after 20 s, Cancelled when `interrupt_fd`
-// becomes readable.
+// PermissionDenied, and FailedPrecondition when the path is too long for a unix socket. Waits for a
+// daemon whose backlog is full: DeadlineExceeded after 20 s, Cancelled when `interrupt_fd` becomes
+// readable.
 absl::StatusOr<base::UniqueFd> ConnectSocket(const std::string& path, int interrupt_fd = -1);
 
 absl::StatusOr<std::shared_ptr<Connection>> Connect(const ConnectOptions& options);
 
-// The connection of a command, made again when it is lost. Any thread.
+// The connection of a command, which Reconnect() replaces when it is lost. Any thread.
 class Session {
  public:
   using Connector = std::function<absl::StatusOr<std::shared_ptr<Connection>>()>;
@@ -68,7 +68,7 @@ class Session {
   static absl::StatusOr<std::unique_ptr<Session>> Open(Connector connector, int interrupt_fd = -1);
 
   std::shared_ptr<Connection> connection() const;
-  // Readable: the user wants the command to end. -1: nobody can.
+  // Readable: the user wants the command to end. -1: the user cannot end it.
   int interrupt_fd() const { return interrupt_fd_; }
   // Connects again unless another thread has already replaced `lost`.
   absl::Status Reconnect(const std::shared_ptr<Connection>& lost);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/file.h"
+#include "client/pieces.h"
 #include "client/private_daemon.h"
 #include "client/testing/fake_daemon.h"
 
@@ -53,7 +54,7 @@ TEST_F(PrivateTest, RunningPrivateDaemonIsUsed) {
   EXPECT_EQ((*connection)->socket(), options_.private_socket);
 }
 
-// What a run of 4096 workers and 252 CPUs may come to; gRPC's own limit is 4 MiB.
+// The size of a run with 4096 workers on 252 CPUs. No message is above gRPC's own limit of 4 MiB.
 TEST_F(PrivateTest, LargeAnswersArrive) {
   FakeService service;
   service.judge = [](const v1::RunSpec&, v1::RunRecord* record) {
@@ -74,13 +75,13 @@ TEST_F(PrivateTest, LargeAnswersArrive) {
     ASSERT_TRUE(
         (*connection)->stub()->SubmitRun(&context, v1::SubmitRunRequest(), &submitted).ok());
   }
-  grpc::ClientContext context;
   v1::GetRunRequest request;
   request.set_run_id(submitted.run_id());
   request.set_with_observations(true);
   v1::GetRunResponse response;
-  const grpc::Status status = (*connection)->stub()->GetRun(&context, request, &response);
-  ASSERT_TRUE(status.ok()) << status.error_message();
+  const auto session = *Session::Open([&] { return connection; });
+  const absl::Status status = GetRun(*session, request, &response);
+  ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(response.record().scheduler_log().size(), size_t{12} << 20);
   EXPECT_EQ(response.observations().observations_size(), 1024);
 }
@@ -150,7 +151,7 @@ TEST_F(PrivateTest, DaemonOfTheSameCacheThatIsOutOfReach) {
   EXPECT_THAT(Error(), HasSubstr("it is no socket"));
 }
 
-// A stopped daemon: the kernel takes connections, nobody answers.
+// A stopped daemon: the kernel takes connections, but nobody responds.
 TEST_F(PrivateTest, DaemonThatHangsCanBeInterrupted) {
   const std::string path = dir_.path() + "/hangs.sock";
   const base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -180,7 +181,7 @@ TEST_F(PrivateTest, StaleSocketIsNoDaemon) {
   EXPECT_THAT(Error(), HasSubstr("leave --socket and KTSTR_SOCKET out"));
 }
 
-// Killed, it takes one more connection on its way out: another one is started.
+// A killed daemon takes one more connection before it ends: the client starts another one.
 TEST_F(PrivateTest, DaemonThatIsEndingIsReplaced) {
   ASSERT_EQ(mkdir((dir_.path() + "/p").c_str(), 0700), 0);
   base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

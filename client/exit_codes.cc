@@ -39,7 +39,7 @@ void VerdictCounts::Add(v1::Verdict verdict) {
     case v1::INCONCLUSIVE:
       ++inconclusive;
       break;
-    default:  // A record without a verdict is a harness that did not do its work.
+    default:  // A record without a verdict: the harness failed.
       ++errors;
       break;
   }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ctrl-C while a call of the daemon is under way that is never answered.
+// Ctrl-C during a call that the daemon never answers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <thread>
 
@@ -16,11 +17,12 @@ namespace ktstr::client {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class InterruptTest : public CommandTest {
  protected:
-  // The exit code of a command that is interrupted once the call named has come.
+  // The exit code of a command that is interrupted once the daemon has got this call.
   int RunInterrupted(const std::string& call, const std::vector<std::string>& args) {
     service_.silent = call;
     std::thread user([this, &call] {
@@ -61,7 +63,7 @@ TEST_F(InterruptTest, EveryCommandEndsWith130) {
     EXPECT_THAT(err_, HasSubstr("ktstrctl: interrupted\n")) << c.call;
     EXPECT_EQ(out_, "") << c.call;
   }
-  // A signal that came is no signal for the next command.
+  // The signal of one command does not reach the next one.
   EXPECT_EQ(Run({"run", "steady"}), kOk) << err_;
 }
 
@@ -74,6 +76,27 @@ TEST_F(InterruptTest, DetachedRunsThatWereSubmittedAreCancelled) {
   EXPECT_THAT(service_.cancelled(), SizeIs(2));
 }
 
+TEST_F(InterruptTest, AnImportShowsWhatItWaitsFor) {
+  ASSERT_TRUE(base::WriteFileAtomic(dir_.path() + "/a.deb", "content").ok());
+  service_.import_lines = {"waiting for the import of b.deb by anna",
+                           "unpacking a.deb: 0 of 1 MiB"};
+  EXPECT_EQ(Run({"kernel", "import", dir_.path() + "/a.deb"}), kOk) << err_;
+  EXPECT_THAT(err_, HasSubstr("waiting for the import of b.deb by anna\n"
+                              "unpacking a.deb: 0 of 1 MiB\n"));
+}
+
+// The daemon may give less than was asked for.
+TEST_F(InterruptTest, ListsAreReadPageByPage) {
+  for (int i = 0; i < 7; ++i) ASSERT_EQ(Run({"run", "steady", "--detach"}), kOk) << err_;
+  service_.page_size = 3;
+  ASSERT_EQ(Run({"--json", "results", "list"}), kOk) << err_;
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 7);
+  EXPECT_THAT(out_, HasSubstr("r-0001"));
+  ASSERT_EQ(Run({"--json", "results", "list", "--limit", "4"}), kOk) << err_;
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 4);
+  EXPECT_THAT(out_, Not(HasSubstr("r-0003")));
+}
+
 TEST(GuardedCall, EndsWhenNothingComes) {
   const base::TempDir dir = *base::TempDir::Make("call");
   FakeService service;
@@ -84,11 +107,12 @@ TEST(GuardedCall, EndsWhenNothingComes) {
   const auto connection = Connect(options);
   ASSERT_TRUE(connection.ok()) << connection.status();
   GuardedCall call(-1, absl::Milliseconds(50));
-  v1::GetRunResponse response;
-  const absl::Status status =
-      call.Finish((*connection)->stub()->GetRun(call.context(), v1::GetRunRequest(), &response));
+  const auto reader = (*connection)->stub()->GetRun(call.context(), v1::GetRunRequest());
+  v1::Piece piece;
+  EXPECT_FALSE(reader->Read(&piece));
+  const absl::Status status = call.Finish(reader->Finish());
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("did not answer for 50ms"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("did not respond for 50ms"));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The list of cached kernels: `kernel list` and `list kernels` are one.
+// The list of cached kernels, for both `kernel list` and `list kernels`.
 
 #ifndef KTSTR_CLIENT_KERNEL_LIST_H_
 #define KTSTR_CLIENT_KERNEL_LIST_H_

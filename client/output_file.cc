@@ -18,7 +18,7 @@
 namespace ktstr::client {
 namespace {
 
-// A path of another kind than is needed is the user's to mend, as a missing one is.
+// A path of the wrong kind is an error of the user, as a missing path is: not Internal.
 absl::Status Unusable(int error, absl::string_view what) {
   absl::Status status = base::ErrnoStatus(error, base::ToStd(what));
   return absl::IsInternal(status) ? absl::FailedPreconditionError(status.message()) : status;
@@ -26,7 +26,7 @@ absl::Status Unusable(int error, absl::string_view what) {
 
 std::string DirectoryOf(const std::string& path) { return std::string(base::Dirname(path)); }
 
-// Where a file at `path` comes to lie: symbolic links followed, also one to a file not there yet.
+// The path of the file that `path` leads to: follows symbolic links, also to a missing file.
 absl::StatusOr<std::string> Target(std::string path) {
   for (int links = 0; links < 40; ++links) {
     char next[PATH_MAX];

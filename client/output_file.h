@@ -12,20 +12,18 @@
 
 namespace ktstr::client {
 
-// Before a run: whether its result could be written there, so that nobody waits for one that
-// cannot. Nothing is made or changed. `flag` begins the message. Empty path: OK, nothing was asked
-// for.
+// Checks before a run that its result can be written there, so that no run is in vain. Changes
+// nothing. `flag` begins the message. An empty path is OK: no file is wanted.
 absl::Status CheckOutputFile(absl::string_view flag, const std::string& path);
 // The same of a directory, which may be missing with some of its parents.
 absl::Status CheckOutputDirectory(absl::string_view flag, const std::string& path);
 
-// A regular file, or none yet: replaced as a whole, on any error the old one stands; of a symbolic
-// link its target. Anything else (a pipe, /dev/stdout, /dev/null) is written to and stays what it
-// is. Modes follow the umask. FailedPrecondition on a full disk: something is missing, not
-// contended.
+// Replaces a regular file as a whole, or makes it; on any error the old file stays. Follows
+// symbolic links. Writes to anything else (a pipe, /dev/stdout, /dev/null) without replacing it.
+// Modes follow the umask. FailedPrecondition on a full disk (exit code 69, not 75).
 absl::Status WriteOutputFile(const std::string& path, absl::string_view data);
 
-// Of a status about such a file: a full disk as FailedPrecondition, with what to do.
+// Turns the status of a full disk into FailedPrecondition with the remedy; returns any other as is.
 absl::Status OutputError(const absl::Status& status);
 
 }  // namespace ktstr::client

@@ -63,7 +63,7 @@ TEST_F(OutputFileTest, LinksInACircleAreAnError) {
   EXPECT_FALSE(WriteOutputFile(In("a"), "x").ok());
 }
 
-// A pipe stands for all that is no regular file: replacing /dev/stdout would break the machine.
+// The pipe stands for everything but regular files: to replace /dev/stdout breaks the machine.
 TEST_F(OutputFileTest, APipeIsWrittenToAndStays) {
   ASSERT_EQ(mkfifo(In("pipe").c_str(), 0600), 0);
   auto reader = base::Open(In("pipe"), O_RDONLY | O_NONBLOCK);

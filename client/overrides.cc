@@ -1,51 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/overrides.h"
 
-#include <google/protobuf/descriptor.h>
-#include <google/protobuf/io/tokenizer.h>
-#include <google/protobuf/text_format.h>
-
 #include <random>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "base/status_macros.h"
+#include "scenario/checks.h"
 #include "scenario/topology.h"
 
 namespace ktstr::client {
-namespace {
-
-constexpr uint32_t kStrictMaxGapMs = 2000;
-constexpr double kStrictMaxSpreadPct = 15;
-
-// Errors of TextFormat as one line; the position in a one-line text says nothing.
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  void AddError(int, google::protobuf::io::ColumnNumber, const std::string& message) override {
-    if (message_.empty()) message_ = message;
-  }
-  const std::string& message() const { return message_; }
-
- private:
-  std::string message_;
-};
-
-std::string FieldNames(const google::protobuf::Descriptor* type) {
-  std::vector<std::string> names;
-  for (int i = 0; i < type->field_count(); ++i) names.push_back(type->field(i)->name());
-  return absl::StrJoin(names, ", ");
-}
-
-// What the fields of a message are called in an error.
-std::string Kind(const google::protobuf::Descriptor& type) {
-  return &type == v1::Checks::descriptor() ? "check" : "field";
-}
-
-}  // namespace
 
 absl::Status Apply(const Overrides& overrides, v1::Scenario* scenario) {
   if (overrides.topology) *scenario->mutable_topology() = *overrides.topology;
@@ -72,14 +39,12 @@ absl::Status Apply(const Overrides& overrides, v1::Scenario* scenario) {
   for (const std::string& arg : overrides.scheduler_args)
     scenario->mutable_scheduler()->add_args(arg);
   if (overrides.strict) {
-    v1::Checks* checks = scenario->mutable_checks();
-    if (!checks->has_max_gap_ms()) checks->set_max_gap_ms(kStrictMaxGapMs);
-    if (!checks->has_max_spread_pct()) checks->set_max_spread_pct(kStrictMaxSpreadPct);
+    scenario::SetStrict(scenario->mutable_checks());
   }
   if (!overrides.seed_forks.empty()) {
     scenario->mutable_seed_fork()->Assign(overrides.seed_forks.begin(), overrides.seed_forks.end());
   }
-  for (const std::string& set : overrides.sets) KTSTR_RETURN_IF_ERROR(ParseSet(set, scenario));
+  for (const Setting& set : overrides.sets) KTSTR_RETURN_IF_ERROR(set.Apply(scenario));
   return absl::OkStatus();
 }
 
@@ -149,8 +114,9 @@ absl::StatusOr<v1::SeedFork> ParseSeedFork(absl::string_view text) {
   const std::pair<absl::string_view, absl::string_view> halves =
       absl::StrSplit(text, absl::MaxSplits(':', 1));
   const absl::StatusOr<uint32_t> at = ParseDurationMs(halves.first);
+  // A drawn seed would not be the one that the command to reproduce the run names.
   const absl::StatusOr<uint64_t> seed = ParseSeed(halves.second);
-  if (!at.ok() || !seed.ok()) {
+  if (!at.ok() || !seed.ok() || halves.second == "random") {
     return absl::InvalidArgumentError(
         absl::StrCat("'", text, "' is not of the form AT:SEED, as 500ms:7"));
   }
@@ -158,52 +124,6 @@ absl::StatusOr<v1::SeedFork> ParseSeedFork(absl::string_view text) {
   fork.set_at_ms(*at);
   fork.set_seed(*seed);
   return fork;
-}
-
-absl::Status ParseSet(absl::string_view text, v1::Scenario* scenario) {
-  const std::pair<absl::string_view, absl::string_view> halves =
-      absl::StrSplit(text, absl::MaxSplits('=', 1));
-  const std::vector<std::string> path = absl::StrSplit(halves.first, '.');
-  const bool known = path[0] == "checks" || path[0] == "perturb";
-  if (!known || path.size() < 2 || !absl::StrContains(text, '=')) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", text, "' is not of the form checks.FIELD=VALUE or perturb.FIELD=VALUE, ",
-                     "as checks.max_gap_ms=500"));
-  }
-  const google::protobuf::Descriptor* type = v1::Scenario::descriptor();
-  const google::protobuf::FieldDescriptor* field = nullptr;
-  std::string before, after;  // Around the value, in text format.
-  for (const std::string& name : path) {
-    if (type == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("'", text, "': ", field->name(), " has no fields of its own"));
-    }
-    field = type->FindFieldByName(name);
-    if (field == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("'", text, "': no ", Kind(*type), " '", name,
-                                                     "'. There are: ", FieldNames(type)));
-    }
-    type = field->message_type();
-    absl::StrAppend(&before, name, type == nullptr ? ": " : " { ");
-    if (type != nullptr) absl::StrAppend(&after, " }");
-  }
-  if (type != nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", text, "': ", field->name(), " is set by its fields: ", FieldNames(type)));
-  }
-  FirstError error;
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&error);
-  // Only a plain value may follow: text that opens a second field would be a way around this
-  // parser.
-  const bool plain =
-      !halves.second.empty() && halves.second.find_first_of(" \t\n:{}#") == absl::string_view::npos;
-  if (!plain || !parser.MergeFromString(absl::StrCat(before, halves.second, after), scenario)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "'", text, "': '", halves.second, "' is no value of ", field->name(), " (",
-        field->type_name(), ")", error.message().empty() ? "" : ": ", error.message()));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace ktstr::client

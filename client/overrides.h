@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the command line changes of a scenario, and the parsers of its values. Pure functions, any
-// thread. Parsers return InvalidArgument with the value and the accepted form; the command line
-// turns that into exit code 64.
+// What the command line changes in a scenario, and the parsers of its values. Pure functions, any
+// thread. Parsers return InvalidArgument with the value and the accepted form; commands turn that
+// into exit code 64.
 
 #ifndef KTSTR_CLIENT_OVERRIDES_H_
 #define KTSTR_CLIENT_OVERRIDES_H_
@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "client/setting.h"
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/scenario.pb.h"
 
@@ -29,9 +30,9 @@ struct Overrides {
   std::optional<uint64_t> seed;
   std::optional<std::string> scheduler;     // Replaces the scenario's scheduler and its arguments.
   std::vector<std::string> scheduler_args;  // Appended.
-  bool strict = false;  // max_gap_ms 2000 and max_spread_pct 15 where the scenario sets none.
-  std::vector<v1::SeedFork> seed_forks;  // Replace the scenario's.
-  std::vector<std::string> sets;         // As ParseSet takes them; applied last, in order.
+  bool strict = false;                      // Sets what scenario::SetStrict() sets.
+  std::vector<v1::SeedFork> seed_forks;     // Replace the scenario's.
+  std::vector<Setting> sets;                // Applied last, in order.
 };
 
 // InvalidArgument when scheduler_args are given and there is no scheduler to take them, or when one
@@ -42,14 +43,11 @@ absl::Status Apply(const Overrides& overrides, v1::Scenario* scenario);
 absl::StatusOr<uint32_t> ParseDurationMs(absl::string_view text);
 // "N,L,C,T" or the name of a preset.
 absl::StatusOr<v1::Topology> ParseTopology(absl::string_view text);
-// A number from 1 on, or "random": one that is drawn.
+// A number from 1 on; "random" draws one.
 absl::StatusOr<uint64_t> ParseSeed(absl::string_view text);
 absl::StatusOr<v1::Engine> ParseEngine(absl::string_view text);
 // "AT:SEED", as 500ms:7: from there on, random draws come from that seed.
 absl::StatusOr<v1::SeedFork> ParseSeedFork(absl::string_view text);
-// "checks.FIELD=VALUE" or "perturb.FIELD=VALUE" (fields of fields joined by dots, as
-// perturb.pct.change_points=3), put into the scenario.
-absl::Status ParseSet(absl::string_view text, v1::Scenario* scenario);
 
 }  // namespace ktstr::client
 

@@ -30,14 +30,13 @@ namespace {
 constexpr size_t kMaxWord = 64 << 10;
 constexpr size_t kLogLinesShown = 5;
 
-// What the log holds from `start` on: the words of the daemon that this call started.
+// The end of the log from `start` on: the messages of the daemon that this call started.
 std::string LastWords(int log_fd, off_t start) {
   std::string text(16 << 10, '\0');
   struct stat st;
   if (fstat(log_fd, &st) == 0 && st.st_size - start > static_cast<off_t>(text.size()))
     start = st.st_size - text.size();
-  const ssize_t n = pread(log_fd, text.data(), text.size(), start);
-  text.resize(n > 0 ? n : 0);
+  text.resize(base::ReadAt(log_fd, text.data(), text.size(), start, "the log").value_or(0));
   return std::string(absl::StripAsciiWhitespace(base::PrintableTail(text, kLogLinesShown)));
 }
 
@@ -133,7 +132,7 @@ absl::StatusOr<std::string> StartDaemon(const DaemonStart& start) {
   const std::string words = LastWords(log.get(), log_start);
   return absl::FailedPreconditionError(absl::StrCat(
       start.program, " ", status ? status->ToString() : "closed its readiness pipe",
-      " before it served", words.empty() ? ", without a word" : absl::StrCat(": ", words),
+      " before it served", words.empty() ? ", without a message" : absl::StrCat(": ", words),
       " (log: ", log_path, ")"));
 }
 

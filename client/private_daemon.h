@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The user's own daemon: where its socket is, and how it is started when nobody serves there. It
-// outlives the client that started it and ends by itself when idle. Any thread.
+// Starts the user's own daemon when none serves its socket, and prepares the directory of the
+// socket. The daemon outlives the client that started it and ends by itself when idle. Any thread.
 
 #ifndef KTSTR_CLIENT_PRIVATE_DAEMON_H_
 #define KTSTR_CLIENT_PRIVATE_DAEMON_H_
@@ -28,11 +28,12 @@ struct DaemonStart {
 };
 
 // Starts the daemon in a session of its own, its messages in ktstrd.log beside the socket, and
-// waits until it reports that it serves. The socket to connect to: `start.socket`, also when
-// another daemon serves it already, or that of the daemon which uses the same cache directory.
+// waits until it reports that it serves. Returns the socket to connect to: `start.socket`, also
+// when another daemon serves it already, or that of the daemon that uses the same cache directory.
 absl::StatusOr<std::string> StartDaemon(const DaemonStart& start);
 
-// FailedPrecondition when the socket that a lock file named belongs to another user.
+// Checks the socket that a lock file named. Unavailable when it does not exist, FailedPrecondition
+// when it is no socket or belongs to another user.
 absl::Status CheckOwnSocket(const std::string& path);
 
 // ktstrd beside this program, else on PATH.

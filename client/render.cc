@@ -18,7 +18,7 @@
 namespace ktstr::client {
 namespace {
 
-// Of a long log: how it began, and more of how it ended.
+// Of a long log: some of the beginning, and more of the end.
 constexpr size_t kShownFirstLines = 40;
 constexpr size_t kShownLastLines = 160;
 constexpr size_t kShownConsoleLines = 20;
@@ -69,13 +69,19 @@ std::string Findings(const v1::RunRecord& record) {
   return out;
 }
 
-// A fault of the scheduler's end that the scenario does not judge is shown all the same.
-std::string StopNote(const v1::RunRecord& record) {
+// Shows what the verdict does not judge: a fault of the scheduler's end, when the scenario leaves
+// it out, and what went wrong after the agent was done.
+std::string Notes(const v1::RunRecord& record) {
+  std::string notes;
   const std::string fault = base::OneLine(record.scheduler_end().fault());
-  for (const v1::Finding& finding : record.findings()) {
-    if (scenario::IsKind(finding, scenario::FindingKind::kSchedulerStop)) return "";
-  }
-  return fault.empty() ? "" : absl::StrCat("    note: the scheduler ", fault, "\n");
+  const bool judged = std::any_of(
+      record.findings().begin(), record.findings().end(), [](const v1::Finding& finding) {
+        return scenario::IsKind(finding, scenario::FindingKind::kSchedulerStop);
+      });
+  if (!judged && !fault.empty()) absl::StrAppend(&notes, "    note: the scheduler ", fault, "\n");
+  const std::string after_done = base::OneLine(record.after_done());
+  if (!after_done.empty()) absl::StrAppend(&notes, "    note: ", after_done, "\n");
+  return notes;
 }
 
 std::string Indented(absl::string_view text) {
@@ -106,8 +112,7 @@ std::string DiagnosticsSection(const v1::RunRecord& record) {
   return body.empty() ? "" : absl::StrCat("  --- diagnostics ---\n", body);
 }
 
-// Deaths of the scheduler and everything that ended the guest early: there the log and the console
-// hold the reason.
+// True when the scheduler died or the guest ended early: log and console hold the reason.
 bool NeedsSections(const v1::RunRecord& record) {
   if (record.verdict() == v1::ERROR) return true;
   for (const v1::Finding& finding : record.findings()) {
@@ -163,7 +168,7 @@ std::string Age(int64_t unix_s, absl::Time now) {
   return absl::StrCat(absl::ToInt64Hours(age) / 24, "d");
 }
 
-// How often the `length` lines at `at` come again right after themselves.
+// How many times the `length` lines at `at` come in a row.
 size_t Repeats(const std::vector<absl::string_view>& lines, size_t at, size_t length) {
   size_t count = 1;
   while (at + (count + 1) * length <= lines.size() &&
@@ -204,7 +209,7 @@ std::string HeaderLine(const v1::RunRecord& record) {
 }
 
 std::string ResultText(const v1::RunRecord& record, bool color) {
-  std::string out = absl::StrCat(ResultLine(record, color), Findings(record), StopNote(record));
+  std::string out = absl::StrCat(ResultLine(record, color), Findings(record), Notes(record));
   if (record.verdict() == v1::PASS || record.verdict() == v1::SKIP) return out;
   if (NeedsSections(record)) absl::StrAppend(&out, LogSection(record), DiagnosticsSection(record));
   absl::StrAppend(&out, Pointer(record));
@@ -229,10 +234,10 @@ std::string SummaryLine(const VerdictCounts& counts, absl::Duration elapsed) {
 }
 
 std::string RecordText(const v1::RunRecord& record, bool color) {
-  std::string out = absl::StrCat("run ", record.run_id(), "   started ", record.start_time(),
-                                 "   project ", record.project_commit(), "   source ",
-                                 record.run_source(), "\n", HeaderLine(record),
-                                 ResultLine(record, color), Findings(record), StopNote(record));
+  std::string out =
+      absl::StrCat("run ", record.run_id(), "   started ", record.start_time(), "   project ",
+                   record.project_commit(), "   source ", record.run_source(), "\n",
+                   HeaderLine(record), ResultLine(record, color), Findings(record), Notes(record));
   absl::StrAppend(&out, Workers(record), LogSection(record), DiagnosticsSection(record));
   if (!record.guest_digest().empty())
     absl::StrAppend(&out, "  guest digest: ", record.guest_digest(), "\n");
@@ -251,7 +256,7 @@ std::string CollapseCycles(absl::string_view text) {
     for (size_t l = 1; l <= kLongestCycle && at + 2 * l <= lines.size(); ++l) {
       count = Repeats(lines, at, l);
       length = l;
-      // Twice the same short block is better read as it stands.
+      // A block that comes twice is easier to read as it is.
       if (count >= 3) break;
       count = 1;
     }
@@ -319,7 +324,7 @@ std::string SnapshotsTable(const v1::ListSnapshotsResponse& snapshots, absl::Tim
     rows.push_back({entry.key().substr(0, 12), base::OneLine(entry.label()),
                     sound ? Age(entry.created_unix_s(), now) : "",
                     Age(entry.last_used_unix_s(), now), Bytes(entry.disk_bytes()),
-                    sound ? "" : absl::StrCat("(of no use: ", base::OneLine(entry.error()), ")")});
+                    sound ? "" : absl::StrCat("(unusable: ", base::OneLine(entry.error()), ")")});
   }
   return Table(rows);
 }

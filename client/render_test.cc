@@ -78,7 +78,7 @@ TEST(Render, PassIsOneLine) {
   EXPECT_EQ(ResultText(r, true).substr(0, 12), "\x1b[32m✓\x1b[0m");
 }
 
-// A scenario may not judge the stop; what was wrong is printed all the same, once.
+// The fault of a stop is printed once, also when the scenario does not judge the stop.
 TEST(Render, FaultOfTheStopIsANote) {
   v1::RunRecord r = Failed();
   r.set_verdict(v1::PASS);
@@ -92,6 +92,18 @@ TEST(Render, FaultOfTheStopIsANote) {
   r.mutable_findings()->Clear();
   r.mutable_scheduler_end()->clear_fault();
   EXPECT_EQ(ResultText(r, false).find("note:"), std::string::npos);
+}
+
+// Of a run that passed as well: its record has no digest, and this is why.
+TEST(Render, WhatWentWrongAfterDoneIsANote) {
+  v1::RunRecord r = Failed();
+  r.set_verdict(v1::PASS);
+  r.clear_findings();
+  EXPECT_EQ(ResultText(r, false).find("note:"), std::string::npos);
+  r.set_after_done("no digest:\x1b[31m\nthe guest hung");
+  EXPECT_NE(ResultText(r, false).find("\n    note: no digest:"), std::string::npos);
+  EXPECT_EQ(ResultText(r, false).find('\x1b'), std::string::npos);
+  EXPECT_NE(RecordText(r, false).find("\n    note: no digest:"), std::string::npos);
 }
 
 TEST(Render, DeathShowsSectionsThatHaveSomething) {
@@ -111,7 +123,7 @@ TEST(Render, DeathShowsSectionsThatHaveSomething) {
                       "lines:\n    panic"),
             std::string::npos)
       << text;
-  // Nothing of a guest steers the terminal.
+  // No byte of a guest controls the terminal.
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_EQ(text.find('\x07'), std::string::npos);
 }
@@ -129,7 +141,7 @@ TEST(Render, Summary) {
             "0 passed, 1 failed, 0 skipped, 2 errors, 1 inconclusive in 5.0 s\n");
 }
 
-// The last words matter most, and they come last.
+// The last lines matter most.
 TEST(Render, OfALongLogBothEndsAreShown) {
   v1::RunRecord record;
   record.set_verdict(v1::ERROR);
@@ -266,7 +278,7 @@ TEST(Ktap, LinesAndEscapes) {
       "ok 2 cpuset_resize[scx_mine,1n2l2c1t,7.3.4-x86_64-0123456789abcdef,seed=1] # SKIP SKIP\n");
 }
 
-// `--repeat`: nothing of one command is overwritten; a later command replaces.
+// `--repeat`: one command overwrites none of its own records; a later command replaces them.
 TEST(RecordDirectory, KeepsRepetitionsOfOneCommand) {
   auto dir = *base::TempDir::Make("records");
   RecordDirectory first(dir.path() + "/made");

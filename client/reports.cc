@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/reports.h"
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -17,21 +19,20 @@
 namespace ktstr::client {
 namespace {
 
-constexpr size_t kMaxLines = 100000;
-
 // XML 1.0 knows no control characters besides tab and newline, not even as references
 // (section 2.2); PrintableTail removes them. U+FFFE and U+FFFF are no characters there either.
 std::string Xml(absl::string_view text) {
-  return absl::StrReplaceAll(base::PrintableTail(base::ToStd(text), kMaxLines),
-                             {{"&", "&amp;"},
-                              {"<", "&lt;"},
-                              {">", "&gt;"},
-                              {"\"", "&quot;"},
-                              {"\xef\xbf\xbe", "\xef\xbf\xbd"},
-                              {"\xef\xbf\xbf", "\xef\xbf\xbd"}});
+  return absl::StrReplaceAll(
+      base::PrintableTail(base::ToStd(text), std::numeric_limits<size_t>::max()),
+      {{"&", "&amp;"},
+       {"<", "&lt;"},
+       {">", "&gt;"},
+       {"\"", "&quot;"},
+       {"\xef\xbf\xbe", "\xef\xbf\xbd"},
+       {"\xef\xbf\xbf", "\xef\xbf\xbd"}});
 }
 
-// In an attribute a newline must be a reference, or it reads as a space.
+// In an attribute a newline must be a reference: XML turns a plain one into a space.
 std::string XmlAttribute(absl::string_view text) {
   return absl::StrReplaceAll(Xml(text), {{"\n", "&#10;"}, {"\t", "&#9;"}});
 }
@@ -74,10 +75,11 @@ std::string JunitOutcome(const v1::RunRecord& record) {
   }
 }
 
-// A name or a line in KTAP: no newline, and no '#', which would begin a directive.
+// A name or a line in KTAP: without newlines, and without '#', which begins a directive.
 std::string KtapText(absl::string_view text) {
-  return absl::StrReplaceAll(base::PrintableTail(base::ToStd(text), kMaxLines),
-                             {{"\n", " "}, {"#", "_"}});
+  return absl::StrReplaceAll(
+      base::PrintableTail(base::ToStd(text), std::numeric_limits<size_t>::max()),
+      {{"\n", " "}, {"#", "_"}});
 }
 
 }  // namespace

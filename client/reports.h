@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Records in the formats of other tools: JUnit XML, KTAP version 1, and our own sidecar files.
-// Texts in a record may come from a guest: they are escaped here. Any thread.
+// Records as JUnit XML, as KTAP version 1, and as our own sidecar files. Escapes the texts of a
+// record, which may come from a guest. Any thread.
 
 #ifndef KTSTR_CLIENT_REPORTS_H_
 #define KTSTR_CLIENT_REPORTS_H_
@@ -22,15 +22,15 @@ std::string JunitXml(const std::vector<v1::RunRecord>& records);
 
 // "KTAP version 1" and the plan for `count` runs.
 std::string KtapHead(size_t count);
-// The result line number `number` (from 1) with its findings as diagnostic lines before it.
+// The result line with this number (from 1), after the findings as diagnostic lines.
 std::string KtapLine(size_t number, const v1::RunRecord& record);
 
-// Writes records as scenario::RecordFileName names them. Records of one variant that one command
-// writes are all kept; those of an earlier command are replaced. One thread.
+// Writes records to files named by scenario::RecordFileName. Keeps all records of one variant that
+// one command writes, and replaces those of an earlier command. One thread.
 class RecordDirectory {
  public:
   explicit RecordDirectory(std::string directory) : directory_(std::move(directory)) {}
-  // Makes the directory when it is missing; atomic, nothing else there is touched.
+  // Makes the directory when it is missing. Atomic; touches no other file there.
   absl::Status Write(const v1::RunRecord& record);
 
  private:

@@ -4,6 +4,9 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "scenario/checks.h"
+
 namespace ktstr::client {
 
 void AddVariantFlags(CLI::App* command, RunOptions* o) {
@@ -28,13 +31,13 @@ void AddVariantFlags(CLI::App* command, RunOptions* o) {
       ->check(CLI::Range(1, 1024));
   command
       ->add_option("--set", o->sets,
-                   "Change a check or the disturbances, as checks.max_gap_ms=500 or "
-                   "perturb.intensity=2; repeatable")
+                   "Change a field of the scenario, as checks.max_gap_ms=500, "
+                   "scheduler.attach_timeout_ms=90000 or step[0].hold.ms=200; repeatable")
       ->type_name("FIELD=VALUE")
       ->allow_extra_args(false);
   command->add_flag(
       "--strict", o->strict,
-      "Strict thresholds where the scenario sets none: max_gap_ms 2000, max_spread_pct 15");
+      absl::StrCat("Strict thresholds where the scenario sets none: ", scenario::StrictText()));
   command
       ->add_option("--timeout", o->timeout,
                    "Host time that a run may take from the start of its machine")
@@ -45,7 +48,7 @@ void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
   const auto flags = std::make_shared<RunFlags>();
   RunOptions* o = &flags->run;
   CLI::App* run =
-      app->add_subcommand("run", "Run scenarios and say pass or fail, with the reasons");
+      app->add_subcommand("run", "Run scenarios and report pass or fail, with the reasons");
   run->add_option("SCENARIO", o->scenarios,
                   "Scenario files, directories of them (*.ktstr.txtpb), or canned names")
       ->required();
@@ -60,7 +63,7 @@ void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
       ->type_name("AT:SEED")
       ->allow_extra_args(false);
   run->add_option("--repeat", o->repeat,
-                  "Run each variant so often; under tcg, the guests' memory must be the same")
+                  "Runs of each variant; under tcg, all must leave the same guest memory")
       ->check(CLI::Range(1, 10000));
   run->add_option("-j,--jobs", flags->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
   run->add_option("--junit", flags->junit, "Write a JUnit report")->type_name("FILE");

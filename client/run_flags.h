@@ -14,7 +14,7 @@
 
 namespace ktstr::client {
 
-// What `run` takes: what is run, and what becomes of the records.
+// The flags of `run`: what to run, and where the records go.
 struct RunFlags {
   RunOptions run;
   uint32_t jobs = 16;  // Runs in flight at once, 1 to 256.
@@ -24,8 +24,8 @@ struct RunFlags {
   FailurePolicy policy;
 };
 
-// Adds the options that say what is run, to any command that makes runs: kernel, scheduler,
-// machine, duration, checks. `options` outlives the command line.
+// Adds to a command the options that select what runs: kernel, scheduler, machine, duration,
+// checks. `options` outlives the command line.
 void AddVariantFlags(CLI::App* command, RunOptions* options);
 
 // Adds `run`; `use` gets the flags when the command line names it.

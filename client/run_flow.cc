@@ -19,10 +19,10 @@ namespace ktstr::client {
 namespace {
 
 constexpr std::chrono::seconds kCancelTimeout(30);
-// The daemon may resolve a kernel meanwhile, which it does for at most 60 s.
+// The daemon may check the files of a kernel meanwhile.
 constexpr std::chrono::seconds kSubmitTimeout(120);
 
-// Errors of the connection, not answers of the daemon.
+// True for errors of the connection, which are no errors of the daemon.
 bool ConnectionLost(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
 }
@@ -123,7 +123,7 @@ void RunFlow::SubmitLoop() {
   {
     base::MutexLock lock(&mutex_);
     submitting_ = false;
-    // The stream waits for events of runs that there will not be.
+    // The stream would wait for runs that nobody submits any more.
     if (runs_.empty() && stream_context_ != nullptr) stream_context_->TryCancel();
     changed_.SignalAll();
   }
@@ -155,7 +155,7 @@ void RunFlow::SubmitOne(size_t index) {
 }
 
 absl::StatusOr<std::string> RunFlow::CallSubmit(const v1::RunSpec& spec) {
-  // Never sent twice: after a lost connection nobody knows whether the first one was accepted.
+  // Not sent again after a lost connection: the daemon may have accepted the run.
   Call call(this, kSubmitTimeout);
   v1::SubmitRunRequest request;
   *request.mutable_spec() = spec;
@@ -224,7 +224,7 @@ absl::Status RunFlow::Reconnect(const std::shared_ptr<Connection>& lost, const a
     if (left_) return absl::OkStatus();
   }
   const absl::Status again = session_->Reconnect(lost);
-  // Its failure shows in the next attempt, which meets the same lost connection.
+  // When this failed, the next attempt fails on the same lost connection.
   if (!again.ok()) return ConnectionLost(again) ? absl::OkStatus() : again;
   std::string reason;
   {
@@ -246,7 +246,8 @@ absl::Status RunFlow::Follow(Connection* connection, bool* progressed) {
   Open(stream.get());
   const absl::Status status = Read(stream.get(), progressed);
   Close();
-  // What is still to come of an unfinished stream is not wanted.
+  pieces_.clear();
+  // Drops what an unfinished stream still has.
   call.context()->TryCancel();
   absl::Status ended = FromGrpc(stream->Finish());
   KTSTR_RETURN_IF_ERROR(status);
@@ -278,7 +279,7 @@ void RunFlow::Open(Stream* stream) {
       request.set_cursor(run.cursor);
     }
   }
-  // A write that fails is told by the reader of the stream.
+  // The reader of the stream reports a write that fails.
   for (const v1::WatchRunsRequest& request : requests) {
     if (!stream->Write(request)) return;
   }
@@ -314,26 +315,37 @@ absl::Status RunFlow::Handle(const v1::WatchRunsResponse& response, bool* progre
     Fail(run_id, status);
     return absl::OkStatus();
   }
-  const uint64_t number = response.event().number();
+  if (response.has_event_piece()) return HandlePiece(run_id, response.event_piece(), progressed);
+  HandleEvent(run_id, response.event(), progressed);
+  return absl::OkStatus();
+}
+
+absl::Status RunFlow::HandlePiece(const std::string& run_id, const v1::Piece& piece,
+                                  bool* progressed) {
+  v1::RunEvent event;
+  KTSTR_ASSIGN_OR_RETURN(const bool complete, pieces_[run_id].Add(piece, &event));
+  if (!complete) return absl::OkStatus();
+  pieces_.erase(run_id);
+  HandleEvent(run_id, event, progressed);
+  return absl::OkStatus();
+}
+
+void RunFlow::HandleEvent(const std::string& run_id, const v1::RunEvent& event, bool* progressed) {
+  const uint64_t number = event.number();
   uint64_t due;
   {
     base::MutexLock lock(&mutex_);
     const auto run = runs_.find(run_id);
-    if (run == runs_.end()) return absl::OkStatus();
+    if (run == runs_.end()) return;
     due = run->second.cursor;
     if (number == due) ++run->second.cursor;
   }
   if (number != due) {
     Fail(run_id, absl::InternalError(
                      absl::StrCat("the daemon sent event ", number, " where ", due, " was due")));
-    return absl::OkStatus();
+    return;
   }
   *progressed = true;
-  HandleEvent(run_id, response.event());
-  return absl::OkStatus();
-}
-
-void RunFlow::HandleEvent(const std::string& run_id, const v1::RunEvent& event) {
   {
     base::MutexLock lock(&observing_);
     if (!event.has_finished()) {
@@ -371,12 +383,12 @@ void RunFlow::CancelRuns(const std::set<std::string>& runs, const std::string& r
     const absl::Status status =
         FromGrpc(session_->connection()->stub()->CancelRun(call.context(), request, &response));
     if (left()) return;
-    // Sent again on the next connection.
+    // Reconnect() sends the rest again.
     if (absl::IsUnavailable(status)) return;
     if (status.ok()) continue;
     base::MutexLock lock(&observing_);
     observer_->Failed(run_id, base::Annotate(status, absl::StrCat("cancel of run ", run_id)));
-    // A daemon that does not answer does not answer for the next run either.
+    // A daemon that does not respond does not respond for the next run either.
     if (absl::IsDeadlineExceeded(status)) return;
   }
 }
@@ -389,7 +401,7 @@ void RunFlow::Cancel(const std::string& reason) {
     cancel_reason_ = reason;
     changed_.SignalAll();
   }
-  // On a thread of its own: whoever waits for a daemon that does not answer can still leave.
+  // On a thread of its own, so that the caller can still leave when the daemon does not respond.
   threads_.emplace_back([this, runs = InFlight(), reason] { CancelRuns(runs, reason); });
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs over a daemon: submit, follow with a cursor, connect again when the connection is lost,
-// cancel, leave. Knows nothing of terminals; what happens is told to an observer.
+// cancel, leave. Knows nothing of terminals; reports what happens to an observer.
 //
-// Threads, made here, however many runs: one submits, one reads the stream that follows all runs,
-// and one cancels. Public functions from any thread. Observer calls come from those threads, one at
-// a time, and without a lock that the public functions take.
+// RunFlow starts at most three threads, however many runs: one submits, one reads the stream that
+// follows all runs, and one cancels. Public functions from any thread. These threads call the
+// observer, one call at a time, without a lock that the public functions take.
 
 #ifndef KTSTR_CLIENT_RUN_FLOW_H_
 #define KTSTR_CLIENT_RUN_FLOW_H_
@@ -27,6 +27,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "client/connect.h"
+#include "client/pieces.h"
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/service.pb.h"
 
@@ -35,11 +36,12 @@ namespace ktstr::client {
 class RunObserver {
  public:
   virtual ~RunObserver() = default;
-  // `index`: the place of the run's spec. Not called for runs that existed before.
+  // `index`: the place of the run's spec. Not called for Follow().
   virtual void Submitted(size_t index, const std::string& run_id) = 0;
   virtual void Event(const std::string& run_id, const v1::RunEvent& event) = 0;
   virtual void Finished(const v1::RunRecord& record) = 0;
-  // The run could not be submitted or followed; `run_id` is empty when it was not accepted.
+  // The run could not be submitted, followed or cancelled. `run_id` is empty when the daemon did
+  // not accept the run.
   virtual void Failed(const std::string& run_id, const absl::Status& status) = 0;
   // The connection is lost; another attempt follows.
   virtual void Reconnecting(const absl::Status& why) = 0;
@@ -47,7 +49,7 @@ class RunObserver {
 
 struct RunFlowOptions {
   size_t in_flight = 16;  // Runs submitted and not ended.
-  // Attempts to connect again without an event in between, and the pauses between them (doubling).
+  // Attempts to connect again with no event in between, and the (doubling) pauses before them.
   int max_reconnects = 8;
   absl::Duration first_backoff = absl::Milliseconds(50);
   absl::Duration max_backoff = absl::Seconds(5);
@@ -61,19 +63,19 @@ class RunFlow {
 
   // Once: start the runs of these specs, in order; or follow runs that exist.
   void Submit(std::vector<v1::RunSpec> specs);
-  // The same with specs made as they are wanted: number 0 to `count` - 1, each once, any thread.
+  // The same with specs made on demand: number 0 to `count` - 1, each once, on any thread.
   void Submit(size_t count, std::function<v1::RunSpec(size_t)> make);
   void Follow(std::vector<std::string> run_ids);
 
-  // Every run has ended, failed, or been left.
+  // Every run has ended or failed, or Leave() was called.
   bool done() const;
-  // An eventfd, readable when done() became true.
+  // An eventfd, readable once done() is true.
   int done_fd() const { return done_fd_.get(); }
 
-  // Ends the runs in flight and drops those not yet submitted; records still come. Does not wait.
-  // By the thread that started the runs.
+  // Cancels the runs in flight and drops those not yet submitted; records still come. Does not
+  // wait. On the thread that called Submit() or Follow().
   void Cancel(const std::string& reason);
-  // Stops following at once. Runs that the daemon has go on as their spec says.
+  // Stops following at once. Whether the runs go on depends on their spec.
   void Leave();
 
  private:
@@ -81,7 +83,7 @@ class RunFlow {
   // A run in flight.
   struct Followed {
     uint64_t cursor = 0;      // The next event that is due.
-    bool subscribed = false;  // The open stream was asked for it.
+    bool subscribed = false;  // The open stream has been asked for the run.
   };
   using Stream = grpc::ClientReaderWriterInterface<v1::WatchRunsRequest, v1::WatchRunsResponse>;
 
@@ -95,12 +97,13 @@ class RunFlow {
   absl::StatusOr<std::string> CallSubmit(const v1::RunSpec& spec);
   // Waits until there is a run to follow; false when there will be none.
   bool WaitForRuns();
-  // Reads one stream to the end of all runs, or to an error. `*progressed`: an event came.
+  // Reads one stream until all runs have ended, or to an error. `*progressed`: an event came.
   absl::Status Follow(Connection* connection, bool* progressed);
   absl::Status Read(Stream* stream, bool* progressed);
   // An error is one of the whole stream.
   absl::Status Handle(const v1::WatchRunsResponse& response, bool* progressed);
-  void HandleEvent(const std::string& run_id, const v1::RunEvent& event);
+  absl::Status HandlePiece(const std::string& run_id, const v1::Piece& piece, bool* progressed);
+  void HandleEvent(const std::string& run_id, const v1::RunEvent& event, bool* progressed);
   void Open(Stream* stream);
   void Close();
   void Subscribe(const std::string& run_id);
@@ -119,10 +122,11 @@ class RunFlow {
   RunObserver* const observer_;
   const RunFlowOptions options_;
   base::UniqueFd done_fd_;
-  // Set before threads start. Without `make_` the runs exist.
+  // Set before threads start. `make_` is empty for Follow().
   size_t count_ = 0;
   std::function<v1::RunSpec(size_t)> make_;
   std::vector<std::thread> threads_;
+  std::map<std::string, Pieces> pieces_;  // Events that come in pieces; of the reader's thread.
 
   base::Mutex observing_;  // One observer call at a time.
   base::Mutex writing_;    // One writer of the stream at a time; taken before `mutex_`.

@@ -23,7 +23,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
-// What the flow said, and a way to wait for it.
+// Records the calls of the flow, and waits for them.
 class Recorder : public RunObserver {
  public:
   void Submitted(size_t, const std::string& id) override { Add("submitted " + id); }
@@ -246,7 +246,7 @@ TEST_F(RunFlowTest, HandshakeOfAnotherVersion) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("update ktstrctl"));
 }
 
-// The whole program against the fake: exit code, and what is on stdout.
+// The whole program against the fake daemon: exit code, stdout and stderr.
 class MainTest : public RunFlowTest {
  protected:
   int Run(std::vector<std::string> args) {

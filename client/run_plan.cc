@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/run_plan.h"
 
+#include <google/protobuf/util/message_differencer.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -24,6 +26,8 @@
 namespace ktstr::client {
 namespace {
 
+using google::protobuf::util::MessageDifferencer;
+
 std::string WorkingDirectory() {
   std::error_code error;
   return std::filesystem::current_path(error);
@@ -33,7 +37,7 @@ absl::Status AboutOption(const absl::Status& status, absl::string_view option) {
   return absl::InvalidArgumentError(absl::StrCat(option, ": ", status.message()));
 }
 
-// A path, or a source that has to be fetched, is no id of the cache.
+// Refuses what is no id of the cache: a path, or a source to fetch from.
 absl::Status CheckKernelId(const std::string& id) {
   if (absl::StrContains(id, '/')) {
     return absl::InvalidArgumentError(
@@ -50,7 +54,7 @@ absl::Status CheckKernelId(const std::string& id) {
   return absl::OkStatus();
 }
 
-// Scheduler programs found and read, each once.
+// Finds and reads scheduler programs, each once.
 class SchedulerFiles {
  public:
   explicit SchedulerFiles(const PlanPlaces& places) : places_(places) {}
@@ -67,7 +71,7 @@ class SchedulerFiles {
     for (const BundleFile& file : *files) *spec->add_files() = file.ref;
     spec->set_scheduler_path(files->front().ref.guest_path());
     spec->mutable_reproduction()->set_scheduler_program(path);
-    // The guest shows the program's own name, wherever it was found.
+    // The guest shows the program's own name, without its path.
     spec->mutable_scenario()->mutable_scheduler()->set_name(std::string(base::Basename(path)));
     return scenario::HasDelayProbe(spec->scenario()) ? AddDelay(spec) : absl::OkStatus();
   }
@@ -89,7 +93,7 @@ class SchedulerFiles {
     return &found->second;
   }
 
-  // The program behind `perturb.delay_point`: ours, so it is looked for as our other programs are.
+  // Adds ktstr's own program for `perturb.delay_point`: the scenario's directory does not count.
   absl::Status AddDelay(v1::RunSpec* spec) {
     DiscoveryPlaces discovery;
     discovery.program_directory = places_.discovery.program_directory;
@@ -102,7 +106,7 @@ class SchedulerFiles {
     }
     KTSTR_ASSIGN_OR_RETURN(const std::vector<BundleFile>* files, Closure(*path));
     for (const BundleFile& file : *files) {
-      // Libraries that the scheduler has too come once.
+      // Adds a library that the scheduler needs too only once.
       const auto same = [&file](const v1::FileRef& other) {
         return other.guest_path() == file.ref.guest_path();
       };
@@ -116,7 +120,8 @@ class SchedulerFiles {
   std::map<std::string, std::vector<BundleFile>> closures_;
 };
 
-// The scenario as the command line changes it; problems are added to `problems`.
+// The scenario as the command line changes it; adds problems to `problems`. The parser has
+// judged the file's own content.
 v1::Scenario Changed(const SourcedScenario& source, const Overrides& overrides,
                      std::vector<std::string>* problems) {
   v1::Scenario scenario = source.scenario;
@@ -124,6 +129,7 @@ v1::Scenario Changed(const SourcedScenario& source, const Overrides& overrides,
     problems->push_back(std::string(status.message()));
     return scenario;
   }
+  if (MessageDifferencer::Equals(scenario, source.scenario)) return scenario;
   for (const scenario::Problem& problem : scenario::Validate(scenario)) {
     problems->push_back(
         absl::StrCat(source.argument, ", as the command line changes it: ", problem.ToString()));
@@ -172,12 +178,11 @@ absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options) {
     }
     choices.engine = v1::TCG;
   }
-  v1::Scenario scratch;
-  for (const std::string& set : options.sets) {
-    if (absl::Status status = ParseSet(set, &scratch); !status.ok())
-      return AboutOption(status, "--set");
+  for (const std::string& text : options.sets) {
+    absl::StatusOr<Setting> setting = Setting::Parse(text);
+    if (!setting.ok()) return AboutOption(setting.status(), "--set");
+    overrides.sets.push_back(*std::move(setting));
   }
-  overrides.sets = options.sets;
   for (const std::string& text : options.seed_forks) {
     absl::StatusOr<v1::SeedFork> fork = ParseSeedFork(text);
     if (!fork.ok()) return AboutOption(fork.status(), "--seed-fork");
@@ -217,7 +222,8 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
   RunPlan plan;
   if (places.project_commit == "unknown") {
     plan.warnings.push_back(
-        "the working directory is not in a git repository: records say project commit \"unknown\"");
+        "the working directory is not in a git repository: records have project commit "
+        "\"unknown\"");
   }
   SchedulerFiles files(places);
   for (const SourcedScenario& source : sources.scenarios) {
@@ -243,7 +249,7 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
     }
   }
   if (!problems.empty()) {
-    // Several scenarios may meet the same obstacle.
+    // Several scenarios may have the same problem.
     std::vector<std::string> distinct;
     for (std::string& problem : problems) {
       if (std::find(distinct.begin(), distinct.end(), problem) == distinct.end())

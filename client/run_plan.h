@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From the options of `run` to the runs to submit: scenarios × kernels × repetitions, each
-// self-contained. It needs neither a daemon, so that every mistake of the user is met before one is
-// started, nor a command line: run_flags.h makes the options of one. Any thread.
+// self-contained. Needs no daemon, so that mistakes of the user show before one starts, and no
+// command line: run_flags.h makes the options from one. Any thread.
 
 #ifndef KTSTR_CLIENT_RUN_PLAN_H_
 #define KTSTR_CLIENT_RUN_PLAN_H_
@@ -41,7 +41,7 @@ struct RunOptions {
   std::string timeout;
 };
 
-// The options with their values understood. InvalidArgument (exit code 64) names the option.
+// The options with parsed values. InvalidArgument (exit code 64) names the option.
 struct RunChoices {
   Overrides overrides;
   bool seed_drawn = false;
@@ -50,7 +50,7 @@ struct RunChoices {
 };
 absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options);
 
-// What the plan takes from its surroundings.
+// What the plan takes from the environment of the process.
 struct PlanPlaces {
   DiscoveryPlaces discovery;  // Without `scenario_directory`.
   LibraryPlaces libraries;
@@ -73,8 +73,8 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
 // the scenario.
 v1::Reproduction ReproductionOf(const RunOptions& options, const std::string& argument);
 
-// How a user runs the scenario file at `path`, which holds all that the command line of `run` had
-// changed of its scenario, and the path of its scheduler.
+// How a user runs the scenario file at `path`, which holds the path of the scheduler and all that
+// the command line of `run` changed in the scenario.
 v1::Reproduction ReproductionOfFile(const v1::Reproduction& run, const std::string& path);
 
 // The options of a command line that ReproductionOfFile() describes.

@@ -15,7 +15,7 @@
 #include "client/project.h"
 #include "scenario/reproduce.h"
 
-// A program that makes runs of options needs no command line parser.
+// A program that makes runs from options needs no command line parser.
 #ifdef CLI11_VERSION
 #error "client/run_plan.h includes CLI11"
 #endif
@@ -42,6 +42,11 @@ TEST(Overrides, Values) {
     EXPECT_FALSE(ParseSeed(bad).ok()) << bad;
 }
 
+absl::Status ParseSet(const std::string& text, v1::Scenario* scenario) {
+  const absl::StatusOr<Setting> setting = Setting::Parse(text);
+  return setting.ok() ? setting->Apply(scenario) : setting.status();
+}
+
 TEST(Overrides, Set) {
   v1::Scenario scenario;
   EXPECT_TRUE(ParseSet("checks.max_gap_ms=500", &scenario).ok());
@@ -59,16 +64,50 @@ TEST(Overrides, Set) {
   for (const char* bad : {"checks.max_gap_ms", "max_gap_ms=1", "checks.x=1",
                           "checks.max_gap_ms=", "checks.max_gap_ms=x", "checks.max_gap_ms=-1",
                           "checks.max_gap_ms=1 isolation: true", "checks=1", "perturb.pct=1",
-                          "perturb.pct.change_points.x=1", "perturb.intensity=", "topology.llcs=1",
-                          "name=x", "checks..x=1", "=", ""}) {
+                          "perturb.pct.change_points.x=1", "perturb.intensity=", "topology.llcs=x",
+                          "checks..x=1", "=", ""}) {
     EXPECT_FALSE(ParseSet(bad, &scenario).ok()) << bad;
+  }
+}
+
+TEST(Overrides, SetReachesEveryField) {
+  v1::Scenario scenario;
+  v1::Work* work = scenario.add_step()->add_cgroup()->add_work();
+  work->mutable_bursty()->set_burst_ms(1);
+  scenario.mutable_scheduler()->add_args("-v");
+  for (const char* good :
+       {"name=a b", "memory_mb=700", "topology.preset=smt-3llc",
+        "scheduler.attach_timeout_ms=90000", "scheduler.args[0]=a: {b}", "step[0].hold.ms=7",
+        "step[0].cgroup[0].weight=50", "step[0].cgroup[0].work[0].nice=-3",
+        "step[0].cgroup[0].work[0].bursty.burst_ms=9"}) {
+    EXPECT_EQ(ParseSet(good, &scenario), absl::OkStatus()) << good;
+  }
+  EXPECT_EQ(
+      scenario.ShortDebugString(),
+      "name: \"a b\" topology { preset: \"smt-3llc\" } memory_mb: 700 "
+      "scheduler { args: \"a: {b}\" attach_timeout_ms: 90000 } "
+      "step { cgroup { work { bursty { burst_ms: 9 } nice: -3 } weight: 50 } hold { ms: 7 } }");
+  const std::pair<const char*, const char*> bad[] = {
+      {"step[1].hold.ms=7", "step has 1 elements"},
+      {"step[0].cgroup[7].weight=1", "cgroup has 1 elements"},
+      {"scheduler.args[1]=x", "args has 1 elements"},
+      {"step.hold.ms=7", "step has several elements: name one, as step[0]"},
+      {"checks[0].max_gap_ms=7", "checks has one value"},
+      {"step[x].hold.ms=7", "'step[x]' is not of the form FIELD[NUMBER]"},
+      {"step[0.hold.ms=7", "'step[0' is not of the form FIELD[NUMBER]"},
+      {"step[-1].hold.ms=7", "FIELD[NUMBER]"},
+      {"step[0]=7", "step is set by its fields: "},
+      {"step[0].cgroup[0].name[0]=x", "name has one value"},
+      {"step[0].nothing=1", "no field 'nothing'. There are: "}};
+  for (const auto& [text, message] : bad) {
+    EXPECT_THAT(std::string(ParseSet(text, &scenario).message()), HasSubstr(message)) << text;
   }
 }
 
 TEST(Overrides, SeedFork) {
   EXPECT_EQ(ParseSeedFork("1s:7")->at_ms(), 1000u);
   EXPECT_EQ(ParseSeedFork("1s:7")->seed(), 7u);
-  for (const char* bad : {"", "7", "1s", "1s:", ":7", "1s:0", "1:7"})
+  for (const char* bad : {"", "7", "1s", "1s:", ":7", "1s:0", "1:7", "1s:random"})
     EXPECT_FALSE(ParseSeedFork(bad).ok()) << bad;
   v1::Scenario scenario;
   scenario.add_seed_fork()->set_at_ms(5);
@@ -87,7 +126,7 @@ TEST(Overrides, StrictGivesWayToTheScenarioAndSetToNone) {
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 9000u);
   EXPECT_EQ(scenario.checks().max_spread_pct(), 15);
-  overrides.sets = {"checks.max_gap_ms=1"};
+  overrides.sets = {*Setting::Parse("checks.max_gap_ms=1")};
   ASSERT_TRUE(Apply(overrides, &scenario).ok());
   EXPECT_EQ(scenario.checks().max_gap_ms(), 1u);
 }

@@ -12,8 +12,6 @@
 #include "scenario/json.h"
 
 namespace ktstr::client {
-namespace {}  // namespace
-
 RunReporter::RunReporter(Terminal* terminal, ReportOptions options, size_t runs)
     : terminal_(terminal),
       options_(std::move(options)),
@@ -48,7 +46,7 @@ void RunReporter::Finished(const v1::RunRecord& record) {
   active_.erase(record.run_id());
   counts_.Add(record);
   records_.push_back(record);
-  // Runs of one header follow one another without repeating it.
+  // Prints the header once for runs in a row that share it.
   if (const std::string header = HeaderLine(record); !header.empty() && header != header_) {
     terminal_->Result(header);
     header_ = header;
@@ -77,7 +75,7 @@ void RunReporter::Compared(const v1::RunRecord& record) {
   counts_.Add(record);
   records_.push_back(record);
   terminal_->Result(ComparisonText(record, terminal_->color()));
-  // The plan counts runs only; KTAP passes over a line that begins so.
+  // A diagnostic line: the KTAP plan counts runs only.
   if (options_.ktap) terminal_->Machine(absl::StrCat("# ", ComparisonText(record, false)));
   PrintJson(record);
 }
@@ -125,7 +123,7 @@ void RunReporter::Tick() {
 
 ExitCode RunReporter::Finish() {
   base::MutexLock lock(&mutex_);
-  // Where nothing ran, the problem that was told is all there is to say.
+  // Without any run, the printed problem is the whole result.
   if (!records_.empty() || first_problem_.ok()) {
     terminal_->Result(SummaryLine(counts_, base::RealClock()->Monotonic() - start_));
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the user sees of runs while they happen, and what is written of them: transcript, --json,
-// --ktap, --junit, sidecars.
+// Shows runs to the user while they happen, and writes their results: transcript, --json, --ktap,
+// --junit, sidecars.
 
 #ifndef KTSTR_CLIENT_RUN_REPORTER_H_
 #define KTSTR_CLIENT_RUN_REPORTER_H_
@@ -44,17 +44,17 @@ class RunReporter : public RunObserver {
 
   // The records so far.
   std::vector<v1::RunRecord> records() const;
-  // A record that no run left: it judges runs against one another.
+  // Adds a record of no single run, which compares runs.
   void Compared(const v1::RunRecord& record);
   // Draws the live line; a few times a second.
   void Tick();
-  // Summary and the JUnit file; then the exit code of it all.
+  // Prints the summary, writes the JUnit file, returns the exit code of the command.
   ExitCode Finish();
 
  private:
   void PrintJson(const v1::RunRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteOutputs(const v1::RunRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Nothing for OK.
+  // Prints an error; nothing for OK.
   void Problem(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Terminal* const terminal_;
@@ -68,7 +68,7 @@ class RunReporter : public RunObserver {
   std::map<std::string, std::string> active_ ABSL_GUARDED_BY(mutex_);  // Run -> what it does.
   std::string latest_ ABSL_GUARDED_BY(mutex_);                         // Run of the last event.
   std::string header_ ABSL_GUARDED_BY(mutex_);
-  std::set<std::string> said_ ABSL_GUARDED_BY(mutex_);  // Problems are told once.
+  std::set<std::string> said_ ABSL_GUARDED_BY(mutex_);  // Each problem is printed once.
   absl::Status first_problem_ ABSL_GUARDED_BY(mutex_);
 };
 

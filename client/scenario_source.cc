@@ -17,7 +17,7 @@ namespace ktstr::client {
 namespace {
 
 constexpr absl::string_view kSuffix = ".ktstr.txtpb";
-// The parser refuses texts above 1 MiB; reading a little more lets it say so itself.
+// Well above the limit of the parser, 1 MiB, so that the parser refuses a large file.
 constexpr size_t kReadLimit = size_t{64} << 20;
 
 void AddText(absl::string_view text, const std::string& argument, const std::string& directory,

@@ -15,8 +15,8 @@ namespace ktstr::client {
 
 struct SourcedScenario {
   v1::Scenario scenario;
-  std::string argument;   // What names it on a command line: a path or a canned name.
-  std::string directory;  // Where the file stands; empty for a canned one.
+  std::string argument;   // Its name on a command line: a path or a canned name.
+  std::string directory;  // Of the file; empty for a canned one.
 };
 
 struct SourcedScenarios {
@@ -25,7 +25,7 @@ struct SourcedScenarios {
 };
 
 // A path that exists is a file or a directory (searched in depth for *.ktstr.txtpb, in order of
-// names); anything else is a canned name. All problems of all arguments are reported together.
+// names); anything else is a canned name. Reports all problems of all arguments together.
 SourcedScenarios LoadScenarios(const std::vector<std::string>& arguments);
 
 }  // namespace ktstr::client

@@ -19,7 +19,7 @@ SignalFd::SignalFd() {
 }
 
 SignalFd::~SignalFd() {
-  // Else it would be delivered now, and end the program without its exit code.
+  // Unblocked, a pending signal would end the program without its exit code.
   while (Take()) {
   }
   pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);

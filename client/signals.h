@@ -15,7 +15,7 @@ namespace ktstr::client {
 class SignalFd {
  public:
   SignalFd();
-  ~SignalFd();  // Drops the signals that are pending and restores the mask of its thread.
+  ~SignalFd();  // Drops pending signals and restores the mask of the thread.
   SignalFd(const SignalFd&) = delete;
   SignalFd& operator=(const SignalFd&) = delete;
   int fd() const { return fd_.get(); }

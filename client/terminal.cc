@@ -30,7 +30,7 @@ size_t Width(int fd) {
   return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-// At most `columns` code points: close enough to columns for our own texts, and never half of one.
+// The first `columns` code points, never half of one: for our own texts a code point is a column.
 absl::string_view Cut(absl::string_view text, size_t columns) {
   size_t points = 0;
   for (size_t i = 0; i < text.size(); ++i) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where a command writes. Results for people and for machines never mix: `Result` is the command's
-// answer, `Note` is all that is said on the way (stderr). A live line, on a terminal only, is
-// erased before anything else is written. Any thread.
+// The output of a command. Never mixes results for people and for machines: `Result` writes the
+// result, `Note` everything before it (stderr). Erases the live line, which only a terminal shows,
+// before it writes anything else. Any thread.
 
 #ifndef KTSTR_CLIENT_TERMINAL_H_
 #define KTSTR_CLIENT_TERMINAL_H_
@@ -24,7 +24,7 @@ struct TerminalOptions {
   bool quiet = false;           // Notes and the live line are dropped.
   int out_fd = 1;
   int err_fd = 2;
-  // Set once stdout could not be written (closed, full disk); outlives the terminal.
+  // Set when writing to stdout fails (closed, full disk); outlives the terminal.
   std::atomic<bool>* output_lost = nullptr;
 };
 
@@ -40,14 +40,18 @@ class Terminal {
   // Whether a live line can be shown: stderr is a terminal and notes are wanted.
   bool live() const { return live_; }
 
-  void Result(absl::string_view text);   // As it stands.
-  void Machine(absl::string_view text);  // On stdout always.
-  void Note(absl::string_view text);     // One line, a newline is added; dropped by -q.
-  void Error(
-      absl::string_view text);  // One paragraph on stderr, a newline is added; never dropped.
-  void Console(
-      absl::string_view text);        // On stderr, as it stands: asked for by name, never dropped.
-  void Live(absl::string_view line);  // Replaces the live line; cut to the width.
+  // Unchanged.
+  void Result(absl::string_view text);
+  // Always on stdout.
+  void Machine(absl::string_view text);
+  // One line; adds a newline. Dropped with -q.
+  void Note(absl::string_view text);
+  // One paragraph on stderr; adds a newline. Never dropped.
+  void Error(absl::string_view text);
+  // Unchanged on stderr. Never dropped: only --dmesg asks for it.
+  void Console(absl::string_view text);
+  // Replaces the live line; cut to the width of the terminal.
+  void Live(absl::string_view line);
 
  private:
   void Write(int fd, absl::string_view text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

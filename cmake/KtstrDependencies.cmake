@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Every library and program the build needs. All that is missing is reported at once, with the install line.
+# Every library and program that the build needs. Reports all missing ones at once, with the install line.
 find_package(PkgConfig)
 find_package(Threads REQUIRED)
 
@@ -17,8 +17,8 @@ macro(ktstr_program var name deb rpm)
     ktstr_missing("program ${name}" ${deb} ${rpm})
   endif()
 endmacro()
-# Target PkgConfig::PREFIX for a module, and PREFIX_STATIC_LIBRARIES with ARGN = STATIC. Not pkg_check_modules: that asks
-# pkg-config 17 times for each module, and one answer for grpc++ takes it 2 seconds.
+# Target PkgConfig::PREFIX for a module, and PREFIX_STATIC_LIBRARIES with ARGN = STATIC. Not pkg_check_modules: that calls
+# pkg-config 17 times for each module, and one call for grpc++ takes 2 seconds.
 function(ktstr_pkg_target prefix module)
   foreach(kind IN ITEMS "" ${ARGN})
     if(NOT DEFINED ${prefix}_FLAGS${kind})

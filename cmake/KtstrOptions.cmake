@@ -21,7 +21,7 @@ set(CMAKE_C_FLAGS_DEV "-O1 -g1")
 
 find_program(CCACHE ccache)
 if(CCACHE)
-  # Paths relative to the checkout: another checkout and another preset find what one has compiled.
+  # With paths relative to the checkout, ccache also hits in another checkout and with another preset.
   set(launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE})
   set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
@@ -43,7 +43,7 @@ if(KTSTR_SANITIZE)
   target_link_options(ktstr_host_flags INTERFACE -fsanitize=${KTSTR_SANITIZE})
 endif()
 if(KTSTR_FUZZ)
-  # The libraries too: libFuzzer is blind where no coverage is counted.
+  # The libraries too: libFuzzer needs their coverage.
   target_compile_options(ktstr_host_flags INTERFACE -fsanitize=fuzzer-no-link)
   target_link_options(ktstr_host_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()

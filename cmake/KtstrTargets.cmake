@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# One library per folder. A folder sees the headers of its declared dependencies and of nothing else: each library's
-# headers are reached through a directory that holds one link, to that folder.
+# One library per folder. A folder sees the headers of its declared dependencies and no others: the include directory of
+# a library has one link, to the library's folder.
 
 # Path of the include directory that offers only FOLDER's headers, as "FOLDER/x.h".
 function(ktstr_folder_include folder out)

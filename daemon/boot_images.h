@@ -15,17 +15,17 @@ namespace ktstr::daemon {
 
 struct BootImage {
   base::UniqueFd file;
-  std::string digest;  // Of what it is made from: equal digest, equal image.
+  std::string digest;  // Of its inputs: equal digest, equal image.
 };
 
 class BootImages {
  public:
-  // `dir` is made when the first image is stored.
+  // The first stored image creates `dir`.
   BootImages(std::string dir, std::string agent_program)
       : dir_(std::move(dir)), agent_program_(std::move(agent_program)) {}
 
-  // The image, open for reading. A cache that cannot be written costs time, not the run. Removes
-  // the same kernel's images for agents of the past.
+  // The image, open for reading. Stores a new one and removes earlier images of the same kernel; a
+  // cache that cannot be written is no error.
   absl::StatusOr<BootImage> Get(const std::string& kernel_key, const std::string& kernel_release,
                                 const std::string& config_text) ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -24,7 +24,7 @@ namespace {
 
 constexpr char kSocketPayload[] = "ktstr/socket-elsewhere";
 constexpr size_t kMaxLockText = 4096;
-// A holder writes into its file right after it took the lock.
+// A holder writes into its file right after it takes the lock.
 constexpr absl::Duration kHolderPatience = absl::Seconds(2);
 constexpr int kLookAgainMs = 20;
 
@@ -34,8 +34,7 @@ std::string HolderSocket(const std::string& path) {
   struct stat info;
   if (!fd.ok() || fstat(fd->get(), &info) != 0 || info.st_uid != geteuid()) return "";
   std::string text(kMaxLockText, '\0');
-  const ssize_t n = pread(fd->get(), text.data(), text.size(), 0);
-  text.resize(n > 0 ? static_cast<size_t>(n) : 0);
+  text.resize(base::ReadAt(fd->get(), text.data(), text.size(), 0, path).value_or(0));
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     if (absl::ConsumePrefix(&line, "socket ") && !line.empty() && line[0] == '/') {
       return std::string(line);
@@ -65,7 +64,7 @@ absl::Status WriteHolder(const base::FileLock& lock, const std::string& path,
   return base::WriteAll(lock.fd(), text, path);
 }
 
-// "; it belongs to user anna" where a directory on the way to `path` is another user's, not root's.
+// "; DIR belongs to user anna, not to you ..." for the first directory that another user owns.
 std::string OwnerNote(const std::string& cache_dir) {
   for (const char* below : {"runs", ""}) {
     const std::string path = base::JoinPath(cache_dir, below);

@@ -10,7 +10,7 @@ namespace ktstr::daemon {
 
 absl::Status CacheError(absl::Status status, const std::string& cache_dir) {
   const std::string what = "cache directory " + cache_dir;
-  // It is about to be made: what is missing is the place to make it in.
+  // The daemon makes the directory itself: NotFound means that the place for it is missing.
   if (absl::IsNotFound(status)) status = absl::FailedPreconditionError(status.message());
   if (absl::IsInternal(status)) return base::Annotate(std::move(status), what);
   return cache::ExplainCacheError(std::move(status), what);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a cache that cannot be written looks like to the user. Any thread.
+// Errors of a cache that cannot be written, as the user gets them. Any thread.
 
 #ifndef KTSTR_DAEMON_CACHE_STATUS_H_
 #define KTSTR_DAEMON_CACHE_STATUS_H_

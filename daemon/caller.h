@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who asks. The only source is the socket (SO_PEERCRED): Server makes one Caller for each user and
-// gives it to that user's KtstrService, so that no message can claim another identity. Whatever
-// belongs to a user (runs, blobs, records) is reached with a Caller. A value; any thread.
+// Who calls. The only source is the socket (SO_PEERCRED): Server makes one Caller for each user and
+// gives it to that user's KtstrService, so that no message can claim another identity. Operations
+// on what belongs to a user (runs, blobs, records) take a Caller. A value; any thread.
 
 #ifndef KTSTR_DAEMON_CALLER_H_
 #define KTSTR_DAEMON_CALLER_H_

@@ -144,7 +144,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
         flag != "--idle-exit-seconds") {
       return FlagError(flag, "no such option");
     }
-    if (value.empty()) return FlagError(flag, "needs a value");
+    if (value.empty() || absl::StartsWith(value, "--")) return FlagError(flag, "needs a value");
     if (flag == "--socket") line.socket = value;
     if (flag == "--cache-dir") line.cache_dir = value;
     if (flag == "--config") line.config_file = value;
@@ -165,11 +165,13 @@ std::string_view UsageText() {
          "Runs the daemon of one user. ktstrctl starts it when it is needed.\n"
          "  --private              serve the calling user only\n"
          "  --socket PATH          default: $XDG_RUNTIME_DIR/ktstr/ktstrd.sock, else "
-         "/tmp/ktstr-UID/ktstrd.sock\n"
+         "/tmp/ktstr-UID/ktstrd.sock;\n"
+         "                         ktstrd-HASH8.sock there with another cache than "
+         "$HOME/.cache/ktstr\n"
          "  --cache-dir DIR        default: KTSTR_CACHE_DIR, $XDG_CACHE_HOME/ktstr, "
          "$HOME/.cache/ktstr\n"
          "  --config FILE          DaemonConfig in protobuf text format\n"
-         "  --idle-exit-seconds N  end after N seconds without client and run (default 600); 0: "
+         "  --idle-exit-seconds N  end after N seconds without clients and runs (default 600); 0: "
          "never\n"
          "  --ready-fd N           write \"ready\", \"running\" (another ktstrd serves the "
          "socket),\n"

@@ -18,20 +18,20 @@
 
 namespace ktstr::daemon {
 
-// Text format of DaemonConfig with every default filled in. Refused whole when anything is wrong:
-// InvalidArgument with one "file:line:column: message" per problem, 1-based. `file` is for messages
-// only.
+// Text format of DaemonConfig with every default filled in. Refuses the whole text when anything is
+// wrong: InvalidArgument with one "file:line:column: message" per problem, 1-based. `file` is for
+// messages only.
 absl::StatusOr<v1::DaemonConfig> ParseConfig(const std::string& text, const std::string& file);
 
 // The configuration of an empty file on a machine with `host_cpus` CPUs.
 v1::DaemonConfig DefaultConfig(int host_cpus);
 
-// What the command line says.
+// The parsed command line.
 struct CommandLine {
   bool private_daemon = false;
   bool help = false;
   bool version = false;
-  std::string socket;       // Empty: DefaultSocketPath().
+  std::string socket;       // Empty: base::PrivateSocketPath().
   std::string cache_dir;    // Empty: base::CacheDir().
   int ready_fd = -1;        // -1: nobody waits.
   std::string config_file;  // Empty: defaults.
@@ -48,14 +48,13 @@ struct ServerOptions {
   v1::DaemonConfig config;    // Defaults filled in.
   std::string vm_program;     // ktstr-vm.
   std::string agent_program;  // ktstr-agent.
-  // A run that nobody waits for any more is cancelled after this long.
+  // How long a run with cancel_when_unwatched goes on without a watcher.
   absl::Duration unwatched_grace = absl::Seconds(5);
-  // Time for the clients of an earlier daemon to come back to their queued runs.
+  // The same for a queued run of an earlier daemon, whose client has to reconnect first.
   absl::Duration restart_grace = absl::Seconds(60);
 };
-// Reads the configuration file, the environment and the place of the own executable (programs stand
-// beside it, else in
-// ../libexec/ktstr).
+// Reads the configuration file and the environment, and finds ktstr-vm and ktstr-agent beside the
+// running executable, else in ../libexec/ktstr.
 absl::StatusOr<ServerOptions> MakeServerOptions(const CommandLine& line);
 
 }  // namespace ktstr::daemon

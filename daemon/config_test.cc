@@ -87,6 +87,7 @@ TEST(CommandLineTest, RefusesByName) {
       {{"--nonsense"}, "--nonsense"},
       {{"run"}, "run"},
       {{"--socket"}, "--socket: needs a value"},
+      {{"--socket", "--private"}, "--socket: needs a value"},
       {{"--ready-fd", "x"}, "--ready-fd: 'x'"},
       {{"--ready-fd", "-1"}, "--ready-fd"},
       {{"--idle-exit-seconds=99999999"}, "--idle-exit-seconds"}};

@@ -18,12 +18,13 @@
 #include "daemon/cache_status.h"
 #include "daemon/engine_choice.h"
 #include "daemon/spec_check.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
 
-constexpr int kMaxNames = 4096;
-constexpr size_t kMaxVersionBytes = 256;
+using scenario::CheckLimit;
+using scenario::LimitOf;
 
 }  // namespace
 
@@ -77,10 +78,8 @@ void Daemon::Stop() {
 
 absl::StatusOr<v1::HandshakeResponse> Daemon::Handshake(const Caller& caller,
                                                         const v1::HandshakeRequest& request) {
-  if (request.client_version().size() > kMaxVersionBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "client_version: ", request.client_version().size(), " bytes, at most ", kMaxVersionBytes));
-  }
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("HandshakeRequest.client_version"), "client_version",
+                                   request.client_version().size()));
   if (request.protocol_version() != base::kProtocolVersion) {
     return absl::FailedPreconditionError(absl::StrCat(
         "protocol version ", request.protocol_version(), " of the client (",
@@ -103,10 +102,8 @@ absl::StatusOr<v1::HandshakeResponse> Daemon::Handshake(const Caller& caller,
 
 absl::StatusOr<std::vector<std::string>> Daemon::FindMissingBlobs(
     const Caller& caller, const std::vector<std::string>& names) {
-  if (names.size() > kMaxNames) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("sha256: ", names.size(), " names, at most ", kMaxNames));
-  }
+  KTSTR_RETURN_IF_ERROR(
+      CheckLimit(LimitOf("FindMissingBlobsRequest.sha256"), "sha256", names.size()));
   for (const std::string& name : names) {
     if (!base::IsSha256Hex(name)) {
       return absl::InvalidArgumentError(
@@ -123,10 +120,7 @@ absl::StatusOr<std::unique_ptr<cache::BlobWriter>> Daemon::BeginBlob(const Calle
   if (!base::IsSha256Hex(sha256)) {
     return absl::InvalidArgumentError("sha256: not 64 lower-case hex digits");
   }
-  if (size > kMaxFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("size: ", size, " bytes, at most ", kMaxFileBytes));
-  }
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("PutBlobRequest.size"), "size", size));
   KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(caller.uid));
   return blobs->Begin(sha256, size);
 }
@@ -134,14 +128,24 @@ absl::StatusOr<std::unique_ptr<cache::BlobWriter>> Daemon::BeginBlob(const Calle
 absl::StatusOr<std::string> Daemon::SubmitRun(const Caller& caller, const v1::RunSpec& spec) {
   KTSTR_RETURN_IF_ERROR(CheckRunSpec(spec));
   KTSTR_RETURN_IF_ERROR(CheckEngine(spec.engine(), options_.config));
-  KTSTR_RETURN_IF_ERROR(kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()).status());
+  KTSTR_RETURN_IF_ERROR(kernels_->CanResolve(spec.kernel(), spec.scenario().has_scheduler()));
   return runs_->Submit(caller, spec);
 }
 
-absl::StatusOr<std::vector<v1::SnapshotEntry>> Daemon::ListSnapshots(const Caller& caller) {
+absl::StatusOr<Page<v1::KernelEntry>> Daemon::ListKernels(const Caller& caller, int32_t page_size,
+                                                          const std::string& page_token) {
+  KTSTR_ASSIGN_OR_RETURN(std::vector<v1::KernelEntry> kernels, kernels_->List());
+  return PageOf(std::move(kernels), page_size, page_token,
+                [](const v1::KernelEntry& entry) { return entry.metadata().key(); });
+}
+
+absl::StatusOr<Page<v1::SnapshotEntry>> Daemon::ListSnapshots(const Caller& caller,
+                                                              int32_t page_size,
+                                                              const std::string& page_token) {
   auto snapshots = snapshots_->List();
   if (!snapshots.ok()) return CacheError(snapshots.status(), options_.cache_dir);
-  return snapshots;
+  return PageOf(*std::move(snapshots), page_size, page_token,
+                [](const v1::SnapshotEntry& entry) { return entry.key(); });
 }
 
 absl::StatusOr<std::vector<v1::SnapshotEntry>> Daemon::CleanSnapshots(const Caller& caller) {

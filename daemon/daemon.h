@@ -19,6 +19,7 @@
 #include "daemon/caller.h"
 #include "daemon/config.h"
 #include "daemon/kernel_imports.h"
+#include "daemon/pages.h"
 #include "daemon/record_files.h"
 #include "daemon/run_manager.h"
 #include "daemon/run_store.h"
@@ -44,23 +45,24 @@ class Daemon {
   absl::StatusOr<std::unique_ptr<cache::BlobWriter>> BeginBlob(const Caller& caller,
                                                                const std::string& sha256,
                                                                uint64_t size);
-  // Checks everything that can be known now, stores durably, answers with the id.
+  // Checks what it can before the run starts, stores the run durably, returns its id. Does not wait
+  // for a kernel that an import holds: the run does.
   absl::StatusOr<std::string> SubmitRun(const Caller& caller, const v1::RunSpec& spec);
   RunManager& runs() { return *runs_; }
 
-  // Kernels are everyone's: a key is a content, and no import changes another's.
-  absl::StatusOr<std::vector<v1::KernelEntry>> ListKernels(const Caller& caller) {
-    return kernels_->List();
-  }
+  // All users share the kernels: a key stands for one content, and no import changes another entry.
+  absl::StatusOr<Page<v1::KernelEntry>> ListKernels(const Caller& caller, int32_t page_size,
+                                                    const std::string& page_token);
   KernelImports& imports() { return *imports_; }
 
-  absl::StatusOr<std::vector<v1::SnapshotEntry>> ListSnapshots(const Caller& caller);
-  // PermissionDenied for a caller who shares the daemon with others.
+  absl::StatusOr<Page<v1::SnapshotEntry>> ListSnapshots(const Caller& caller, int32_t page_size,
+                                                        const std::string& page_token);
+  // PermissionDenied for everyone but the daemon's own user and admins.
   absl::StatusOr<std::vector<v1::SnapshotEntry>> CleanSnapshots(const Caller& caller);
 
   // No run is active and no kernel is being fetched.
   bool Idle() { return runs_->Idle() && !imports_->Fetching(); }
-  // Ends everything that takes long; see RunManager::Stop. Once, by the owner.
+  // Ends fetches and runs; see RunManager::Stop. By the owner.
   void Stop();
 
  private:
@@ -68,7 +70,7 @@ class Daemon {
       : options_(options), lock_(std::move(lock)) {}
 
   const ServerOptions options_;
-  const base::FileLock lock_;  // One daemon per cache: what is running in runs.db is ours.
+  const base::FileLock lock_;  // One daemon per cache: it owns the running runs of runs.db.
   std::string runs_root_;
   std::unique_ptr<cache::KernelCache> kernels_;
   std::unique_ptr<KernelImports> imports_;

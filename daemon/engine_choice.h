@@ -22,14 +22,14 @@ struct EngineChoice {
   std::string why;  // For people.
 };
 
-// FailedPrecondition, with the remedy, when this host or this version does not have it.
+// FailedPrecondition, with the remedy, when this host or this version does not have the engine.
 absl::StatusOr<EngineChoice> ChooseEngine(v1::Engine asked, const std::string& kvm_device);
 
 // By engine: the program or device that it runs from, as configured.
 std::map<v1::Engine, std::string> EnginePaths(const v1::DaemonConfig& config);
 
-// Whether a spec that asks for this engine can run, before it is queued: ChooseEngine(), and what
-// the engine runs from is there.
+// Checks that the engine of a spec can run, before the spec is queued: ChooseEngine(), and the
+// engine's program or device exists.
 absl::Status CheckEngine(v1::Engine asked, const v1::DaemonConfig& config);
 
 }  // namespace ktstr::daemon

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an engine reports of itself, asked once per program: that takes as long as the restore of a
-// guest. Any thread.
+// Engine identities, cached per program: to ask an engine takes as long as to restore a guest. Any
+// thread.
 
 #ifndef KTSTR_DAEMON_ENGINE_PROBE_H_
 #define KTSTR_DAEMON_ENGINE_PROBE_H_
@@ -17,7 +17,7 @@ namespace ktstr::daemon {
 
 class EngineProbe {
  public:
-  // Errors as of Engine::Identity(); they are not kept.
+  // Returns the errors of Engine::Identity() and does not cache them.
   absl::StatusOr<vmm::EngineIdentity> Get(const vmm::Engine& engine, const vmm::EngineFile& file)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "base/head_tail.h"
 #include "base/utf8.h"
 
 namespace ktstr::daemon {
@@ -13,9 +14,9 @@ constexpr size_t kMaxMessage = 2500;
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  std::string message(status.message());
-  if (message.size() > kMaxMessage) message = message.substr(0, kMaxMessage) + " ...";
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), base::SanitizeUtf8(message));
+  const std::string message(status.message());
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
+                      base::SanitizeUtf8(base::CutLine(message, kMaxMessage)));
 }
 
 }  // namespace ktstr::daemon

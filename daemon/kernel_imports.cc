@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -13,16 +14,55 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/unnamed_file.h"
+#include "base/utf8.h"
+#include "base/wait_scope.h"
 #include "cache/kernel_source.h"
 #include "daemon/cache_status.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
 
 constexpr absl::Duration kTurnPoll = absl::Milliseconds(200);
-constexpr size_t kMaxConfigBytes = size_t{2} << 20;
+constexpr size_t kShownName = 64;  // Of a file, to another client.
+
+using scenario::CheckLimit;
+using scenario::LimitOf;
+
+// "a.deb", "a.deb and 2 more"; there is at least one.
+std::string Named(const std::vector<cache::KernelCache::File>& files) {
+  const std::string first = base::OneLine(base::Basename(files.front().name), kShownName);
+  return files.size() == 1 ? first : absl::StrCat(first, " and ", files.size() - 1, " more");
+}
 
 }  // namespace
+
+absl::Status Turn::Take(const std::string& who, const std::function<bool()>& cancelled,
+                        const std::function<void(const std::string&)>& progress) {
+  std::string told;
+  while (true) {
+    std::string before;
+    {
+      base::MutexLock lock(&mutex_);
+      if (who_.empty()) {
+        who_ = who;
+        return absl::OkStatus();
+      }
+      before = who_;
+      if (before == told) ended_.WaitFor(&mutex_, kTurnPoll);
+    }
+    if (cancelled()) {
+      return absl::CancelledError(absl::StrCat("cancelled while waiting for ", before));
+    }
+    if (before != std::exchange(told, before)) progress(absl::StrCat("waiting for ", before));
+  }
+}
+
+void Turn::End() {
+  base::MutexLock lock(&mutex_);
+  who_.clear();
+  ended_.SignalAll();
+}
 
 absl::Status KernelUpload::CheckComplete() const {
   if (files_.empty()) return absl::InvalidArgumentError("no file was sent");
@@ -34,25 +74,24 @@ absl::Status KernelUpload::CheckComplete() const {
 
 absl::Status KernelUpload::Begin(const v1::ImportKernelRequest::ImportHeader& header) {
   if (!files_.empty()) KTSTR_RETURN_IF_ERROR(CheckComplete());
-  if (files_.size() == kMaxKernelFiles) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("at most ", kMaxKernelFiles, " files are imported together"));
+  KTSTR_RETURN_IF_ERROR(
+      CheckLimit(LimitOf("ImportKernelRequest.header"), "header", files_.size() + 1));
+  if (header.size() == 0) return absl::InvalidArgumentError("size: 0 bytes, at least 1");
+  // No overflow: what was announced before is within the limit.
+  constexpr uint64_t kMaxBytes = LimitOf("ImportKernelRequest.ImportHeader.size").max;
+  announced_ += std::min(header.size(), kMaxBytes + 1);
+  KTSTR_RETURN_IF_ERROR(
+      CheckLimit(LimitOf("ImportKernelRequest.ImportHeader.size"), "size", announced_));
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("ImportKernelRequest.ImportHeader.file_name"),
+                                   "file_name", header.file_name().size()));
+  if (header.file_name().empty() || absl::StrContains(header.file_name(), "/")) {
+    return absl::InvalidArgumentError("file_name: must be a base name");
   }
-  if (header.size() == 0 || header.size() > kMaxKernelFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("size: ", header.size(), " bytes, must be 1 to ", kMaxKernelFileBytes));
-  }
-  if (header.file_name().empty() || header.file_name().size() > 255 ||
-      absl::StrContains(header.file_name(), "/")) {
-    return absl::InvalidArgumentError("file_name: must be a base name of at most 255 bytes");
-  }
-  if (header.config().size() > kMaxConfigBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("config: ", header.config().size(), " bytes, at most ", kMaxConfigBytes));
-  }
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("ImportKernelRequest.ImportHeader.config"), "config",
+                                   header.config().size()));
   if (!header.config().empty()) config_ = header.config();
-  absl::StatusOr<base::UniqueFd> file = base::MakeUnnamedFile(cache_dir_);
-  if (!file.ok()) return CacheError(file.status(), cache_dir_);
+  absl::StatusOr<base::UniqueFd> file = base::MakeUnnamedFile(imports_->cache_dir_);
+  if (!file.ok()) return CacheError(file.status(), imports_->cache_dir_);
   files_.push_back({*std::move(file), header.file_name(), header.size(), 0});
   return absl::OkStatus();
 }
@@ -67,34 +106,37 @@ absl::Status KernelUpload::Append(std::string_view data) {
         absl::StrCat(file.name, ": more than the ", file.size, " bytes announced"));
   }
   absl::Status written = base::WriteAll(file.fd.get(), data, file.name);
-  return written.ok() ? written : CacheError(std::move(written), cache_dir_);
+  return written.ok() ? written : CacheError(std::move(written), imports_->cache_dir_);
 }
 
-absl::StatusOr<std::vector<cache::KernelCache::Imported>> KernelUpload::Finish() {
+absl::StatusOr<std::vector<cache::KernelCache::Imported>> KernelUpload::Finish(
+    const std::function<bool()>& cancelled,
+    const std::function<void(const std::string&)>& progress) {
   KTSTR_RETURN_IF_ERROR(CheckComplete());
   std::vector<cache::KernelCache::File> files;
   for (const File& file : files_) files.push_back({file.fd.get(), file.name});
-  return kernels_->Import(files, config_, owner_);
+  return imports_->Import(caller_, files, config_, cancelled, progress);
 }
 
 std::unique_ptr<KernelUpload> KernelImports::BeginUpload(const Caller& caller) {
-  return std::unique_ptr<KernelUpload>(new KernelUpload(kernels_, cache_dir_, caller.uid));
+  return std::unique_ptr<KernelUpload>(new KernelUpload(this, caller));
 }
 
-bool KernelImports::TakeTurn() {
-  base::MutexLock lock(&mutex_);
-  if (fetching_) ended_.WaitFor(&mutex_, kTurnPoll);
-  return !std::exchange(fetching_, true);
+absl::StatusOr<std::vector<cache::KernelCache::Imported>> KernelImports::Import(
+    const Caller& caller, const std::vector<cache::KernelCache::File>& files,
+    const std::string& config, const std::function<bool()>& cancelled, const Progress& progress) {
+  const auto stopped = [&] { return stopping_.load() || cancelled(); };
+  KTSTR_RETURN_IF_ERROR(import_turn_.Take(
+      absl::StrCat("the import of ", Named(files), " by ", caller.user), stopped, progress));
+  const absl::Cleanup end_turn = [this] { import_turn_.End(); };
+  const base::WaitScope waits(stopped, progress);
+  return kernels_->Import(files, config, caller.uid, progress);
 }
 
-void KernelImports::EndTurn() {
-  base::MutexLock lock(&mutex_);
-  fetching_ = false;
-  ended_.SignalAll();
-}
-
-absl::StatusOr<v1::KernelEntry> KernelImports::ImportFetched(const std::vector<std::string>& paths,
-                                                             uid_t owner) {
+absl::StatusOr<v1::KernelEntry> KernelImports::ImportFetched(const Caller& caller,
+                                                             const std::vector<std::string>& paths,
+                                                             const std::function<bool()>& cancelled,
+                                                             const Progress& progress) {
   std::vector<base::UniqueFd> fds;
   std::vector<cache::KernelCache::File> files;
   for (const std::string& path : paths) {
@@ -103,7 +145,7 @@ absl::StatusOr<v1::KernelEntry> KernelImports::ImportFetched(const std::vector<s
     fds.push_back(std::move(fd));
   }
   KTSTR_ASSIGN_OR_RETURN(std::vector<cache::KernelCache::Imported> imported,
-                         kernels_->Import(files, /*config_text=*/"", owner));
+                         Import(caller, files, /*config=*/"", cancelled, progress));
   if (imported.empty()) return absl::InternalError("the source brought no file");
   return std::move(imported.front().entry);
 }
@@ -125,15 +167,14 @@ absl::StatusOr<v1::KernelEntry> KernelImports::Fetch(
   fetch.cancelled = [&] { return stopping_.load() || cancelled(); };
   ++fetches_;
   const absl::Cleanup counted = [this] { --fetches_; };
-  for (bool reported = false; !TakeTurn(); reported = true) {
-    if (fetch.cancelled()) return absl::CancelledError("cancelled while waiting for another fetch");
-    if (!reported) progress("waiting for another fetch");
-  }
-  const absl::Cleanup end_turn = [this] { EndTurn(); };
+  KTSTR_RETURN_IF_ERROR(
+      fetch_turn_.Take(absl::StrCat("the fetch of ", request.source(), " by ", caller.user),
+                       fetch.cancelled, progress));
+  const absl::Cleanup end_turn = [this] { fetch_turn_.End(); };
   if (absl::Status made = base::MakeDirs(fetch.dest_dir, 0755); !made.ok()) {
     return CacheError(made, cache_dir_);
   }
-  // The entry is the cache; the files are the way to it.
+  // The cache entry has the contents; nothing needs the fetched files any more.
   const absl::Cleanup remove = [&fetch] {
     if (absl::Status removed = base::RemoveAll(fetch.dest_dir); !removed.ok()) {
       KTSTR_LOG(WARNING) << removed;
@@ -143,7 +184,7 @@ absl::StatusOr<v1::KernelEntry> KernelImports::Fetch(
   if (absl::IsResourceExhausted(paths.status())) return CacheError(paths.status(), cache_dir_);
   KTSTR_RETURN_IF_ERROR(paths.status());
   progress(absl::StrCat("importing ", fetch.what));
-  return ImportFetched(*paths, caller.uid);
+  return ImportFetched(caller, *paths, cancelled, progress);
 }
 
 }  // namespace ktstr::daemon

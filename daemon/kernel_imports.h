@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How kernels come into the cache of a daemon: sent by a client, or fetched from a source
-// (cache/kernel_source.h). Daemon owns one. Any thread.
+// Brings kernels into the cache of a daemon: a client sends them, or the daemon fetches them from a
+// source (cache/kernel_source.h). Daemon owns one. Any thread.
 
 #ifndef KTSTR_DAEMON_KERNEL_IMPORTS_H_
 #define KTSTR_DAEMON_KERNEL_IMPORTS_H_
@@ -22,20 +22,38 @@
 
 namespace ktstr::daemon {
 
-inline constexpr uint64_t kMaxKernelFileBytes = uint64_t{1} << 30;
-inline constexpr size_t kMaxKernelFiles = 16;
+// One caller at a time has the turn; the others wait, and know for whom. Any thread.
+class Turn {
+ public:
+  // Waits for the turn. `who` names the caller to those that wait: "the import of a.deb by anna".
+  // `progress` gets a line for each turn before this one. Cancelled when `cancelled` returns true.
+  absl::Status Take(const std::string& who, const std::function<bool()>& cancelled,
+                    const std::function<void(const std::string&)>& progress)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void End() ABSL_LOCKS_EXCLUDED(mutex_);
 
-// Kernel files on their way in, one after the other: appended piece by piece to files without a
-// name, imported together at the end. One thread.
+ private:
+  base::Mutex mutex_;
+  base::CondVar ended_;
+  std::string who_ ABSL_GUARDED_BY(mutex_);  // Empty: nobody has it.
+};
+
+class KernelImports;
+
+// Kernel files that a client sends, one after the other: appends their pieces to unnamed files and
+// imports all files together at the end. One thread.
 class KernelUpload {
  public:
-  // Begins the next file. InvalidArgument when the header is wrong, when the file before is not
-  // complete, or for one more than kMaxKernelFiles.
+  // Begins the next file. InvalidArgument when the header is wrong or above a limit, and when the
+  // previous file is not complete.
   absl::Status Begin(const v1::ImportKernelRequest::ImportHeader& header);
-  // InvalidArgument when more comes than was announced; FailedPrecondition on a full disk.
+  // InvalidArgument beyond the size in the header; FailedPrecondition on a full disk.
   absl::Status Append(std::string_view data);
-  // InvalidArgument when less came.
-  absl::StatusOr<std::vector<cache::KernelCache::Imported>> Finish();
+  // Waits for earlier imports, then imports the files. InvalidArgument when the last one is not
+  // complete.
+  absl::StatusOr<std::vector<cache::KernelCache::Imported>> Finish(
+      const std::function<bool()>& cancelled,
+      const std::function<void(const std::string&)>& progress);
 
  private:
   friend class KernelImports;
@@ -45,13 +63,13 @@ class KernelUpload {
     uint64_t size;
     uint64_t received;
   };
-  KernelUpload(cache::KernelCache* kernels, std::string cache_dir, uid_t owner)
-      : kernels_(kernels), cache_dir_(std::move(cache_dir)), owner_(owner) {}
+  KernelUpload(KernelImports* imports, Caller caller)
+      : imports_(imports), caller_(std::move(caller)) {}
   absl::Status CheckComplete() const;
 
-  cache::KernelCache* const kernels_;
-  const std::string cache_dir_;
-  const uid_t owner_;
+  KernelImports* const imports_;
+  const Caller caller_;
+  uint64_t announced_ = 0;  // Bytes of all files.
   std::string config_;
   std::vector<File> files_;
 };
@@ -63,31 +81,36 @@ class KernelImports {
   KernelImports(cache::KernelCache* kernels, std::string cache_dir, std::vector<std::string> suites)
       : kernels_(kernels), cache_dir_(std::move(cache_dir)), suites_(std::move(suites)) {}
 
+  // The object outlives the upload.
   std::unique_ptr<KernelUpload> BeginUpload(const Caller& caller);
-  // `progress` gets lines for people; `cancelled` is asked now and then. One fetch at a time.
+  // `progress` gets lines for people; Fetch polls `cancelled`. One fetch at a time, and one import.
   absl::StatusOr<v1::KernelEntry> Fetch(const Caller& caller, const v1::FetchKernelRequest& request,
                                         const std::function<void(const std::string&)>& progress,
                                         const std::function<bool()>& cancelled);
 
   bool Fetching() const { return fetches_.load() > 0; }
-  // Fetches end soon, with Cancelled.
+  // Fetches and imports that wait end soon, with Cancelled.
   void Stop() { stopping_ = true; }
 
  private:
-  // Takes the turn to fetch, after a short wait at most. False: another one has it still.
-  bool TakeTurn();
-  void EndTurn();
-  absl::StatusOr<v1::KernelEntry> ImportFetched(const std::vector<std::string>& paths, uid_t owner);
+  friend class KernelUpload;
+  using Progress = std::function<void(const std::string&)>;
+  // One at a time: an import holds whole kernels in memory.
+  absl::StatusOr<std::vector<cache::KernelCache::Imported>> Import(
+      const Caller& caller, const std::vector<cache::KernelCache::File>& files,
+      const std::string& config, const std::function<bool()>& cancelled, const Progress& progress);
+  absl::StatusOr<v1::KernelEntry> ImportFetched(const Caller& caller,
+                                                const std::vector<std::string>& paths,
+                                                const std::function<bool()>& cancelled,
+                                                const Progress& progress);
 
   cache::KernelCache* const kernels_;
   const std::string cache_dir_;
   const std::vector<std::string> suites_;
   std::atomic<bool> stopping_ = false;
   std::atomic<int> fetches_ = 0;
-  // One fetch at a time: a source has one state directory.
-  base::Mutex mutex_;
-  base::CondVar ended_;
-  bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
+  Turn fetch_turn_;  // A source has one state directory.
+  Turn import_turn_;
 };
 
 }  // namespace ktstr::daemon

@@ -25,7 +25,7 @@ namespace {
 
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
-// Digest of the kernel's image by the cache's own books.
+// Digest of the kernel's image, from the metadata of its cache entry.
 std::string ImageDigest(const v1::KernelMetadata& metadata) {
   for (const v1::KernelFile& file : metadata.files()) {
     if (file.name() == "vmlinux") return file.sha256();
@@ -79,7 +79,7 @@ absl::StatusOr<bool> MachineRunner::PlanWarmStart(vmm::LaunchRequest request, Ma
   if (!engine.ok() || machine->kernel_digest.empty()) return false;
   request.bundle_bytes = vmm::BundleCapacity(request.bundle_bytes);
   absl::StatusOr<v1::LaunchPlan> plan = vmm::MakeLaunchPlan(request, *machine->engine);
-  if (!plan.ok()) return false;  // Too large with room to spare; cold it may fit.
+  if (!plan.ok()) return false;  // Too large with spare room for bundles; cold it may fit.
   KTSTR_ASSIGN_OR_RETURN(machine->identity,
                          vmm::SnapshotIdentity(*machine->engine, *plan, *engine,
                                                machine->kernel_digest, machine->boot.digest));
@@ -149,7 +149,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   if (!identity.empty()) {
     std::string note;
     snapshot = snapshots_->Find(identity, &note);
-    if (!note.empty()) Note(reporter, absl::StrCat("snapshot is of no use: ", note));
+    if (!note.empty()) Note(reporter, absl::StrCat("snapshot unusable: ", note));
   }
   VmLaunch launch;
   launch.program = options_.vm_program;
@@ -160,7 +160,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   launch.run.set_guest_limit_ms(scenario::GuestLimitMs(job.spec.scenario()));
   launch.bundle = bundle.get();
   if (!machine->note.empty()) Note(reporter, machine->note);
-  bool wanted = false;  // The next one.
+  bool wanted = false;  // The machine of the next run.
   const VmListener all = {.observation =
                               [&](const v1::Observation& seen) {
                                 if (snapshot != nullptr && !std::exchange(wanted, true)) {
@@ -204,9 +204,9 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
       outcome.observations.push_back(StopObservation(*stop));
       return outcome;
     }
-    if (was_ahead)
-      continue;  // Its process may have been killed: that says nothing of the snapshot.
-    Note(reporter, absl::StrCat("snapshot is of no use: ", *result.no_snapshot));
+    // The waiting process may have been killed, which does not make its snapshot unusable.
+    if (was_ahead) continue;
+    Note(reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
     snapshots_->Drop(identity);
     prepared_->Drop(identity);
     snapshot = nullptr;
@@ -214,7 +214,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   }
 }
 
-// Keeps alive what the machine is made of until the process has it.
+// The starter shares ownership of machine and snapshot: it may run after this run's end.
 PreparedVms::Starter MachineRunner::Restorer(std::shared_ptr<const Machine> machine,
                                              Snapshots::Handle snapshot) const {
   return [program = options_.vm_program, machine = std::move(machine),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a kernel and a bundle to observations: decides how a machine is started (cold, from a
-// snapshot, or once cold to have a snapshot), starts ktstr-vm, and tries the next way when a
-// snapshot is of no use. A snapshot never decides what a run says, only when it begins. While a
-// warm run is under way, the machine of the next one is restored ahead.
+// From a kernel and a bundle to observations: decides how a machine starts (cold, from a snapshot,
+// or once cold to take a snapshot), starts ktstr-vm, and tries the next way when a snapshot is
+// unusable. A snapshot changes when a run begins, never its verdict. During a warm run PreparedVms
+// restores the machine of the next one ahead.
 //
 // Any thread, one run each; the parts it uses outlive it and are safe for any thread.
 
@@ -45,7 +45,7 @@ class MachineRunner {
     v1::Timings::Start start = v1::Timings::BOOT;
     absl::Duration before_engine;  // Until the first ktstr-vm was started.
   };
-  // `engine_why`: why this engine, for people.
+  // `engine_why`: the reason for this engine, for people.
   absl::StatusOr<Outcome> Run(const RunJob& job, const cache::ResolvedKernel& kernel,
                               v1::Engine engine, const std::string& engine_why,
                               const base::UniqueFd& bundle, RunReporter& reporter,
@@ -57,8 +57,8 @@ class MachineRunner {
                                                              const cache::ResolvedKernel& kernel,
                                                              v1::Engine engine,
                                                              const base::UniqueFd& bundle);
-  // The plan of a machine that has, or will have, a snapshot. False when it can have none: an
-  // engine that does not report what it is starts cold, and its start reports why it fails.
+  // Plans a machine that has, or will have, a snapshot. False when it can have none: an engine that
+  // does not report its identity starts cold, and that start reports the failure.
   absl::StatusOr<bool> PlanWarmStart(vmm::LaunchRequest request, Machine* machine);
   PreparedVms::Starter Restorer(std::shared_ptr<const Machine> machine,
                                 Snapshots::Handle snapshot) const;

@@ -33,13 +33,13 @@ absl::StatusOr<base::UniqueFd> BlockSignals() {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
-  signal(SIGHUP, SIG_IGN);  // The terminal of the client that started it may go.
+  signal(SIGHUP, SIG_IGN);  // The terminal of the client that started the daemon may close.
   base::UniqueFd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd.valid()) return base::ErrnoStatus(errno, "signalfd");
   return fd;
 }
 
-// A starter that is gone already reads nothing: no reason to end.
+// The starter may have ended already and read nothing: no reason for the daemon to end.
 void Tell(base::UniqueFd* ready, std::string line) {
   if (!ready->valid()) return;
   std::replace(line.begin(), line.end(), '\n', ' ');
@@ -92,7 +92,7 @@ int RunDaemon(const std::vector<std::string>& args) {
   ready.Reset(line->ready_fd);
   const absl::StatusOr<base::UniqueFd> signals = BlockSignals();
   if (!signals.ok()) return Fail(&ready, signals.status());
-  // Not worth ending for: with too few descriptors runs wait and clients are refused.
+  // No reason to end: with too few descriptors, runs and clients wait.
   if (absl::Status raised = base::RaiseDescriptorLimit(); !raised.ok()) {
     KTSTR_LOG(WARNING) << raised;
   }
@@ -101,7 +101,7 @@ int RunDaemon(const std::vector<std::string>& args) {
     Tell(&ready, "running");
     return 0;
   }
-  // Whoever waits for this daemon can use the one that has the cache.
+  // The client that waits for this daemon can use the one that has the cache.
   if (const std::string socket = SocketElsewhere(server.status());
       !socket.empty() && ready.valid()) {
     Tell(&ready, absl::StrCat("elsewhere: ", socket));

@@ -51,7 +51,7 @@ void PreparedVms::Want(const std::string& name, uid_t uid, Starter start) {
   changed_.SignalAll();
 }
 
-// The wanted-longest-ago place of whoever has the most, the newcomer's counted.
+// Drops the place wanted longest ago, of the user who has the most with the new one counted.
 void PreparedVms::MakeRoom(uid_t uid) {
   std::map<uid_t, int> count = {{uid, 1}};
   for (const Place& place : places_) ++count[place.uid];
@@ -108,7 +108,7 @@ void PreparedVms::Loop() {
     base::MutexLock lock(&mutex_);
     const auto place = std::find_if(places_.begin(), places_.end(),
                                     [&](const Place& p) { return p.id == due->first; });
-    if (place == places_.end()) continue;  // Dropped meanwhile: so is the process.
+    if (place == places_.end()) continue;  // Dropped meanwhile: the process ends here.
     if (vm.ok()) {
       place->starting = false;
       place->vm.emplace(*std::move(vm));

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Machines restored ahead: each stands still where its snapshot was taken, in a ktstr-vm process
-// that waits for a run, so that the next run of the same machine starts with a message. They have
-// seen nothing of any user.
+// that waits for a run, so that the next run of the same machine starts with a message. No machine
+// here holds data of a user.
 //
-// Bounded in number. A new machine takes the place of the one that was wanted longest ago, of the
-// user who has the most of them: nobody pushes out what others use.
+// Bounded in number. A new machine replaces one of the user who has the most of them, the new one
+// counted: of these, the one that was wanted longest ago. So a user who wants many machines
+// replaces their own.
 //
 // Any thread. One thread of the object's own starts the processes and lives as long as they do (a
 // child is bound to the thread that started it).
@@ -36,19 +37,19 @@ class PreparedVms {
   // Starts a ktstr-vm that restores a machine. Called on the object's thread.
   using Starter = std::function<absl::StatusOr<VmProcess>()>;
 
-  // At most `capacity` of them wait; 0: none, ever.
+  // At most `capacity` machines wait; 0: none, ever.
   explicit PreparedVms(size_t capacity);
   ~PreparedVms();  // Ends them all.
 
-  // The machine with this name, if one waits. One that is being started is waited for: its start is
-  // a spawn and a message.
+  // The machine with this name, if one waits. Blocks while that machine starts, which takes a spawn
+  // and a message.
   std::optional<VmProcess> Take(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Have one of these waiting soon, for the next run. `start` is kept until then.
+  // Asks for such a machine for the next run. `start` is kept as long as the machine is.
   void Want(const std::string& name, uid_t uid, Starter start) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Its snapshot is no longer good.
+  // Ends the machine: its snapshot is unusable.
   void Drop(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
   void DropAll() ABSL_LOCKS_EXCLUDED(mutex_);
-  // How many wait, once those that are due have been started.
+  // How many machines wait. Blocks until all that are wanted have started.
   size_t CountWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -58,7 +59,7 @@ class PreparedVms {
     uid_t uid = 0;
     Starter start;
     bool starting = false;
-    std::optional<VmProcess> vm;  // Unset: still to be started.
+    std::optional<VmProcess> vm;  // Unset: not started yet.
   };
   void Loop();
   // The next starter that is due, with its place's id; nullopt at the end.

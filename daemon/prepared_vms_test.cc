@@ -27,7 +27,7 @@ absl::StatusOr<VmProcess> StartIdle() {
 
 class PreparedVmsTest : public ::testing::Test {
  protected:
-  // Wants one, and returns once it is there.
+  // Wants a machine, and returns once it waits.
   static void Have(PreparedVms& vms, const std::string& name, uid_t uid) {
     vms.Want(name, uid, StartIdle);
     vms.CountWaiting();

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Run records as files: RUNS_ROOT/USER/{kernel}-{commit}/NAME.ktstr.json (scenario/record.h has the
-// names). The database is what counts (run_store.h); a file is a copy, which its run's end brings
-// along in three steps:
+// names). The database is authoritative (run_store.h); a file is a copy that the end of its run
+// writes in three steps:
 //
-//   1. Stage: the copy is written and synced beside its place, as ".r-0193.staged". What can go
-//      wrong for want of space or permission goes wrong here, while the run can still report it.
+//   1. Stage: the copy is written and synced beside its place, as ".r-0193.staged". A lack of space
+//      or permission shows here, while the run can still report it.
 //   2. RunStore::Finish: the record, and that its file is due, in one transaction.
 //   3. Publish: the copy gets its name; then RunStore::MarkFiled.
 //
-// Wherever the daemon is killed, the next one finds either no end of the run (and no file), or the
-// end with a file that is due, and writes it again. Any thread; one process (the daemon's lock).
+// When the daemon is killed at any step, the next one finds either no end and no file of the run,
+// or the end and a file that is due, and writes that file again. Any thread; one process (the
+// daemon's lock).
 
 #ifndef KTSTR_DAEMON_RECORD_FILES_H_
 #define KTSTR_DAEMON_RECORD_FILES_H_
@@ -47,7 +48,7 @@ class StagedRecord {
 
 class RecordFiles {
  public:
-  // `patience`: how long a lock of the directory is waited for.
+  // `patience`: how long Stage waits for the lock of a directory.
   explicit RecordFiles(std::string runs_root, absl::Duration patience = absl::Seconds(30))
       : runs_root_(std::move(runs_root)), patience_(patience) {}
 

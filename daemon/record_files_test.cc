@@ -40,7 +40,6 @@ TEST(RecordFilesTest, PublishesJsonAndReplacesTheSameVariant) {
   for (const v1::Verdict verdict : {v1::PASS, v1::FAIL}) {
     auto staged = files.Stage(path, Record(verdict));
     ASSERT_TRUE(staged.ok()) << staged.status();
-    v1::RunRecord before;
     const auto text = base::ReadFile(dir.path() + "/" + path);
     EXPECT_EQ(text.ok(), verdict == v1::FAIL);
     ASSERT_TRUE(staged->Publish().ok());

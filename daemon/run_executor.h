@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What RunManager needs of the code that carries a run out, and what that code may say while it
-// does. Implemented by VmRunExecutor (vm_run_executor.h) and by fakes in tests.
+// What RunManager needs of the code that executes a run, and what that code reports meanwhile.
+// VmRunExecutor (vm_run_executor.h) and fakes in tests implement it.
 
 #ifndef KTSTR_DAEMON_RUN_EXECUTOR_H_
 #define KTSTR_DAEMON_RUN_EXECUTOR_H_
@@ -21,7 +21,7 @@ namespace ktstr::daemon {
 
 // Why a run has to end before its time.
 struct StopRequest {
-  bool interrupted = false;  // The daemon ends; else somebody cancelled the run.
+  bool interrupted = false;  // The daemon ends; else a user cancelled the run.
   std::string reason;
 };
 
@@ -59,16 +59,16 @@ class RunClaim {
 class RunExecutor {
  public:
   virtual ~RunExecutor() = default;
-  // Takes what the run needs to be there when it starts (its blobs); takes no descriptor. Called
-  // for a checked spec at submit, and again by a daemon that takes the run up. NotFound when
-  // something is missing, InvalidArgument when the spec does not fit to it.
+  // Reserves what the run needs when it starts (its blobs), without taking a descriptor. Called for
+  // a checked spec at submit, and again by a daemon that takes the run up. NotFound when something
+  // is missing, InvalidArgument when the spec does not match it.
   virtual absl::StatusOr<std::unique_ptr<RunClaim>> Claim(uid_t uid, const v1::RunSpec& spec) = 0;
-  // Carries the run out on the calling thread; several runs at once on several threads. What goes
-  // wrong is in the record: a run always has one. Returns soon after `reporter.stop_fd()` becomes
-  // readable.
+  // Executes the run on the calling thread; several runs at once on several threads. Every run has
+  // a record, which holds the error if there is one. Returns soon after `reporter.stop_fd()`
+  // becomes readable.
   virtual RunOutcome Execute(const RunJob& job, RunReporter& reporter) = 0;
-  // The record of a run that ended without being executed to its end: cancelled in the queue, or
-  // lost with a daemon.
+  // The record of a run that was not executed to its end: cancelled in the queue, or lost with a
+  // daemon.
   virtual RunOutcome Abandoned(const RunJob& job, const StopRequest& why) = 0;
 };
 

@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
+#include "daemon/capped_events.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -19,12 +21,8 @@ namespace {
 constexpr int kEventsPerRead = 16;
 // Files of machine and snapshot, bundle, sockets and pidfd of a VM process, with room to spare.
 constexpr int kDescriptorsPerRun = 32;
-constexpr size_t kMaxWatchedRuns = 10000;  // Of one stream.
-constexpr uint32_t kDefaultListLimit = 100;
-constexpr uint32_t kMaxListLimit = 10000;
-// People's lines beyond this are dropped, so that a run cannot fill the store.
-constexpr int kMaxProgressEvents = 2000;
-constexpr uint64_t kMaxConsoleBytes = uint64_t{16} << 20;
+constexpr size_t kMaxWatchedRuns = scenario::LimitOf("WatchRunsRequest.run_id").max;
+constexpr size_t kMaxShownRunId = 64;
 
 v1::RunEvent PhaseEvent(int64_t unix_ms, v1::RunPhase::Phase phase, const std::string& detail) {
   v1::RunEvent event;
@@ -46,33 +44,25 @@ v1::RunSummary Summary(const StoredRun& run) {
 
 }  // namespace
 
-// Turns what the executor says into events. Used by one worker thread.
+// Turns the executor's reports into events. Used by one worker thread.
 class RunManager::Reporter : public RunReporter {
  public:
   Reporter(RunManager* manager, int64_t number, int stop_fd)
-      : manager_(manager), number_(number), stop_fd_(stop_fd) {}
+      : manager_(manager),
+        number_(number),
+        stop_fd_(stop_fd),
+        capped_(EventCaps(), [manager, number](v1::RunEvent event) {
+          manager->Emit(number, std::move(event));
+        }) {}
   void Phase(v1::RunPhase::Phase phase, const std::string& detail) override {
     manager_->Emit(number_, PhaseEvent(manager_->NowMs(), phase, detail));
   }
   void Progress(const v1::RunProgress& progress) override {
-    if (++progress_events_ > kMaxProgressEvents) return;
-    v1::RunEvent event;
-    event.set_unix_ms(manager_->NowMs());
-    *event.mutable_progress() = progress;
-    if (progress_events_ == kMaxProgressEvents) {
-      event.mutable_progress()->set_text(absl::StrCat(progress.text(), " (last line shown)"));
-    }
-    manager_->Emit(number_, std::move(event));
+    capped_.Progress(manager_->NowMs(), progress);
   }
-  void Console(const std::string& text) override {
-    // The VM process bounds it already, but is not trusted to.
-    if (console_bytes_ + text.size() > kMaxConsoleBytes) return;
-    console_bytes_ += text.size();
-    v1::RunEvent event;
-    event.set_unix_ms(manager_->NowMs());
-    event.mutable_console()->set_text(base::SanitizeUtf8(text));
-    manager_->Emit(number_, std::move(event));
-  }
+  // The VM process bounds it already, but is not trusted to.
+  void Console(const std::string& text) override { capped_.Console(manager_->NowMs(), text); }
+  void End() { capped_.End(manager_->NowMs()); }
   int stop_fd() const override { return stop_fd_; }
   std::optional<StopRequest> stop() const override {
     base::MutexLock lock(&manager_->mutex_);
@@ -83,8 +73,7 @@ class RunManager::Reporter : public RunReporter {
   RunManager* const manager_;
   const int64_t number_;
   const int stop_fd_;
-  int progress_events_ = 0;
-  uint64_t console_bytes_ = 0;
+  CappedEvents capped_;
 };
 
 absl::StatusOr<std::unique_ptr<RunManager>> RunManager::Create(const RunManagerOptions& options,
@@ -139,7 +128,7 @@ absl::Status RunManager::TakeUp() {
       job.spec = *std::move(spec);
       if (stored.state == RunState::kRunning) lost = "the daemon ended while the run was running";
     } else {
-      // One damaged run must not keep the others, and the daemon, from going on.
+      // One damaged run must not stop the other runs and the daemon.
       KTSTR_LOG(ERROR) << RunId(stored.number) << ": " << spec.status();
       lost = std::string(spec.status().message());
     }
@@ -153,7 +142,7 @@ absl::Status RunManager::TakeUp() {
     if (claim.ok()) {
       run.claim = *std::move(claim);
     } else {
-      // It keeps its place; when it starts, its record says what is missing.
+      // The run keeps its place; when it starts, its record names what is missing.
       KTSTR_LOG(WARNING) << RunId(stored.number) << ": " << claim.status();
     }
     run.events = stored.events;
@@ -182,6 +171,13 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
   ActiveRun run = MakeActive(caller.uid, spec);
   KTSTR_ASSIGN_OR_RETURN(run.claim, executor_->Claim(caller.uid, spec));
   run.events = 1;
+  KTSTR_ASSIGN_OR_RETURN(const uint64_t unfinished, store_->UnfinishedBytes(caller.uid));
+  if (unfinished + spec.ByteSizeLong() > options_.max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        caller.user, " has ", unfinished, " bytes of queued and running runs, and this one has ",
+        spec.ByteSizeLong(), ": more than the ", options_.max_bytes,
+        " bytes of run_budget_mb in ktstrd's configuration. Wait for some runs to end"));
+  }
   std::string detail;
   {
     base::MutexLock lock(&mutex_);
@@ -196,8 +192,7 @@ absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::R
     detail = QueueDetail();
     ++submitting_[caller.uid];
   }
-  // Not under the lock: an fsync takes its time. Runs are started in the order of their numbers all
-  // the same.
+  // Not under the lock: an fsync takes its time. Runs still start in the order of their numbers.
   const absl::StatusOr<int64_t> number =
       store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail));
   base::MutexLock lock(&mutex_);
@@ -231,7 +226,7 @@ std::optional<int64_t> RunManager::TakeNext() {
       while (!stopping_ && queue_.empty()) changed_.Wait(&mutex_);
       if (stopping_) return std::nullopt;
     }
-    // A run that begins without them would end as ERROR; in the queue it loses nothing.
+    // A run that starts with too few descriptors would end as ERROR, so it stays queued.
     const bool enough = base::CanOpenDescriptors(kDescriptorsPerRun);
     base::UniqueFd stop_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     base::MutexLock lock(&mutex_);
@@ -290,6 +285,7 @@ void RunManager::Work(int64_t number) {
   Reporter reporter(this, number, stop_fd);
   RunOutcome outcome =
       stop.has_value() ? executor_->Abandoned(job, *stop) : executor_->Execute(job, reporter);
+  reporter.End();
   FinishRun(number, job.uid, std::move(outcome));
 }
 
@@ -313,7 +309,7 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
       line.mutable_progress()->set_text(
           absl::StrCat("warning: record file not written: ", written.status().message(),
                        "; the record is in `ktstrctl results show ", RunId(number), "`"));
-      // Where this cannot be stored, Finish cannot either.
+      // When this event cannot be stored, Finish fails too, and its error counts.
       store_->AppendEvent(number, std::move(line)).IgnoreError();
     }
   }
@@ -321,7 +317,7 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
                               ->Finish(number, outcome.record, outcome.observations, ended_ms,
                                        staged.has_value() ? outcome.record_file : "")
                               .status();
-  // AlreadyExists: the commit before was one, whatever it returned.
+  // AlreadyExists: an earlier commit succeeded although it returned an error.
   if (staged.has_value() && (recorded.ok() || absl::IsAlreadyExists(recorded))) {
     Publish(number, &*staged);
   }
@@ -349,15 +345,15 @@ void RunManager::FinishRun(int64_t number, uid_t uid, RunOutcome outcome) {
 }
 
 void RunManager::RecordAgain(int64_t number) {
-  const Unrecorded* end = nullptr;  // Only this thread takes it out.
+  const Unrecorded* end = nullptr;  // Only this thread erases it.
   {
     base::MutexLock lock(&mutex_);
     end = &unrecorded_.at(number);
   }
   const uid_t uid = end->uid;
   const absl::Status recorded = StoreEnd(number, end->outcome, end->ended_ms);
-  // Finished already (the commit's answer was lost), deleted, or in a damaged file: no further try
-  // can change it. Not so a full disk.
+  // No further try helps when the run has finished (an earlier commit succeeded), is deleted, or is
+  // in a damaged file. A full disk may have room later.
   const bool done = recorded.ok() || absl::IsAlreadyExists(recorded) ||
                     absl::IsNotFound(recorded) || absl::IsDataLoss(recorded);
   {
@@ -378,7 +374,7 @@ void RunManager::Prune(uid_t uid, int64_t finished) {
   const RunStore::Limits limits = {
       .runs = options_.max_kept, .budget_bytes = options_.max_bytes, .spared = finished};
   if (absl::Status pruned = store_->Prune(uid, limits); !pruned.ok()) {
-    KTSTR_LOG(WARNING) << "old runs stay: " << pruned;
+    KTSTR_LOG(WARNING) << "old runs not removed: " << pruned;
   }
 }
 
@@ -413,7 +409,7 @@ absl::Duration RunManager::StopUnwatched() {
     if (due > now) {
       next = std::min(next, due - now);
     } else {
-      StopRun(&run, {.reason = "client gone"});
+      StopRun(&run, {.reason = "client disconnected"});
     }
   }
   return next;
@@ -442,7 +438,7 @@ void RunManager::HousekeepingLoop() {
       if (!busy && next != absl::InfiniteDuration()) changed_.WaitFor(&mutex_, next);
     }
     if (unrecorded.has_value()) RecordAgain(*unrecorded);
-    // Its record is written here: every worker may be busy for long.
+    // This thread writes its record: every worker may be busy for long.
     if (stopped.has_value()) Work(*stopped);
   }
 }
@@ -451,10 +447,10 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
   const std::optional<int64_t> number = ParseRunId(run_id);
   if (!number.has_value()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("run_id '", run_id.substr(0, 64), "' is not like r-0193"));
+        absl::StrCat("run_id '", run_id.substr(0, kMaxShownRunId), "' is not like r-0193"));
   }
   absl::StatusOr<StoredRun> run = store_->Get(*number);
-  // Somebody else's run looks like one that is not there.
+  // Another user's run looks like one that does not exist.
   if (run.ok() && !caller.MayUse(run->uid)) {
     return absl::NotFoundError(
         absl::StrCat("no run ", run_id, "; 'ktstrctl results list' shows those that are kept"));
@@ -467,7 +463,7 @@ absl::StatusOr<std::unique_ptr<RunManager::Watch>> RunManager::OpenWatch(const C
                                                                          uint64_t cursor) {
   KTSTR_ASSIGN_OR_RETURN(const StoredRun stored, Find(caller, run_id));
   if (cursor > stored.events) {
-    // The run may have gone on since; a cursor beyond what it has now is still a client's mistake.
+    // The run may have more events by now, but no client can know of them.
     return absl::InvalidArgumentError(
         absl::StrCat("cursor ", cursor, ": ", run_id, " has ", stored.events, " events"));
   }
@@ -516,7 +512,7 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunManager::Watch::Next(absl::Duration
     cursor_ = event.number() + 1;
     done_ = done_ || event.has_finished();
   }
-  // Past the end of a finished run: nothing will ever come.
+  // Past the end of a finished run: no event will come.
   if (events.empty()) done_ = true;
   return events;
 }
@@ -525,9 +521,11 @@ void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, 
   absl::StatusOr<std::unique_ptr<Watch>> watch = manager_->OpenWatch(caller, run_id, cursor);
   {
     base::MutexLock lock(&mutex_);
+    if (flooded_) return;
     if (watch.ok() && watches_.size() >= kMaxWatchedRuns) {
-      watch = absl::ResourceExhaustedError(
-          absl::StrCat("run ", run_id, ": one stream follows at most ", kMaxWatchedRuns, " runs"));
+      watch = absl::ResourceExhaustedError(absl::StrCat(
+          "run_id: ",
+          scenario::AboveLimit(scenario::LimitOf("WatchRunsRequest.run_id"), watches_.size() + 1)));
     }
     if (watch.ok() && watches_.count(run_id) != 0) {
       watch = absl::InvalidArgumentError(absl::StrCat("run ", run_id, " is followed already"));
@@ -535,7 +533,8 @@ void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, 
     if (watch.ok()) {
       watches_[run_id] = *std::move(watch);
     } else {
-      refused_.push_back({run_id, watch.status()});
+      refused_.push_back({run_id.substr(0, kMaxShownRunId), watch.status()});
+      flooded_ = refused_.size() > kMaxWatchedRuns;
     }
   }
   base::MutexLock lock(&manager_->mutex_);
@@ -580,6 +579,11 @@ absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Ne
       bool empty;
       {
         base::MutexLock own(&mutex_);
+        if (flooded_) {
+          return absl::ResourceExhaustedError(absl::StrCat(
+              "run_id: ", refused_.size(), " requests for runs that cannot be followed, at most ",
+              kMaxWatchedRuns, " that the client has not read the answers of"));
+        }
         steps = std::move(refused_);
         refused_.clear();
         empty = watches_.empty();
@@ -595,7 +599,7 @@ absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Ne
     const std::string run_id = RunId(watch->number_);
     steps.push_back({run_id, watch->Next(absl::ZeroDuration())});
     if (steps.back().events.ok() && !watch->done()) continue;
-    std::unique_ptr<Watch> ended;  // Its end takes the manager's lock.
+    std::unique_ptr<Watch> ended;  // Its destructor takes the manager's lock.
     base::MutexLock own(&mutex_);
     ended = std::move(watches_.at(run_id));
     watches_.erase(run_id);
@@ -615,16 +619,27 @@ absl::Status RunManager::Cancel(const Caller& caller, const std::string& run_id,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<v1::RunSummary>> RunManager::List(const Caller& caller, uint32_t limit) {
-  if (limit > kMaxListLimit) {
-    return absl::InvalidArgumentError(absl::StrCat("limit ", limit, ": at most ", kMaxListLimit));
+absl::StatusOr<Page<v1::RunSummary>> RunManager::List(const Caller& caller, int32_t page_size,
+                                                      const std::string& page_token) {
+  KTSTR_ASSIGN_OR_RETURN(const size_t size, PageSize(page_size));
+  const std::optional<int64_t> before =
+      page_token.empty() ? RunStore::kNewest : ParseRunId(page_token);
+  if (!before.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "page_token: '", base::OneLine(page_token, kMaxShownRunId), "' is not one of this list"));
   }
   const std::optional<uid_t> uid = caller.admin ? std::nullopt : std::optional<uid_t>(caller.uid);
-  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs,
-                         store_->List(uid, limit == 0 ? kDefaultListLimit : limit));
-  std::vector<v1::RunSummary> summaries;
-  for (const StoredRun& run : runs) summaries.push_back(Summary(run));
-  return summaries;
+  // One more than the page: whether another page follows.
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<StoredRun> runs, store_->List(uid, *before, size + 1));
+  Page<v1::RunSummary> page;
+  for (const StoredRun& run : runs) {
+    if (page.entries.size() == size) {
+      page.next_token = page.entries.back().run_id();
+      break;
+    }
+    page.entries.push_back(Summary(run));
+  }
+  return page;
 }
 
 absl::StatusOr<v1::GetRunResponse> RunManager::Get(const Caller& caller,
@@ -662,7 +677,7 @@ void RunManager::Stop() {
     base::MutexLock lock(&mutex_);
     stopping_ = true;
     for (auto& [number, run] : active_) {
-      if (run.running) StopRun(&run, {.interrupted = true, .reason = "ktstrd was told to end"});
+      if (run.running) StopRun(&run, {.interrupted = true, .reason = "ktstrd is ending"});
     }
     changed_.SignalAll();
   }

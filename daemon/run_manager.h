@@ -6,7 +6,8 @@
 //
 // Threads: public functions from any thread. One worker thread per VM slot lives as long as the
 // manager: a VM process is bound to the thread that started it (PR_SET_PDEATHSIG). One more thread
-// cancels runs that nobody waits for any more, and ends cancelled runs of the queue.
+// cancels runs that nobody waits for any more, ends cancelled runs of the queue, and tries again to
+// store ends that could not be stored.
 
 #ifndef KTSTR_DAEMON_RUN_MANAGER_H_
 #define KTSTR_DAEMON_RUN_MANAGER_H_
@@ -25,6 +26,7 @@
 #include "base/fd.h"
 #include "base/mutex.h"
 #include "daemon/caller.h"
+#include "daemon/pages.h"
 #include "daemon/record_files.h"
 #include "daemon/run_executor.h"
 #include "daemon/run_store.h"
@@ -35,19 +37,19 @@ struct RunManagerOptions {
   uint32_t slots = 1;                      // VMs at once.
   uint32_t max_queued = 10000;             // Per user.
   uint32_t max_kept = 10000;               // Finished runs per user.
-  uint64_t max_bytes = uint64_t{4} << 30;  // Of what is stored of them, per user.
+  uint64_t max_bytes = uint64_t{4} << 30;  // Stored data of runs, per user.
   absl::Duration unwatched_grace = absl::Seconds(5);
   absl::Duration restart_grace = absl::Seconds(60);
   absl::Duration record_retry = absl::Seconds(5);  // For an end that could not be stored.
-  // The next look when there are too few descriptors to start a run.
+  // Until the next try when there are too few descriptors to start a run.
   absl::Duration descriptor_retry = absl::Seconds(1);
   const base::Clock* clock = base::RealClock();
 };
 
 class RunManager {
  public:
-  // Takes up what an earlier daemon left: queued runs wait on, running ones are finished as
-  // INTERRUPTED (later, when the disk is full), record files that are due are written. `store`,
+  // Takes up what an earlier daemon left: keeps queued runs in the queue, ends running ones as
+  // INTERRUPTED (later, when the disk is full), writes record files that are due. `store`,
   // `executor` and `files` outlive the manager.
   static absl::StatusOr<std::unique_ptr<RunManager>> Create(const RunManagerOptions& options,
                                                             RunStore* store, RunExecutor* executor,
@@ -60,9 +62,9 @@ class RunManager {
    public:
     ~Watch();
     // Events from the cursor on, in order, each once; empty when none came within `timeout`.
-    // Unavailable when the daemon ends; another error when the run's events could not be stored.
+    // Unavailable when the daemon ends; another error while the run's end is not stored.
     absl::StatusOr<std::vector<v1::RunEvent>> Next(absl::Duration timeout);
-    // The `finished` event has been handed out.
+    // No more events will come: Next() has returned the `finished` event.
     bool done() const { return done_; }
 
    private:
@@ -82,24 +84,24 @@ class RunManager {
    public:
     explicit WatchSet(RunManager* manager) : manager_(manager) {}
 
-    // Any thread. Why a run cannot be followed is a step of Next().
+    // Any thread. For a run that cannot be followed, Next() returns a step with the reason.
     void Add(const Caller& caller, const std::string& run_id, uint64_t cursor);
     // Any thread: no more runs will be added.
     void Close();
 
-    // What came of one run. After an error the run is no longer followed.
+    // New events of one run. After an error the set no longer follows the run.
     struct Step {
       std::string run_id;
       absl::StatusOr<std::vector<v1::RunEvent>> events;
     };
     // By the reader. Empty when nothing came within `timeout`. Unavailable when the daemon ends and
-    // no run is left.
+    // no run is left; ResourceExhausted when more runs are refused than are read.
     absl::StatusOr<std::vector<Step>> Next(absl::Duration timeout);
     // By the reader: closed, and every run has ended.
     bool done() const;
 
    private:
-    // The watches that have something to hand out.
+    // The watches whose Next() returns at once.
     std::vector<Watch*> Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(manager_->mutex_);
 
     RunManager* const manager_;
@@ -107,20 +109,22 @@ class RunManager {
     bool closed_ ABSL_GUARDED_BY(mutex_) = false;
     std::map<std::string, std::unique_ptr<Watch>> watches_ ABSL_GUARDED_BY(mutex_);
     std::vector<Step> refused_ ABSL_GUARDED_BY(mutex_);
+    bool flooded_ ABSL_GUARDED_BY(mutex_) = false;  // More refused than the client reads.
   };
 
-  // The spec has been checked. ResourceExhausted when the user's queue is full; also what
+  // `spec` has passed CheckRunSpec. ResourceExhausted when the user's queue is full; also what
   // RunExecutor::Claim reports.
   absl::StatusOr<std::string> Submit(const Caller& caller, const v1::RunSpec& spec);
-  // The manager outlives the Watch. NotFound also for a run of somebody else.
+  // The manager outlives the Watch. NotFound also for another user's run.
   absl::StatusOr<std::unique_ptr<Watch>> OpenWatch(const Caller& caller, const std::string& run_id,
                                                    uint64_t cursor);
   absl::Status Cancel(const Caller& caller, const std::string& run_id, const std::string& reason);
-  absl::StatusOr<std::vector<v1::RunSummary>> List(const Caller& caller, uint32_t limit);
+  // Newest first. A page's token is the id of its last run.
+  absl::StatusOr<Page<v1::RunSummary>> List(const Caller& caller, int32_t page_size,
+                                            const std::string& page_token);
   absl::StatusOr<v1::GetRunResponse> Get(const Caller& caller, const v1::GetRunRequest& request);
 
-  // How many connections of `uid` are open now: keeps runs alive that were submitted and not
-  // watched yet.
+  // How many connections of `uid` are open now: they keep runs alive that nobody has watched yet.
   void SetConnections(uid_t uid, int count);
   // No run is queued or running.
   bool Idle();
@@ -137,8 +141,8 @@ class RunManager {
     int watchers = 0;
     bool watched_ever = false;
     bool cancel_when_unwatched = false;
-    absl::Duration unwatched_since =
-        absl::InfiniteDuration();  // Monotonic; infinite: somebody waits.
+    // Monotonic; infinite: somebody waits.
+    absl::Duration unwatched_since = absl::InfiniteDuration();
     absl::Duration grace;
     std::unique_ptr<RunClaim> claim;  // Null: it could not be taken again after a restart.
     std::optional<StopRequest> stop;
@@ -149,8 +153,8 @@ class RunManager {
     uid_t uid;
     RunOutcome outcome;
     int64_t ended_ms;
-    absl::Status why;     // What watchers are told.
-    absl::Duration next;  // Monotonic: when it is tried again.
+    absl::Status why;     // What watchers get.
+    absl::Duration next;  // Monotonic: the time of the next try.
   };
 
   RunManager(const RunManagerOptions& options, RunStore* store, RunExecutor* executor,
@@ -162,7 +166,7 @@ class RunManager {
   // Takes the next run out of the queue; blocks. nullopt: the manager stops.
   std::optional<int64_t> TakeNext() ABSL_LOCKS_EXCLUDED(mutex_);
   void HousekeepingLoop();
-  // Time until the next run is due; infinite when none is.
+  // Returns the time until the next run is due; infinite when none is.
   absl::Duration StopUnwatched() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Work(int64_t number);
   void FinishRun(int64_t number, uid_t uid, RunOutcome outcome);
@@ -194,10 +198,9 @@ class RunManager {
   bool starved_ ABSL_GUARDED_BY(mutex_) = false;     // Too few descriptors to start the next run.
   std::set<int64_t> queue_ ABSL_GUARDED_BY(mutex_);  // Ascending: first in, first out.
   std::map<int64_t, ActiveRun> active_ ABSL_GUARDED_BY(mutex_);
-  std::map<uid_t, uint32_t> submitting_ ABSL_GUARDED_BY(mutex_);  // Between count and queue.
+  std::map<uid_t, uint32_t> submitting_ ABSL_GUARDED_BY(mutex_);  // Counted, not queued yet.
   std::map<uid_t, int> connections_ ABSL_GUARDED_BY(mutex_);
-  // Runs whose end could not be stored (a full disk): it is tried again until it can, as long as
-  // the daemon lives.
+  // Runs whose end could not be stored (a full disk). The manager tries again as long as it lives.
   std::map<int64_t, Unrecorded> unrecorded_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> threads_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/run_manager.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
@@ -59,7 +60,7 @@ class RunManagerTest : public testing::Test {
     EXPECT_TRUE(!all.empty() && all.back().has_finished());
     return all;
   }
-  // The last event is out a moment before the run is.
+  // The manager sends the last event a moment before it drops the run.
   bool WaitIdle() {
     const absl::Time deadline = absl::Now() + absl::Seconds(20);
     while (!manager_->Idle() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
@@ -102,7 +103,7 @@ TEST_F(RunManagerTest, ARunOwnsItsClaimUntilItHasEnded) {
   Start();
   executor_.refuse_claims = true;
   EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_TRUE(manager_->List(kAnna, 0)->empty());
+  EXPECT_TRUE(manager_->List(kAnna, 0, "")->entries.empty());
   executor_.refuse_claims = false;
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
   EXPECT_EQ(executor_.claims, 3);
@@ -209,14 +210,44 @@ TEST_F(RunManagerTest, OthersSeeNothing) {
   EXPECT_EQ(manager_->Get(kBert, Of("r-0001")).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(manager_->Cancel(kBert, "r-0001", "").code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(manager_->OpenWatch(kBert, "r-0001", 0).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_TRUE(manager_->List(kBert, 0)->empty());
-  EXPECT_EQ(manager_->List(kRoot, 0)->size(), 1u);
+  EXPECT_TRUE(manager_->List(kBert, 0, "")->entries.empty());
+  EXPECT_EQ(manager_->List(kRoot, 0, "")->entries.size(), 1u);
   EXPECT_TRUE(manager_->Get(kRoot, Of("r-0001")).ok());
   EXPECT_EQ(manager_->Get(kAnna, Of("nonsense")).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(manager_->List(kAnna, 10001).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(manager_->Cancel(kRoot, "r-0001", "by root").ok());
   EXPECT_EQ(ReadAll(kAnna, "r-0001").back().finished().findings(0).message(), "by root");
+}
+
+TEST_F(RunManagerTest, RunsComeInPages) {
+  Start();
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  std::vector<std::string> ids;
+  std::string token;
+  int pages = 0;
+  do {
+    const auto page = *manager_->List(kAnna, 2, token);
+    EXPECT_LE(page.entries.size(), 2u);
+    for (const v1::RunSummary& run : page.entries) ids.push_back(run.run_id());
+    // A run that comes meanwhile belongs to no later page.
+    ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+    token = page.next_token;
+  } while (!token.empty() && ++pages < 10);
+  EXPECT_EQ(ids, (std::vector<std::string>{"r-0005", "r-0004", "r-0003", "r-0002", "r-0001"}));
+  EXPECT_EQ(manager_->List(kAnna, 2, "x").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(manager_->List(kAnna, -1, "").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(manager_->List(kBert, 2, "")->next_token.empty());
+}
+
+// A client that asks for runs that are not there and does not read what is wrong with them.
+TEST_F(RunManagerTest, RefusedRunsOfAStreamAreBounded) {
+  Start();
+  RunManager::WatchSet runs(manager_.get());
+  const std::string name(size_t{1} << 20, 'x');
+  runs.Add(kAnna, name, 0);
+  EXPECT_EQ(runs.Next(absl::ZeroDuration())->at(0).run_id, name.substr(0, 64));
+  for (int i = 0; i < 10'002; ++i) runs.Add(kAnna, "nonsense", 0);
+  EXPECT_EQ(runs.Next(absl::ZeroDuration()).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(RunManagerTest, CancelEndsQueuedRunWhileEverySlotIsBusy) {
@@ -242,6 +273,23 @@ TEST_F(RunManagerTest, QueueLimitIsPerUser) {
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
   EXPECT_EQ(manager_->Submit(kAnna, Spec()).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(manager_->Submit(kBert, Spec()).ok());
+}
+
+// What waits cannot be removed, so it must fit.
+TEST_F(RunManagerTest, QueuedRunsAreBoundedInBytes) {
+  options_.max_bytes = 50'000;
+  Start();
+  v1::RunSpec spec = Spec();
+  spec.mutable_reproduction()->set_scheduler(std::string(20'000, 's'));
+  ASSERT_TRUE(manager_->Submit(kAnna, spec).ok());
+  ASSERT_TRUE(manager_->Submit(kAnna, spec).ok());
+  const absl::Status third = manager_->Submit(kAnna, spec).status();
+  EXPECT_EQ(third.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(third.message()), testing::HasSubstr("run_budget_mb"));
+  EXPECT_TRUE(manager_->Submit(kBert, spec).ok());
+  executor_.Release(1);
+  ReadAll(kAnna, "r-0001");
+  EXPECT_TRUE(manager_->Submit(kAnna, spec).ok());  // It has room again.
 }
 
 TEST_F(RunManagerTest, QueueLimitHoldsForSubmitsAtOnce) {
@@ -284,7 +332,7 @@ TEST_F(RunManagerTest, LastWatcherGoneCancelsAfterGrace) {
   ASSERT_TRUE(WaitIdle());
   const auto response = *manager_->Get(kAnna, Of("r-0001"));
   EXPECT_EQ(response.record().findings(0).kind(), "CANCELLED");
-  EXPECT_EQ(response.record().findings(0).message(), "client gone");
+  EXPECT_EQ(response.record().findings(0).message(), "client disconnected");
 }
 
 TEST_F(RunManagerTest, NeverWatchedRunLivesAsLongAsTheConnection) {
@@ -316,7 +364,7 @@ TEST_F(RunManagerTest, StopInterruptsRunningAndKeepsQueued) {
   auto running = *manager_->OpenWatch(kAnna, "r-0001", 1);
   auto queued = *manager_->OpenWatch(kAnna, "r-0002", 1);
   manager_->Stop();
-  // What the executor said when it began may come first.
+  // The executor's first event may come first.
   auto last = running->Next(absl::Seconds(5));
   while (last.ok() && !last->back().has_finished()) last = running->Next(absl::Seconds(5));
   ASSERT_TRUE(last.ok()) << last.status();
@@ -387,7 +435,7 @@ class FullDiskTest : public RunManagerTest {
 };
 
 TEST_F(FullDiskTest, TheEndIsRecordedOnceThereIsRoom) {
-  absl::SleepFor(absl::Milliseconds(60));  // A try or two in vain.
+  absl::SleepFor(absl::Milliseconds(60));  // Time for a try or two, which fail.
   EXPECT_FALSE(manager_->Get(kAnna, Of("r-0001"))->has_record());
   faults_.Disarm();
   ASSERT_TRUE(WaitIdle());
@@ -409,7 +457,7 @@ TEST_F(FullDiskTest, WhatIsNeverRecordedIsInterruptedForTheNextDaemon) {
   EXPECT_EQ(KindOf(ReadAll(kAnna, "r-0001")), "INTERRUPTED");
 }
 
-// A run that was running when its daemon was killed, and no room to write its end.
+// The daemon was killed while a run was running, and the disk has no room for the end of the run.
 TEST_F(RunManagerTest, AFullDiskDoesNotKeepTheDaemonFromStarting) {
   options_.record_retry = absl::Milliseconds(20);
   ASSERT_TRUE(store_->Submit(kAnna.uid, Spec(), v1::RunEvent()).ok());
@@ -436,7 +484,7 @@ TEST_F(RunManagerTest, KeepsOnlyTheNewestFinishedRuns) {
     ReadAll(kAnna, id);
   }
   manager_->Stop();
-  EXPECT_EQ(manager_->List(kAnna, 0)->size(), 2u);
+  EXPECT_EQ(manager_->List(kAnna, 0, "")->entries.size(), 2u);
   EXPECT_EQ(manager_->Get(kAnna, Of("r-0001")).status().code(), absl::StatusCode::kNotFound);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "base/head_tail.h"
 #include "base/utf8.h"
 
 namespace ktstr::daemon {
@@ -12,7 +13,7 @@ constexpr size_t kMaxLine = 1024;
 }  // namespace
 
 void RunProgress::Enter(v1::RunPhase::Phase phase, const std::string& detail) {
-  if (phase <= phase_) return;  // A guest that says a stage twice, or backwards.
+  if (phase <= phase_) return;  // The guest repeats a stage, or goes back.
   phase_ = phase;
   reporter_->Phase(phase, detail);
 }
@@ -46,7 +47,7 @@ void RunProgress::Observe(const v1::Observation& observation) {
 
 void RunProgress::Say(const std::string& text) {
   v1::RunProgress line;
-  line.set_text(base::SanitizeUtf8(text.substr(0, kMaxLine)));
+  line.set_text(base::SanitizeUtf8(base::CutLine(text, kMaxLine)));
   line.set_step(step_);
   line.set_steps_total(scenario_.step_size());
   reporter_->Progress(line);

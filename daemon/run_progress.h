@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Observations -> the phases and lines that a waiting client sees. For people only: no verdict
-// depends on it. One thread.
+// Turns observations into the phases and lines that a waiting client sees. For people only: no
+// verdict depends on them. One thread.
 
 #ifndef KTSTR_DAEMON_RUN_PROGRESS_H_
 #define KTSTR_DAEMON_RUN_PROGRESS_H_

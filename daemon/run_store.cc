@@ -23,8 +23,8 @@ constexpr int kSchemaVersion = 2;
 constexpr int64_t kRowBytes = 128;  // Of a run or an event, besides its blobs.
 constexpr int kVacuumPages = 1024;  // Given back to the file system after a removal: 4 MiB.
 
-// `events` counts the rows of `events`: the next event's number without a search. `bytes` is what
-// the run takes with its events. `record_file` is due while `filed` is 0. The small columns come
+// `events` is the number of the next event, found without a search. `bytes` is the size of the run
+// with its events. `record_file` is due while `filed` is 0. The small columns come
 // first, so that reading them does not read the blobs.
 #define KTSTR_RUNS_TABLE                                                                         \
   "CREATE TABLE runs("                                                                           \
@@ -43,7 +43,7 @@ constexpr char kSchema[] = KTSTR_RUNS_TABLE
     "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
     "PRAGMA user_version = 2;";
 
-// Version 1 had neither sizes nor files that are due.
+// Version 1 has neither sizes nor due files.
 constexpr char kFromVersion1[] =
     "DROP INDEX runs_by_uid; DROP INDEX runs_unfinished;"
     "ALTER TABLE runs RENAME TO runs_1;" KTSTR_RUNS_TABLE
@@ -132,7 +132,7 @@ class RunStore::Statement {
 };
 
 absl::StatusOr<std::unique_ptr<RunStore>> RunStore::Open(const std::string& path) {
-  // sqlite would make it with the umask's mode; what users ran is theirs alone.
+  // SQLite would create the file with the umask's mode, but runs are private.
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd file,
                          base::Open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   file.Reset();
@@ -148,7 +148,7 @@ absl::StatusOr<std::unique_ptr<RunStore>> RunStore::Open(const std::string& path
     KTSTR_RETURN_IF_ERROR(store->Exec(setting));
   }
   KTSTR_RETURN_IF_ERROR(store->CreateSchema());
-  // The names of the database and of its log.
+  // Makes the names of the database and of its log durable.
   KTSTR_RETURN_IF_ERROR(base::FsyncDir(std::string(base::Dirname(path))));
   return store;
 }
@@ -212,7 +212,7 @@ absl::Status RunStore::CreateSchema() {
   if (version == 1) {
     KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
     KTSTR_RETURN_IF_ERROR(End(Exec(kFromVersion1)));
-    // Also brings auto_vacuum to a database that was made without. It is no loss on a full disk.
+    // Also enables auto_vacuum in a database made without it. On a full disk nothing is lost.
     if (absl::Status done = Exec("VACUUM"); !done.ok()) KTSTR_LOG(WARNING) << done;
     return absl::OkStatus();
   }
@@ -324,7 +324,7 @@ absl::Status RunStore::FinishLocked(int64_t number, const v1::RunRecord& record,
 absl::StatusOr<uint64_t> RunStore::Finish(int64_t number, const v1::RunRecord& record,
                                           const v1::RunObservations& observations, int64_t unix_ms,
                                           const std::string& record_file) {
-  // The record stands in its column only; Events() brings it along.
+  // Only the column `record` holds the record; Events() adds it to this event.
   v1::RunEvent event;
   event.set_unix_ms(unix_ms);
   event.mutable_finished();
@@ -360,7 +360,7 @@ absl::StatusOr<std::vector<RunStore::DueFile>> RunStore::DueFiles() {
 absl::StatusOr<std::vector<v1::RunEvent>> RunStore::Events(int64_t number, uint64_t cursor,
                                                            int max) {
   base::MutexLock lock(&mutex_);
-  // A cursor beyond every event that can be is a question for nothing, not an error.
+  // No event has such a number: an empty result, not an error.
   if (cursor > static_cast<uint64_t>(INT64_MAX)) return std::vector<v1::RunEvent>();
   KTSTR_ASSIGN_OR_RETURN(
       Statement read,
@@ -425,8 +425,8 @@ absl::Status RunStore::ReadMessage(const char* sql, int64_t number,
     KTSTR_ASSIGN_OR_RETURN(const StoredRun run, GetLocked(number));
     return absl::FailedPreconditionError(
         run.state == RunState::kFinished
-            ? absl::StrCat("what was observed in ", RunId(number),
-                           " made room for later runs (run_budget_mb); run it again")
+            ? absl::StrCat("ktstrd removed the observations of ", RunId(number),
+                           " to make room for later runs (run_budget_mb); run it again")
             : absl::StrCat(RunId(number), " has not finished"));
   }
   if (!read.ParseBlob(0, out)) {
@@ -454,15 +454,16 @@ absl::StatusOr<v1::RunObservations> RunStore::Observations(int64_t number) {
   return observations;
 }
 
-absl::StatusOr<std::vector<StoredRun>> RunStore::List(std::optional<uid_t> uid, uint32_t limit) {
+absl::StatusOr<std::vector<StoredRun>> RunStore::List(std::optional<uid_t> uid, int64_t before,
+                                                      size_t limit) {
   base::MutexLock lock(&mutex_);
-  const std::string where = uid.has_value() ? " WHERE uid = ?2" : "";
-  KTSTR_ASSIGN_OR_RETURN(Statement read,
-                         Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs", where,
-                                              " ORDER BY number DESC LIMIT ?1")
-                                     .c_str()));
-  read.Bind(1, int64_t{limit});
-  if (uid.has_value()) read.Bind(2, int64_t{*uid});
+  const std::string of_user = uid.has_value() ? " AND uid = ?3" : "";
+  KTSTR_ASSIGN_OR_RETURN(
+      Statement read, Prepare(absl::StrCat("SELECT ", kRunColumns, " FROM runs WHERE number < ?2",
+                                           of_user, " ORDER BY number DESC LIMIT ?1")
+                                  .c_str()));
+  read.Bind(1, static_cast<int64_t>(limit)).Bind(2, before);
+  if (uid.has_value()) read.Bind(3, int64_t{*uid});
   return Rows(&read);
 }
 
@@ -510,6 +511,14 @@ absl::StatusOr<uint64_t> RunStore::BytesLocked(uid_t uid) {
   return static_cast<uint64_t>(bytes);
 }
 
+absl::StatusOr<uint64_t> RunStore::UnfinishedBytes(uid_t uid) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_ASSIGN_OR_RETURN(const int64_t bytes, One("SELECT ifnull(sum(bytes), 0) FROM runs"
+                                                  " WHERE uid = ? AND state < 2",
+                                                  {int64_t{uid}}));
+  return static_cast<uint64_t>(bytes);
+}
+
 absl::StatusOr<uint64_t> RunStore::Bytes(uid_t uid) {
   base::MutexLock lock(&mutex_);
   return BytesLocked(uid);
@@ -521,7 +530,9 @@ absl::Status RunStore::PruneLocked(uid_t uid, const Limits& limits) {
       Finished("SELECT number FROM runs WHERE uid = ? AND state = 2 ORDER BY number DESC"
                " LIMIT -1 OFFSET ?",
                uid, limits.runs));
-  for (const int64_t number : beyond) KTSTR_RETURN_IF_ERROR(Remove(number));
+  for (const int64_t number : beyond) {
+    if (number != limits.spared) KTSTR_RETURN_IF_ERROR(Remove(number));
+  }
   for (const bool whole : {true, false}) {
     KTSTR_ASSIGN_OR_RETURN(uint64_t total, BytesLocked(uid));
     if (total <= limits.budget_bytes) break;

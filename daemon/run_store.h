@@ -6,11 +6,11 @@
 // so it is locked as a whole and needs no shared memory beside it: a database on a full disk opens.
 // Any thread; calls are serialized.
 //
-// What a user's runs take is counted per run and bounded (Prune). What goes first:
+// The store counts the bytes of each run, and Prune bounds their sum per user. What goes first:
 //   1. observations and events of the oldest finished runs, but for the last event;
 //   2. the oldest finished runs.
-// Queued and running runs stay, and so does the run that finished last. Freed pages are used again,
-// and the file shrinks with them by a few MiB at a time (auto_vacuum=INCREMENTAL).
+// Queued and running runs stay; the budget also spares the run that has just finished. SQLite
+// reuses freed pages, and the file shrinks by a few MiB at a time (auto_vacuum=INCREMENTAL).
 
 #ifndef KTSTR_DAEMON_RUN_STORE_H_
 #define KTSTR_DAEMON_RUN_STORE_H_
@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,8 +68,8 @@ class RunStore {
   absl::StatusOr<int64_t> Submit(uid_t uid, const v1::RunSpec& spec, v1::RunEvent queued)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status SetRunning(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Gives the event its number and returns the count of events after it. AlreadyExists when the run
-  // has finished; FailedPrecondition on a full or read-only disk.
+  // Numbers the event and returns how many events the run then has. AlreadyExists when the run has
+  // finished; FailedPrecondition on a full or read-only disk.
   absl::StatusOr<uint64_t> AppendEvent(int64_t number, v1::RunEvent event)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // One transaction: record, observations, state and the `finished` event. Durable when it returns.
@@ -76,14 +77,13 @@ class RunStore {
   absl::StatusOr<uint64_t> Finish(int64_t number, const v1::RunRecord& record,
                                   const v1::RunObservations& observations, int64_t unix_ms,
                                   const std::string& record_file = "") ABSL_LOCKS_EXCLUDED(mutex_);
-  // The record file of this run is written.
+  // The record file of this run is no longer due.
   absl::Status MarkFiled(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   struct DueFile {
     int64_t number;
     std::string record_file;
   };
-  // Record files that a daemon could not write before it ended, oldest run first; without those
-  // that a later run has written.
+  // Record files that are due, oldest run first; without those that a later run replaces.
   absl::StatusOr<std::vector<DueFile>> DueFiles() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // At most `max` events from number `cursor` on. The `finished` event comes with its record.
@@ -93,22 +93,25 @@ class RunStore {
   absl::StatusOr<StoredRun> Get(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::RunSpec> Spec(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<v1::RunRecord> Record(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
-  // FailedPrecondition when they made room for later runs.
+  // FailedPrecondition when Prune has removed them.
   absl::StatusOr<v1::RunObservations> Observations(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Newest first; of all users when `uid` is unset.
-  absl::StatusOr<std::vector<StoredRun>> List(std::optional<uid_t> uid, uint32_t limit)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Newest first, from those before number `before` on; of all users when `uid` is unset.
+  static constexpr int64_t kNewest = std::numeric_limits<int64_t>::max();
+  absl::StatusOr<std::vector<StoredRun>> List(std::optional<uid_t> uid, int64_t before,
+                                              size_t limit) ABSL_LOCKS_EXCLUDED(mutex_);
   // Queued and running runs, oldest first.
   absl::StatusOr<std::vector<StoredRun>> Unfinished() ABSL_LOCKS_EXCLUDED(mutex_);
   struct Limits {
     uint32_t runs;          // Finished ones.
-    uint64_t budget_bytes;  // Of all.
-    int64_t spared = 0;     // Number of the run that has just finished: it is about to be read.
+    uint64_t budget_bytes;  // Of all runs.
+    int64_t spared = 0;     // Number of the run that has just finished, for the budget.
   };
   // Removes the oldest finished runs of `uid` that are too many, and what is above the budget.
   absl::Status Prune(uid_t uid, const Limits& limits) ABSL_LOCKS_EXCLUDED(mutex_);
-  // What the runs of `uid` take, as Prune counts.
+  // The bytes of the runs of `uid`, as Prune counts them.
   absl::StatusOr<uint64_t> Bytes(uid_t uid) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The part of it that Prune cannot free: of queued and running runs.
+  absl::StatusOr<uint64_t> UnfinishedBytes(uid_t uid) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   class Statement;
@@ -135,7 +138,7 @@ class RunStore {
   absl::Status FinishLocked(int64_t number, const v1::RunRecord& record,
                             const v1::RunObservations& observations, const std::string& record_file)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Steps with these integers as parameters, to their end.
+  // Executes `sql`, which returns no row, with these integers as parameters.
   absl::Status Do(const char* sql, std::initializer_list<int64_t> values)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The first column of the first row; 0 when there is none.

@@ -92,11 +92,11 @@ TEST_F(RunStoreTest, ListIsNewestFirstAndByUser) {
   for (uid_t uid : {1, 2, 1}) {
     ASSERT_TRUE(store->Submit(uid, Spec("s"), Phase(v1::RunPhase::QUEUED)).ok());
   }
-  EXPECT_EQ(store->List(std::nullopt, 100)->size(), 3u);
-  const auto mine = *store->List(uid_t{1}, 100);
+  EXPECT_EQ(store->List(std::nullopt, RunStore::kNewest, 100)->size(), 3u);
+  const auto mine = *store->List(uid_t{1}, RunStore::kNewest, 100);
   ASSERT_EQ(mine.size(), 2u);
   EXPECT_EQ(mine[0].number, 3);
-  EXPECT_EQ(store->List(uid_t{1}, 1)->size(), 1u);
+  EXPECT_EQ(store->List(uid_t{1}, RunStore::kNewest, 1)->size(), 1u);
   EXPECT_EQ(store->Unfinished()->front().number, 1);
   EXPECT_EQ(store->Get(99).status().code(), absl::StatusCode::kNotFound);
 }
@@ -109,7 +109,7 @@ TEST_F(RunStoreTest, PruneTakesOldestFinishedOfThatUserAndNumbersAreNotReused) {
     ASSERT_TRUE(store->Finish(number, v1::RunRecord(), v1::RunObservations(), 1).ok());
   }
   ASSERT_TRUE(store->Prune(1, {.runs = 1, .budget_bytes = kNoBudget}).ok());
-  const auto runs = *store->List(std::nullopt, 100);
+  const auto runs = *store->List(std::nullopt, RunStore::kNewest, 100);
   ASSERT_EQ(runs.size(), 3u);
   EXPECT_EQ(runs[0].number, 5);
   EXPECT_EQ(runs[1].number, 4);
@@ -120,8 +120,8 @@ TEST_F(RunStoreTest, PruneTakesOldestFinishedOfThatUserAndNumbersAreNotReused) {
   EXPECT_EQ(*store->Submit(1, Spec("s"), Phase(v1::RunPhase::QUEUED)), 6);
 }
 
-// A finished run with a MiB of observations and events. Other bytes than those of another run, so
-// that nothing is equal by accident.
+// A finished run with a MiB of observations and events. The bytes differ from run to run, so that a
+// mix-up shows.
 int64_t BigRun(RunStore* store, uid_t uid) {
   const int64_t number = *store->Submit(uid, Spec("big"), Phase(v1::RunPhase::QUEUED));
   v1::RunEvent console;
@@ -151,7 +151,7 @@ TEST_F(RunStoreTest, BudgetTakesObservationsOfTheOldestThenTheRuns) {
   for (int i : {0, 1}) {
     const auto gone = store->Observations(runs[i]);
     EXPECT_EQ(gone.status().code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_NE(gone.status().message().find("made room for later runs"), std::string::npos);
+    EXPECT_NE(gone.status().message().find("to make room for later runs"), std::string::npos);
     const auto events = *store->Events(runs[i], 0, 10);
     ASSERT_EQ(events.size(), 1u);
     EXPECT_EQ(events[0].number(), 2u);
@@ -159,21 +159,24 @@ TEST_F(RunStoreTest, BudgetTakesObservationsOfTheOldestThenTheRuns) {
     EXPECT_EQ(store->Record(runs[i])->run_id(), RunId(runs[i]));
   }
   for (int i : {2, 3}) EXPECT_TRUE(store->Observations(runs[i]).ok());
-  // No room for anything: the run that has just finished and those to come stay.
+  // A budget of one byte: the run that has just finished and the unfinished ones stay.
   ASSERT_TRUE(store->Prune(1, {.runs = 100, .budget_bytes = 1, .spared = runs[3]}).ok());
   EXPECT_TRUE(store->Observations(runs[3]).ok());
   EXPECT_EQ(store->Get(runs[2]).status().code(), absl::StatusCode::kNotFound);
+  // Also when many later ones finished before it did.
+  ASSERT_TRUE(store->Prune(1, {.runs = 0, .budget_bytes = kNoBudget, .spared = runs[3]}).ok());
+  EXPECT_TRUE(store->Observations(runs[3]).ok());
   EXPECT_EQ(store->Events(queued, 0, 10)->size(), 1u);
   EXPECT_EQ(store->Get(running)->state, RunState::kRunning);
   EXPECT_TRUE(store->Observations(foreign).ok());
 }
 
-// What Bytes() counts is what is there, after each kind of change.
+// Removed runs free their bytes, in Bytes() and in the file.
 TEST_F(RunStoreTest, FileShrinksWithTheRuns) {
   auto store = Open();
   for (int i = 0; i < 8; ++i) BigRun(store.get(), 1);
   const uint64_t before = *store->Bytes(1);
-  // Pages that were freed are used again: the file stays as large as one round of runs.
+  // SQLite reuses freed pages: the file stays as large as one round of runs.
   for (int i = 0; i < 24; ++i) {
     BigRun(store.get(), 1);
     ASSERT_TRUE(store->Prune(1, {.runs = 2, .budget_bytes = kNoBudget}).ok());
@@ -252,7 +255,7 @@ TEST_F(RunStoreTest, RecordFilesAreDueUntilTheyAreWritten) {
   EXPECT_TRUE(store->DueFiles()->empty());
 }
 
-// The promise behind the id: a process that is killed right after Submit has lost nothing.
+// A process that is killed right after Submit has returned loses nothing.
 TEST_F(RunStoreTest, AcknowledgedRunSurvivesKill) {
   int out[2];
   ASSERT_EQ(pipe(out), 0);

@@ -23,6 +23,7 @@
 #include "base/status_macros.h"
 #include "daemon/caller.h"
 #include "daemon/service.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -30,13 +31,13 @@ namespace {
 constexpr size_t kMaxConnections = 256;
 constexpr int kMaxThreadsPerUser = 300;
 constexpr int kMaxStreamsPerConnection = 256;
-constexpr int kMaxRequestBytes = 4 << 20;
+constexpr int kMaxRequestBytes = scenario::LimitOf("").max;
 constexpr absl::Duration kPrefacePatience = absl::Seconds(5);
 constexpr absl::Duration kClaimPatience = absl::Seconds(10);
 // After an accept that failed: until the next one, and between two lines about it in the log.
 constexpr absl::Duration kAcceptPause = absl::Milliseconds(200);
 constexpr absl::Duration kAcceptLogPause = absl::Minutes(1);
-// Bytes that are there and are too few cannot be waited for by poll.
+// Between two looks at a connection with a part of the preface: poll() cannot wait for the rest.
 constexpr absl::Duration kPartialPeriod = absl::Milliseconds(50);
 // A peer that does not read, or hangs, loses its connection after this long (RFC 9113, 6.7 PING).
 constexpr int kKeepaliveMs = 60'000;
@@ -46,7 +47,7 @@ constexpr size_t kPrefaceSize = sizeof(kPreface) - 1;
 
 absl::Duration Now() { return base::RealClock()->Monotonic(); }
 
-// Another build took the place of this program: the next client must get that one.
+// Another build has replaced this program: the next client must get that one.
 bool ProgramReplaced() {
   char path[4096];
   const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
@@ -54,8 +55,8 @@ bool ProgramReplaced() {
   return size > 0 && std::string_view(path, static_cast<size_t>(size)).ends_with(" (deleted)");
 }
 
-// With the last of its objects gRPC would end as a library, and wait up to 10 s for a poller that
-// it keeps for a large request whose sender was refused. It ends with the process instead.
+// Keeps the gRPC library up as long as the process. Otherwise it shuts down with its last object,
+// and waits up to 10 s for a poller that still holds a large request that the daemon refused.
 void KeepGrpc() {
   static const bool kept = [] {
     grpc_init();
@@ -77,7 +78,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                          ListeningSocket::Claim(options.socket, kClaimPatience));
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Create(options);
   if (absl::IsAlreadyExists(daemon.status())) {
-    // The socket is ours, the cache is not: this daemon serves nobody.
+    // This daemon has the socket but not the cache, so it cannot serve.
     absl::Status elsewhere = absl::FailedPreconditionError(daemon.status().message());
     daemon.status().ForEachPayload([&elsewhere](absl::string_view type, const absl::Cord& value) {
       elsewhere.SetPayload(type, value);
@@ -99,7 +100,7 @@ Server::~Server() { ShutDown(); }
 bool Server::Idle() { return pending_.empty() && open_.empty() && daemon_->Idle(); }
 
 absl::Duration Server::NextWake() const {
-  absl::Duration next = absl::Seconds(1);  // Runs end without a word to this thread.
+  absl::Duration next = absl::Seconds(1);  // A run that ends does not wake this thread.
   for (const Pending& pending : pending_) {
     next = std::min(next, pending.partial ? kPartialPeriod : pending.deadline - Now());
   }
@@ -137,7 +138,7 @@ void Server::Serve(int stop_fd) {
     if (!Idle()) {
       idle_since_ = Now();
     } else if (ProgramReplaced()) {
-      KTSTR_LOG(INFO) << "idle, and its program was replaced by another build, ending";
+      KTSTR_LOG(INFO) << "idle, and another build has replaced the program, ending";
       break;
     }
     if (Now() - idle_since_ >= idle_exit) {

@@ -3,9 +3,8 @@
 // ktstrd as a library: the socket, the connections, one gRPC server per user, and the Daemon behind
 // them. `main` and the tests use it alike.
 //
-// Connections are accepted here, not by gRPC: SO_PEERCRED says whose it is, a connection that does
-// not begin as HTTP/2 does within 5 s is cut off before gRPC sees it, and then gRPC's server of
-// that user gets the descriptor.
+// Server accepts connections itself: it reads the user from SO_PEERCRED, closes a connection that
+// does not begin as HTTP/2 within 5 s, and hands the descriptor to the gRPC server of that user.
 
 #ifndef KTSTR_DAEMON_SERVER_H_
 #define KTSTR_DAEMON_SERVER_H_
@@ -33,21 +32,21 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
   ~Server();
 
-  // Serves on the calling thread until `stop_fd` is readable, or until there was no connection and
-  // no run for idle_exit_seconds, or as soon as that is so once another build has replaced this
-  // program. Then, in this order: no new clients, running runs end as
-  // INTERRUPTED and are recorded, streams end, the socket is gone. Once.
+  // Serves on the calling thread until `stop_fd` is readable, or the daemon was idle (without
+  // connections, runs and fetches) for idle_exit_seconds, or it is idle and another build has
+  // replaced this program. Then, in this order: removes the socket, ends running runs as
+  // INTERRUPTED and records them, ends the streams. Once.
   void Serve(int stop_fd);
 
  private:
-  // A connection that has not said yet that it speaks HTTP/2.
+  // A connection that has not sent the HTTP/2 preface yet.
   struct Pending {
     base::UniqueFd fd;
     uid_t uid;
     absl::Duration deadline;
     bool partial = false;
   };
-  // A connection that gRPC has. `watch` is a duplicate that only tells when it ends.
+  // A connection that gRPC has. `watch` is a duplicate that only shows when it ends.
   struct Open {
     base::UniqueFd watch;
     uid_t uid;
@@ -60,7 +59,7 @@ class Server {
   void Accept();
   void PauseAccept(int error);
   bool Admit(int fd, uid_t* uid) const;
-  // False: the connection is done with as a pending one.
+  // False: the connection is no longer pending: closed, or with gRPC.
   bool Examine(Pending* pending);
   void HandOver(Pending* pending);
   UserServer* ServerOf(uid_t uid);
@@ -75,8 +74,8 @@ class Server {
   std::list<Pending> pending_;
   std::list<Open> open_;
   absl::Duration idle_since_;
-  // Monotonic. Nothing is accepted until then: the last try failed for lack of descriptors or
-  // memory.
+  // Monotonic. The server accepts no connection until then: the last accept failed for lack of
+  // descriptors or memory.
   absl::Duration accept_after_ = -absl::InfiniteDuration();
   absl::Duration accept_logged_ = -absl::InfiniteDuration();
 };

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kernels over the wire: fetches that wait, several kernels of one version, files that come
-// together, kernels that somebody else writes.
+// together, kernels that another process writes.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <chrono>
-#include <filesystem>
+#include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/flock.h"
-#include "base/wait_scope.h"
+#include "base/sha256.h"
+#include "base/status_macros.h"
 #include "cache/test_kernel.h"
 #include "daemon/caller.h"
 #include "daemon/daemon.h"
@@ -27,7 +30,7 @@
 namespace ktstr::daemon {
 namespace {
 
-// A fetch that holds its turn for long: somebody else's apt state directory is locked.
+// A fetch keeps its turn for long: another process has locked the apt state directory.
 TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
   const std::string apt = server_.options().cache_dir + "/apt";
   ASSERT_TRUE(base::MakeDirs(apt).ok());
@@ -42,7 +45,7 @@ TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
   };
   Fetch first, second;
   for (Fetch* fetch : {&first, &second}) {
-    fetch->thread = std::thread([fetch, &daemon] {
+    fetch->thread = std::thread([fetch, &first, &daemon] {
       v1::FetchKernelRequest request;
       request.set_source("deb:linux-image-none");
       fetch->status = (*daemon)
@@ -50,7 +53,11 @@ TEST_F(ServerTest, AWaitingFetchCanBeCancelled) {
                           .Fetch(
                               CallerOf(getuid()), request,
                               [&](const std::string& line) {
-                                fetch->waits = line == "waiting for another fetch";
+                                fetch->waits =
+                                    line == (fetch == &first ? "waiting for another fetch"
+                                                             : "waiting for the fetch of "
+                                                               "deb:linux-image-none by " +
+                                                                   UserName(getuid()));
                               },
                               [&] { return fetch->cancel.load(); })
                           .status();
@@ -109,8 +116,7 @@ TEST_F(ServerTest, KernelFilesThatComeTogether) {
       cache::MakeVmlinux({.release = release})};
   for (const bool whole : {false, true}) {
     grpc::ClientContext context;
-    v1::ImportKernelResponse response;
-    auto writer = client->ImportKernel(&context, &response);
+    auto writer = client->ImportKernel(&context);
     for (const std::string& file : files) {
       v1::ImportKernelRequest piece;
       piece.mutable_header()->set_file_name("file");
@@ -119,6 +125,9 @@ TEST_F(ServerTest, KernelFilesThatComeTogether) {
       writer->Write(piece);
     }
     writer->WritesDone();
+    v1::ImportKernelResponse response;
+    while (writer->Read(&response)) {
+    }
     const grpc::Status status = writer->Finish();
     EXPECT_EQ(status.error_code(),
               whole ? grpc::StatusCode::OK : grpc::StatusCode::INVALID_ARGUMENT)
@@ -130,7 +139,7 @@ TEST_F(ServerTest, KernelFilesThatComeTogether) {
   }
 }
 
-// Somebody writes the kernel of a run: the run says so, and ends when it is told to.
+// Another process writes the kernel of a run: the run reports it, and can be cancelled.
 TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
   Start();
   std::string hang, waits;
@@ -160,22 +169,6 @@ TEST_F(ServerTest, ARunThatWaitsForItsKernelCanBeCancelled) {
   EXPECT_EQ(KindOf(client.Finish(waits)), "CANCELLED");
 }
 
-// A submit whose client is gone waits no longer.
-TEST_F(ServerTest, ASubmitThatWaitsForItsKernelCanBeCancelled) {
-  const auto daemon = Daemon::Create(server_.options());
-  ASSERT_TRUE(daemon.ok()) << daemon.status();
-  const std::string lock = server_.options().cache_dir + "/.locks/image-fake-x86_64.lock";
-  const auto writer = base::FileLock::TryAcquire(lock, base::LockMode::kExclusive);
-  ASSERT_TRUE(writer.ok()) << writer.status();
-  bool waited = false;
-  const base::WaitScope scope([&waited] { return waited; },
-                              [&waited](const std::string&) { waited = true; });
-  const absl::Status status = (*daemon)->SubmitRun(CallerOf(getuid()), FakeSpec("pass")).status();
-  EXPECT_TRUE(waited);
-  EXPECT_TRUE(absl::IsCancelled(status)) << status;
-  EXPECT_TRUE((*daemon)->runs().List(CallerOf(getuid()), 0)->empty());
-}
-
 TEST_F(ServerTest, AnImportBelongsToItsCaller) {
   const auto daemon = Daemon::Create(server_.options());
   ASSERT_TRUE(daemon.ok()) << daemon.status();
@@ -186,51 +179,134 @@ TEST_F(ServerTest, AnImportBelongsToItsCaller) {
   header.set_size(file.size());
   ASSERT_TRUE(upload->Begin(header).ok());
   ASSERT_TRUE(upload->Append(file).ok());
-  const auto imported = upload->Finish();
+  const auto imported = upload->Finish([] { return false; }, [](const std::string&) {});
   ASSERT_TRUE(imported.ok()) << imported.status();
   EXPECT_EQ(imported->front().entry.metadata().owner_uid(), 1001u);
 }
 
-// How many descriptors of this process are of the file.
-int OpenCount(const std::string& path) {
-  int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    std::error_code gone;
-    if (std::filesystem::read_symlink(entry.path(), gone) == path) ++count;
-  }
-  return count;
-}
-
-bool WaitForOpenCount(const std::string& path, int count) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  while (OpenCount(path) != count && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
-  return OpenCount(path) == count;
-}
-
-// The same over the wire: the handler lets go of the lock that it waits for.
-TEST_F(ServerTest, ASubmitWaitsNoLongerThanItsClient) {
+// A submit does not wait: the wait is an event of the run, which can be cancelled.
+TEST_F(ServerTest, ASubmitDoesNotWaitForItsKernel) {
   Start();
-  const std::string lock =
-      std::filesystem::canonical(server_.options().cache_dir) / ".locks/image-fake-x86_64.lock";
-  const auto writer = base::FileLock::TryAcquire(lock, base::LockMode::kExclusive);
+  const std::string lock = server_.options().cache_dir + "/.locks/image-fake-x86_64.lock";
+  auto writer = base::FileLock::TryAcquire(lock, base::LockMode::kExclusive);
   ASSERT_TRUE(writer.ok()) << writer.status();
   TestClient client = server_.Connect();
-  grpc::ClientContext context;
-  std::thread user([&] {
-    EXPECT_TRUE(WaitForOpenCount(lock, 2));
-    context.TryCancel();
+  std::string id;
+  ASSERT_TRUE(client.Submit(FakeSpec("pass"), &id).ok());
+  std::vector<v1::RunEvent> events;
+  client.Watch(id, 0, &events, [](const v1::RunEvent& event) {
+    return event.progress().text().find("waiting for kernel image-fake-x86_64") == 0;
   });
-  v1::SubmitRunRequest request;
-  *request.mutable_spec() = FakeSpec("pass");
-  v1::SubmitRunResponse response;
-  const grpc::Status status = client->SubmitRun(&context, request, &response);
-  user.join();
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED) << status.error_message();
-  EXPECT_TRUE(WaitForOpenCount(lock, 1)) << OpenCount(lock);
-  v1::ListRunsResponse runs;
-  grpc::ClientContext list;
-  ASSERT_TRUE(client->ListRuns(&list, v1::ListRunsRequest(), &runs).ok());
-  EXPECT_EQ(runs.runs_size(), 0);
+  ASSERT_FALSE(events.empty());
+  EXPECT_TRUE(events.back().has_progress()) << events.back().DebugString();
+  // What can be told at once is.
+  v1::RunSpec unknown = FakeSpec("pass");
+  unknown.set_kernel("9.9");
+  std::string none;
+  EXPECT_EQ(client.Submit(unknown, &none).error_code(), grpc::StatusCode::NOT_FOUND);
+  writer = absl::CancelledError();
+  EXPECT_EQ(client.Finish(id).verdict(), v1::PASS);
+}
+
+// An upload of one file over the wire, and what comes of it.
+class Importer {
+ public:
+  Importer(const TestServer& server, const std::string& name, const std::string& data)
+      : client_(server.Connect()), stream_(client_->ImportKernel(&context_)) {
+    v1::ImportKernelRequest request;
+    request.mutable_header()->set_file_name(name);
+    request.mutable_header()->set_size(data.size());
+    request.set_data(data);
+    stream_->Write(request);
+    stream_->WritesDone();
+  }
+  // Reads to a progress line that begins so; false when the stream ends before.
+  bool ReadTo(const std::string& begin) {
+    while (stream_->Read(&response_)) {
+      if (response_.progress().rfind(begin, 0) == 0) return true;
+    }
+    return false;
+  }
+  const v1::ImportKernelResponse& response() const { return response_; }
+  void Cancel() { context_.TryCancel(); }
+  // Reads to the end.
+  grpc::Status Finish() {
+    while (stream_->Read(&response_)) {
+    }
+    return stream_->Finish();
+  }
+
+ private:
+  TestClient client_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::ImportKernelRequest, v1::ImportKernelResponse>>
+      stream_;
+  v1::ImportKernelResponse response_;
+};
+
+// The lock of the kernel that `data` holds, as a run of it has it.
+absl::StatusOr<base::FileLock> LockKernelOf(const TestServer& server, const std::string& release,
+                                            const std::string& vmlinux) {
+  const std::string locks = server.dir() + "/cache/.locks";
+  KTSTR_RETURN_IF_ERROR(base::MakeDirs(locks));
+  return base::FileLock::TryAcquire(absl::StrCat(locks, "/", release, "-x86_64-",
+                                                 base::Sha256Hex(vmlinux).substr(0, 16), ".lock"),
+                                    base::LockMode::kShared);
+}
+
+// Somebody has the kernel: the import says whom it waits for, another one says that it waits for
+// the first, and both end with their clients.
+TEST_F(ServerTest, AnImportThatWaitsSaysForWhat) {
+  Start();
+  const std::string vmlinux = cache::MakeVmlinux({.release = "7.3.5+test"});
+  auto held = LockKernelOf(server_, "7.3.5+test", vmlinux);
+  ASSERT_TRUE(held.ok()) << held.status();
+  Importer first(server_, "vmlinux", vmlinux);
+  EXPECT_TRUE(first.ReadTo("unpacking vmlinux"));
+  ASSERT_TRUE(first.ReadTo("waiting for kernel 7.3.5+test-x86_64-"));
+  EXPECT_NE(first.response().progress().find(absl::StrCat("pid=", getpid())), std::string::npos)
+      << first.response().progress();
+  Importer second(server_, "other", cache::MakeVmlinux({.release = "7.3.6"}));
+  const std::string user = UserName(getuid());
+  ASSERT_TRUE(second.ReadTo("waiting for the import of vmlinux by " + user));
+  Importer third(server_, "third", vmlinux);
+  ASSERT_TRUE(third.ReadTo("waiting for the import of vmlinux by " + user));
+  third.Cancel();
+  EXPECT_EQ(third.Finish().error_code(), grpc::StatusCode::CANCELLED);
+  first.Cancel();  // The next one has its turn, whoever holds the lock.
+  EXPECT_EQ(first.Finish().error_code(), grpc::StatusCode::CANCELLED);
+  const grpc::Status status = second.Finish();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(second.response().kernels_size(), 1);
+  EXPECT_EQ(second.response().kernels(0).entry().metadata().release(), "7.3.6");
+  // Free again: the same import succeeds.
+  held = absl::CancelledError();
+  Importer again(server_, "vmlinux", vmlinux);
+  EXPECT_TRUE(again.ReadTo("writing 7.3.5+test-x86_64-"));
+  EXPECT_TRUE(again.Finish().ok());
+}
+
+TEST_F(ServerTest, KernelsComeInPages) {
+  for (int i = 0; i < 4; ++i) {
+    WriteFakeKernel(server_.options().cache_dir, absl::StrCat("k", i), absl::StrCat("7.3.4-", i),
+                    i);
+  }
+  Start();
+  TestClient client = server_.Connect();
+  std::set<std::string> keys;
+  std::vector<int> sizes;
+  v1::ListKernelsRequest request;
+  request.set_page_size(2);
+  do {
+    grpc::ClientContext context;
+    v1::ListKernelsResponse response;
+    ASSERT_TRUE(client->ListKernels(&context, request, &response).ok());
+    for (const v1::KernelEntry& entry : response.kernels()) keys.insert(entry.metadata().key());
+    sizes.push_back(response.kernels_size());
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  EXPECT_EQ(sizes, (std::vector<int>{2, 2, 1}));
+  EXPECT_EQ(keys.size(), 5u);
 }
 
 TEST_F(ServerTest, KernelImportChecksWhatComes) {
@@ -245,14 +321,15 @@ TEST_F(ServerTest, KernelImportChecksWhatComes) {
        {Case{"", 3, "abc"}, Case{"a/b", 3, "abc"}, Case{"x", 0, ""}, Case{"x", 4, "abc"},
         Case{"x", 2, "abc"}, Case{"x", 3, "abc"}, Case{"x", 2ull << 30, "abc"}}) {
     grpc::ClientContext context;
-    v1::ImportKernelResponse response;
-    auto writer = client->ImportKernel(&context, &response);
+    auto writer = client->ImportKernel(&context);
     v1::ImportKernelRequest piece;
     piece.mutable_header()->set_file_name(bad.name);
     piece.mutable_header()->set_size(bad.size);
     piece.set_data(bad.data);
     writer->Write(piece);
     writer->WritesDone();
+    v1::ImportKernelResponse response;
+    EXPECT_FALSE(writer->Read(&response)) << bad.name;
     EXPECT_EQ(writer->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT) << bad.name;
   }
   for (const char* source : {"", "deb:", "deb:../x", "http://x", "deb:A B"}) {

@@ -101,7 +101,8 @@ TEST_F(ServerTest, SubmitWatchPass) {
   EXPECT_EQ(filed.SerializeAsString(), record.SerializeAsString());
 }
 
-// The documented extremes of one run: 4096 workers, 252 CPUs, a log of 1 MiB.
+// The documented extremes of one run: 4096 workers, 252 CPUs, a log of 1 MiB; each message to the
+// client is within gRPC's own limit of 4 MiB, which the client does not raise.
 TEST_F(ServerTest, TheLargestRunIsReadWhole) {
   v1::RunRecord record;
   record.set_run_id("r-0001");
@@ -135,13 +136,12 @@ TEST_F(ServerTest, TheLargestRunIsReadWhole) {
   Start();
   TestClient client = server_.Connect();
   EXPECT_EQ(client.Finish("r-0001").SerializeAsString(), record.SerializeAsString());
-  grpc::ClientContext context;
   v1::GetRunRequest request;
   request.set_run_id("r-0001");
   request.set_with_observations(true);
   request.set_with_spec(true);
   v1::GetRunResponse response;
-  const grpc::Status status = client->GetRun(&context, request, &response);
+  const grpc::Status status = client.Get(request, &response);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(response.record().SerializeAsString(), record.SerializeAsString());
   EXPECT_EQ(response.observations().SerializeAsString(), observations.SerializeAsString());
@@ -190,12 +190,12 @@ TEST_F(ServerTest, SchedulerGoesThroughBlobs) {
   EXPECT_EQ(record.scheduler().digest(), base::Sha256Hex("program"));
 }
 
-// What a client claims of a file's size decides nothing.
+// The daemon does not trust the file sizes that a client sends.
 TEST_F(ServerTest, SizesOfFilesComeFromTheStore) {
   Start();
   TestClient client = server_.Connect();
   std::string hang, id;
-  ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());  // What is accepted does not start.
+  ASSERT_TRUE(client.Submit(FakeSpec("hang"), &hang).ok());  // Takes the VM slot.
   const std::string content(size_t{1} << 20, 'x');
   ASSERT_TRUE(client.Put(base::Sha256Hex(content), content).ok());
   v1::RunSpec spec = FakeSpec("pass");
@@ -283,7 +283,7 @@ TEST_F(ServerTest, CancelStopsTheVm) {
   EXPECT_TRUE(WaitGone(pid));
 }
 
-// As many runs as `run -j` can have in flight, on one connection: a call still goes through.
+// A call does not wait behind the most runs that `run -j` can have in flight on one connection.
 TEST_F(ServerTest, CallsDoNotWaitBehindManyWatchedRuns) {
   constexpr int kRuns = 256;
   Start();
@@ -338,12 +338,11 @@ TEST_F(ServerTest, ClientGoneCancelsOnlyWhenAskedTo) {
   TestClient client = server_.Connect();
   const v1::RunRecord record = client.Finish(attached);
   EXPECT_EQ(KindOf(record), "CANCELLED");
-  EXPECT_THAT(record.findings(0).message(), HasSubstr("client gone"));
-  grpc::ClientContext context;
+  EXPECT_THAT(record.findings(0).message(), HasSubstr("client disconnected"));
   v1::GetRunRequest request;
   request.set_run_id(detached);
   v1::GetRunResponse response;
-  ASSERT_TRUE(client->GetRun(&context, request, &response).ok());
+  ASSERT_TRUE(client.Get(request, &response).ok());
   EXPECT_EQ(response.summary().state(), "running");
 }
 
@@ -356,7 +355,7 @@ TEST_F(ServerTest, SubmittingClientThatDiesBeforeWatchingCancels) {
     spec.set_cancel_when_unwatched(true);
     ASSERT_TRUE(client.Submit(spec, &id).ok());
   }
-  // Without a connection: one of the same user keeps the run alive.
+  // No connection yet: one of the same user would keep the run alive.
   const std::string dir =
       server_.dir() + "/cache/runs/" + UserName(getuid()) + "/7.3.4-fake-0123abc";
   const auto filed = [&dir] {
@@ -465,64 +464,6 @@ TEST_F(ServerTest, Handshake) {
               HasSubstr(absl::StrCat("protocol version ", base::kProtocolVersion + 1)));
 }
 
-TEST_F(ServerTest, NumbersOfRequestsHaveLimits) {
-  Start();
-  TestClient client = server_.Connect();
-  std::string id;
-  ASSERT_TRUE(client.Submit(FakeSpec("pass"), &id).ok());
-  for (const int beyond : {0, 1}) {
-    SCOPED_TRACE(beyond);
-    const auto wanted = beyond == 0 ? grpc::StatusCode::OK : grpc::StatusCode::INVALID_ARGUMENT;
-    {
-      grpc::ClientContext context;
-      v1::FindMissingBlobsRequest request;
-      for (int i = 0; i < 4096 + beyond; ++i) request.add_sha256(std::string(64, 'a'));
-      v1::FindMissingBlobsResponse response;
-      const grpc::Status status = client->FindMissingBlobs(&context, request, &response);
-      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
-    }
-    {
-      grpc::ClientContext context;
-      v1::ListRunsRequest request;
-      request.set_limit(10000 + beyond);
-      v1::ListRunsResponse response;
-      const grpc::Status status = client->ListRuns(&context, request, &response);
-      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
-    }
-    {
-      grpc::ClientContext context;
-      v1::HandshakeRequest request;
-      request.set_protocol_version(base::kProtocolVersion);
-      request.set_client_version(std::string(256 + beyond, 'v'));
-      v1::HandshakeResponse response;
-      const grpc::Status status = client->Handshake(&context, request, &response);
-      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
-    }
-    {
-      grpc::ClientContext context;
-      v1::PutBlobResponse response;
-      auto writer = client->PutBlob(&context, &response);
-      v1::PutBlobRequest piece;
-      piece.set_data(std::string((1 << 20) + beyond, 'x'));
-      piece.set_sha256(base::Sha256Hex(piece.data()));
-      piece.set_size(piece.data().size());
-      writer->Write(piece);
-      writer->WritesDone();
-      const grpc::Status status = writer->Finish();
-      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
-    }
-    {
-      grpc::ClientContext context;
-      v1::CancelRunRequest request;
-      request.set_run_id(id);
-      request.set_reason(std::string(256 + beyond, 'r'));
-      v1::CancelRunResponse response;
-      const grpc::Status status = client->CancelRun(&context, request, &response);
-      EXPECT_EQ(status.error_code(), wanted) << status.error_message();
-    }
-  }
-}
-
 TEST_F(ServerTest, TwoClientsAtOnce) {
   server_.options().config.set_max_running_vms(2);
   Start();
@@ -571,7 +512,7 @@ TEST_F(ServerTest, IdleDaemonEndsAndRemovesItsSocket) {
 TEST_F(ServerTest, IdleExitOfZeroIsNever) {
   server_.options().config.set_idle_exit_seconds(0);
   Start();
-  // The run is over, and its client gone: an idle daemon that ends would do so now.
+  // The run has ended and its client has left: a daemon that ends when idle would end now.
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
   EXPECT_FALSE(server_.EndedWithin(absl::Seconds(2)));
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
@@ -641,7 +582,7 @@ TEST_F(ServerTest, CallsOfAnotherProtocolAreRefused) {
   const auto* service =
       google::protobuf::DescriptorPool::generated_pool()->FindServiceByName("ktstr.v1.Ktstr");
   ASSERT_NE(service, nullptr);
-  for (const char* agent : {"", "ktstr/1", "ktstr/21", "other/1 ktstr/2"}) {
+  for (const char* agent : {"", "ktstr/2", "ktstr/31", "other/1 ktstr/3"}) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     if (*agent != '\0') arguments.SetUserAgentPrefix(agent);

@@ -2,6 +2,7 @@
 #include "daemon/service.h"
 
 #include <functional>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -11,11 +12,13 @@
 #include "base/status_macros.h"
 #include "base/wait_scope.h"
 #include "daemon/grpc_status.h"
+#include "daemon/pages.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 namespace {
 
-// False: the client speaks another protocol, or something else speaks in its place.
+// False: the client has another protocol version, or is another program.
 bool SpeaksProtocol(const grpc::ServerContext& context) {
   const auto found = context.client_metadata().find("user-agent");
   if (found == context.client_metadata().end()) return false;
@@ -33,23 +36,18 @@ grpc::Status CheckProtocol(const grpc::ServerContext& context) {
       "', which names the protocol version: install client and daemon from one build")));
 }
 
-constexpr size_t kMaxPiece = size_t{1} << 20;
-constexpr size_t kMaxReason = 256;
-// A synchronous handler learns of a client that went away only by asking.
+using scenario::CheckLimit;
+using scenario::LimitOf;
+
+// A synchronous handler has to poll to see that its client has disconnected.
 constexpr absl::Duration kCancelCheckPeriod = absl::Milliseconds(200);
 
-absl::Status CheckPiece(const std::string& data) {
-  if (data.size() <= kMaxPiece) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("data: ", data.size(), " bytes, at most ", kMaxPiece, " a message"));
-}
-
-// A handler's waits end with its client.
+// Ends the waits of a handler when its client disconnects.
 std::function<bool()> ClientGone(grpc::ServerContext* context) {
   return [context] { return context->IsCancelled(); };
 }
 
-absl::Status Cancelled() { return absl::CancelledError("the client went away"); }
+absl::Status Cancelled() { return absl::CancelledError("the client disconnected"); }
 
 absl::Status ReceiveBlob(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
                          grpc::ServerReader<v1::PutBlobRequest>* reader) {
@@ -58,7 +56,7 @@ absl::Status ReceiveBlob(Daemon* daemon, const Caller& caller, grpc::ServerConte
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<cache::BlobWriter> writer,
                          daemon->BeginBlob(caller, piece.sha256(), piece.size()));
   do {
-    KTSTR_RETURN_IF_ERROR(CheckPiece(piece.data()));
+    KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("PutBlobRequest.data"), "data", piece.data().size()));
     KTSTR_RETURN_IF_ERROR(writer->Append(piece.data()));
     piece.Clear();
   } while (reader->Read(&piece));
@@ -67,31 +65,39 @@ absl::Status ReceiveBlob(Daemon* daemon, const Caller& caller, grpc::ServerConte
   return writer->Commit();
 }
 
-absl::StatusOr<v1::ImportKernelResponse> ReceiveKernels(
-    Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
-    grpc::ServerReader<v1::ImportKernelRequest>* reader) {
+using ImportStream = grpc::ServerReaderWriter<v1::ImportKernelResponse, v1::ImportKernelRequest>;
+
+absl::Status ReceiveKernels(Daemon* daemon, const Caller& caller, grpc::ServerContext* context,
+                            ImportStream* stream) {
   const std::unique_ptr<KernelUpload> upload = daemon->imports().BeginUpload(caller);
   v1::ImportKernelRequest piece;
-  while (reader->Read(&piece)) {
+  while (stream->Read(&piece)) {
     if (piece.has_header()) KTSTR_RETURN_IF_ERROR(upload->Begin(piece.header()));
-    KTSTR_RETURN_IF_ERROR(CheckPiece(piece.data()));
+    KTSTR_RETURN_IF_ERROR(
+        CheckLimit(LimitOf("ImportKernelRequest.data"), "data", piece.data().size()));
     KTSTR_RETURN_IF_ERROR(upload->Append(piece.data()));
     piece.Clear();
   }
   if (context->IsCancelled()) return Cancelled();
-  KTSTR_ASSIGN_OR_RETURN(std::vector<cache::KernelCache::Imported> imported, upload->Finish());
+  const auto progress = [stream](const std::string& line) {
+    v1::ImportKernelResponse response;
+    response.set_progress(line);
+    stream->Write(response);
+  };
+  KTSTR_ASSIGN_OR_RETURN(std::vector<cache::KernelCache::Imported> imported,
+                         upload->Finish(ClientGone(context), progress));
   v1::ImportKernelResponse response;
   for (cache::KernelCache::Imported& one : imported) {
     v1::ImportKernelResponse::Kernel* kernel = response.add_kernels();
     *kernel->mutable_entry() = std::move(one.entry);
     kernel->set_already_there(one.already_there);
   }
-  return response;
+  return stream->Write(response) ? absl::OkStatus() : Cancelled();
 }
 
 using RunStream = grpc::ServerReaderWriter<v1::WatchRunsResponse, v1::WatchRunsRequest>;
 
-// False when the client went away.
+// False when the client has disconnected.
 bool SendStep(const RunManager::WatchSet::Step& step, RunStream* stream) {
   v1::WatchRunsResponse response;
   response.set_run_id(step.run_id);
@@ -102,8 +108,16 @@ bool SendStep(const RunManager::WatchSet::Step& step, RunStream* stream) {
     return stream->Write(response);
   }
   for (const v1::RunEvent& event : *step.events) {
-    *response.mutable_event() = event;
-    if (!stream->Write(response)) return false;
+    if (event.ByteSizeLong() <= base::kPieceBytes) {
+      *response.mutable_event() = event;
+      if (!stream->Write(response)) return false;
+      continue;
+    }
+    const bool sent = SendPieces(event, [&](const v1::Piece& piece) {
+      *response.mutable_event_piece() = piece;
+      return stream->Write(response);
+    });
+    if (!sent) return false;
   }
   return true;
 }
@@ -136,7 +150,18 @@ absl::Status StreamRuns(Daemon* daemon, const Caller& caller, grpc::ServerContex
   return status;
 }
 
-// Moves the value into `response`, or tells the error.
+// Moves a page into the entries and the token of `response`, or returns the error.
+template <typename Entry, typename Response>
+grpc::Status AnswerPage(absl::StatusOr<Page<Entry>> page, Response* response,
+                        google::protobuf::RepeatedPtrField<Entry>* entries) {
+  if (!page.ok()) return ToGrpc(page.status());
+  entries->Assign(std::make_move_iterator(page->entries.begin()),
+                  std::make_move_iterator(page->entries.end()));
+  response->set_next_page_token(page->next_token);
+  return grpc::Status::OK;
+}
+
+// Moves the value into `response`, or returns the error.
 template <typename T>
 grpc::Status Answer(absl::StatusOr<T> result, T* response) {
   if (!result.ok()) return ToGrpc(result.status());
@@ -178,9 +203,9 @@ grpc::Status KtstrService::SubmitRun(grpc::ServerContext* context,
   const absl::StatusOr<std::string> id = daemon_->SubmitRun(caller_, request->spec());
   if (!id.ok()) return ToGrpc(id.status());
   if (context->IsCancelled()) {
-    // Nobody ever learns of this run.
+    // No client has the id of this run.
     const absl::Status ended =
-        daemon_->runs().Cancel(caller_, *id, "the client went away before it had the run's id");
+        daemon_->runs().Cancel(caller_, *id, "the client disconnected before it had the run's id");
     return ToGrpc(ended.ok() ? Cancelled() : ended);
   }
   response->set_run_id(*id);
@@ -196,10 +221,9 @@ grpc::Status KtstrService::CancelRun(grpc::ServerContext* context,
                                      const v1::CancelRunRequest* request,
                                      v1::CancelRunResponse* response) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
-  if (request->reason().size() > kMaxReason) {
-    return ToGrpc(absl::InvalidArgumentError(
-        absl::StrCat("reason: ", request->reason().size(), " bytes, at most ", kMaxReason)));
-  }
+  const absl::Status fits =
+      CheckLimit(LimitOf("CancelRunRequest.reason"), "reason", request->reason().size());
+  if (!fits.ok()) return ToGrpc(fits);
   return ToGrpc(daemon_->runs().Cancel(caller_, request->run_id(), request->reason()));
 }
 
@@ -207,16 +231,18 @@ grpc::Status KtstrService::ListRuns(grpc::ServerContext* context,
                                     const v1::ListRunsRequest* request,
                                     v1::ListRunsResponse* response) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
-  const auto runs = daemon_->runs().List(caller_, request->limit());
-  if (!runs.ok()) return ToGrpc(runs.status());
-  response->mutable_runs()->Assign(runs->begin(), runs->end());
-  return grpc::Status::OK;
+  return AnswerPage(daemon_->runs().List(caller_, request->page_size(), request->page_token()),
+                    response, response->mutable_runs());
 }
 
 grpc::Status KtstrService::GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
-                                  v1::GetRunResponse* response) {
+                                  grpc::ServerWriter<v1::Piece>* writer) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
-  return Answer(daemon_->runs().Get(caller_, *request), response);
+  const absl::StatusOr<v1::GetRunResponse> run = daemon_->runs().Get(caller_, *request);
+  if (!run.ok()) return ToGrpc(run.status());
+  const bool sent =
+      SendPieces(*run, [writer](const v1::Piece& piece) { return writer->Write(piece); });
+  return ToGrpc(sent ? absl::OkStatus() : Cancelled());
 }
 
 grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
@@ -224,38 +250,37 @@ grpc::Status KtstrService::ListKernels(grpc::ServerContext* context,
                                        v1::ListKernelsResponse* response) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   const base::WaitScope waits(ClientGone(context));
-  const auto kernels = daemon_->ListKernels(caller_);
-  if (!kernels.ok()) return ToGrpc(kernels.status());
-  response->mutable_kernels()->Assign(kernels->begin(), kernels->end());
-  return grpc::Status::OK;
+  return AnswerPage(daemon_->ListKernels(caller_, request->page_size(), request->page_token()),
+                    response, response->mutable_kernels());
 }
 
 grpc::Status KtstrService::ListSnapshots(grpc::ServerContext* context,
                                          const v1::ListSnapshotsRequest* request,
                                          v1::ListSnapshotsResponse* response) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
-  const auto snapshots = daemon_->ListSnapshots(caller_);
-  if (!snapshots.ok()) return ToGrpc(snapshots.status());
-  response->mutable_snapshots()->Assign(snapshots->begin(), snapshots->end());
-  return grpc::Status::OK;
+  return AnswerPage(daemon_->ListSnapshots(caller_, request->page_size(), request->page_token()),
+                    response, response->mutable_snapshots());
 }
 
 grpc::Status KtstrService::CleanSnapshots(grpc::ServerContext* context,
                                           const v1::CleanSnapshotsRequest* request,
-                                          v1::CleanSnapshotsResponse* response) {
+                                          grpc::ServerWriter<v1::CleanSnapshotsResponse>* writer) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
-  const auto removed = daemon_->CleanSnapshots(caller_);
+  auto removed = daemon_->CleanSnapshots(caller_);
   if (!removed.ok()) return ToGrpc(removed.status());
-  response->mutable_removed()->Assign(removed->begin(), removed->end());
+  v1::CleanSnapshotsResponse response;
+  for (size_t i = 0; i < removed->size(); ++i) {
+    *response.add_removed() = std::move((*removed)[i]);
+    if (response.removed_size() < base::kMaxPageSize && i + 1 < removed->size()) continue;
+    writer->Write(response);
+    response.Clear();
+  }
   return grpc::Status::OK;
 }
 
-grpc::Status KtstrService::ImportKernel(grpc::ServerContext* context,
-                                        grpc::ServerReader<v1::ImportKernelRequest>* reader,
-                                        v1::ImportKernelResponse* response) {
+grpc::Status KtstrService::ImportKernel(grpc::ServerContext* context, ImportStream* stream) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
-  const base::WaitScope waits(ClientGone(context));
-  return Answer(ReceiveKernels(daemon_, caller_, context, reader), response);
+  return ToGrpc(ReceiveKernels(daemon_, caller_, context, stream));
 }
 
 grpc::Status KtstrService::FetchKernel(grpc::ServerContext* context,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gRPC calls -> Daemon. Translation only. One object per user: who calls is a constructor argument,
-// so that no call can forget to ask. Any thread.
+// Translates gRPC calls to calls of Daemon, nothing else. One object per user: the caller is a
+// constructor argument, so that no call can miss it. Any thread.
 
 #ifndef KTSTR_DAEMON_SERVICE_H_
 #define KTSTR_DAEMON_SERVICE_H_
@@ -36,17 +36,17 @@ class KtstrService final : public v1::Ktstr::Service {
   grpc::Status ListRuns(grpc::ServerContext* context, const v1::ListRunsRequest* request,
                         v1::ListRunsResponse* response) override;
   grpc::Status GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
-                      v1::GetRunResponse* response) override;
+                      grpc::ServerWriter<v1::Piece>* writer) override;
   grpc::Status ListSnapshots(grpc::ServerContext* context, const v1::ListSnapshotsRequest* request,
                              v1::ListSnapshotsResponse* response) override;
   grpc::Status CleanSnapshots(grpc::ServerContext* context,
                               const v1::CleanSnapshotsRequest* request,
-                              v1::CleanSnapshotsResponse* response) override;
+                              grpc::ServerWriter<v1::CleanSnapshotsResponse>* writer) override;
   grpc::Status ListKernels(grpc::ServerContext* context, const v1::ListKernelsRequest* request,
                            v1::ListKernelsResponse* response) override;
-  grpc::Status ImportKernel(grpc::ServerContext* context,
-                            grpc::ServerReader<v1::ImportKernelRequest>* reader,
-                            v1::ImportKernelResponse* response) override;
+  grpc::Status ImportKernel(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::ImportKernelResponse, v1::ImportKernelRequest>* stream) override;
   grpc::Status FetchKernel(grpc::ServerContext* context, const v1::FetchKernelRequest* request,
                            grpc::ServerWriter<v1::FetchKernelResponse>* writer) override;
 

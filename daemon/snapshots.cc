@@ -49,6 +49,9 @@ Snapshots::Handle Snapshots::Find(const std::string& identity, std::string* note
       hot_.splice(hot_.begin(), hot_, hot);
       return hot->snapshot;
     }
+    for (const Pending& pending : pending_) {
+      if (pending.identity == identity) return pending.snapshot;
+    }
   }
   absl::StatusOr<cache::SnapshotFiles> files = store_.Load(identity);
   if (!files.ok()) {
@@ -89,6 +92,8 @@ void Snapshots::Drop(const std::string& identity) {
   {
     base::MutexLock lock(&mutex_);
     Forget(identity);
+    // The writer may be about to store it.
+    while (writing_) changed_.Wait(&mutex_);
   }
   store_.Remove(identity);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The snapshots that runs start from: those in use lately in memory, all of them on disk
+// The snapshots that runs start from: recently used ones in memory, all of them on disk
 // (cache/snapshot_store.h). A snapshot in memory is a set of sealed memfds, which every VM of it
 // maps: one copy, however many run.
 //
@@ -30,29 +30,29 @@ class Snapshots {
   struct Options {
     std::string dir;
     uint64_t disk_budget = 0;    // Bytes.
-    uint64_t memory_budget = 0;  // Bytes; the one that was used last is kept in any case.
+    uint64_t memory_budget = 0;  // Bytes; the snapshot used last stays in any case.
   };
   explicit Snapshots(const Options& options);
-  // Returns when what was added is on disk.
+  // Waits until added snapshots are on disk.
   ~Snapshots();
 
   using Handle = std::shared_ptr<const vmm::Snapshot>;
-  // Null when there is none. `*note`: why one that was there is of no use; else empty.
+  // Null when there is none. `*note`: why an existing one is unusable; else empty.
   Handle Find(const std::string& identity, std::string* note) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Usable at once; on disk a little later. Returns the one to use: two runs may have booted the
-  // same machine at the same time.
+  // Keeps the snapshot in memory and writes it to disk later. Returns the one to use: two runs may
+  // have booted the same machine at the same time.
   Handle Add(const std::string& identity, const std::string& label, vmm::Snapshot snapshot)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Why the snapshot of this machine could not be kept on disk. Empty when it was, when it is being
-  // written, and when this was told before.
+  // Why the snapshot of this machine could not be kept on disk. Returns each reason once; else
+  // empty.
   std::string TakeUnkept(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
-  // It turned out to be of no use.
+  // Removes an unusable snapshot.
   void Drop(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::StatusOr<std::vector<v1::SnapshotEntry>> List() { return store_.List(); }
   // Removes all of them; VMs that run on one keep it.
   absl::StatusOr<std::vector<v1::SnapshotEntry>> Clean() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Everything that was added is on disk, or never will be.
+  // Waits until every added snapshot is on disk or has failed to get there.
   void AwaitWritten() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -73,7 +73,7 @@ class Snapshots {
 
   const Options options_;
   cache::SnapshotStore store_;
-  base::Mutex load_mutex_;  // One snapshot is read from disk at a time, and once.
+  base::Mutex load_mutex_;  // One thread at a time reads from disk, so no snapshot is read twice.
   base::Mutex mutex_;
   base::CondVar changed_;
   std::list<Hot> hot_ ABSL_GUARDED_BY(mutex_);  // Used last first.

@@ -21,7 +21,7 @@
 namespace ktstr::daemon {
 namespace {
 
-// Another process's lock and socket cannot be waited for, only looked at.
+// Between two looks at another process's lock and socket: poll() cannot wait for them.
 constexpr int kLookAgainMs = 20;
 constexpr int kBacklog = 64;
 
@@ -66,7 +66,7 @@ absl::Status PrepareDirectory(const std::string& dir) {
 }
 
 absl::StatusOr<base::UniqueFd> Listen(const std::string& path) {
-  // Under a name of its own until it listens: a client finds a socket that answers, or none.
+  // Under another name until it listens: a client finds a listening socket, or none.
   const std::string making = path + ".new";
   KTSTR_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(making));
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, MakeSocket(SOCK_NONBLOCK));
@@ -102,7 +102,7 @@ absl::StatusOr<ListeningSocket> ListeningSocket::Claim(const std::string& path,
     }
     if (base::RealClock()->Monotonic() >= deadline) {
       return absl::DeadlineExceededError(
-          absl::StrCat(path, " does not answer, but ", lock.status().message()));
+          absl::StrCat(path, " accepts no connection, but ", lock.status().message()));
     }
     poll(nullptr, 0, kLookAgainMs);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's place: a unix socket and the lock beside it. One daemon per socket, for as long as
-// the lock is held. One thread.
+// The daemon's address: a unix socket and the lock beside it. One daemon per socket, for as long as
+// it holds the lock. One thread.
 
 #ifndef KTSTR_DAEMON_SOCKET_H_
 #define KTSTR_DAEMON_SOCKET_H_
@@ -19,9 +19,9 @@ class ListeningSocket {
  public:
   // Takes PATH's lock ("x.sock": "x.lock" beside it) and then puts a listening socket of mode 0600
   // at PATH, over what a dead daemon left there. AlreadyExists when another daemon holds the lock
-  // and answers on the socket; while one that is just starting or ending holds it, waits up to
-  // `patience`. The directory is made with mode 0700; one under /tmp that belongs to somebody else,
-  // or that others may write, is refused.
+  // and accepts connections; while one that is just starting or ending holds it, waits up to
+  // `patience`. Makes a missing directory with mode 0700. Refuses a directory /tmp/ktstr-* that
+  // another user owns or may access.
   static absl::StatusOr<ListeningSocket> Claim(const std::string& path, absl::Duration patience);
   ListeningSocket(ListeningSocket&&) = default;
   ListeningSocket& operator=(ListeningSocket&&) = delete;

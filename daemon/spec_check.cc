@@ -19,11 +19,9 @@
 namespace ktstr::daemon {
 namespace {
 
-constexpr size_t kMaxReproductionBytes = 64 << 10;
-constexpr size_t kMaxKernelBytes = 256;
-constexpr size_t kMaxPathBytes = 1024;
-constexpr size_t kMaxPathParts = 32;  // Each directory is an entry of the bundle.
-constexpr size_t kMaxNameBytes = 255;
+using scenario::AboveLimit;
+using scenario::CheckLimit;
+using scenario::LimitOf;
 
 absl::Status Bad(const std::string& field, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(field, ": ", what));
@@ -31,32 +29,34 @@ absl::Status Bad(const std::string& field, const std::string& what) {
 
 // Empty: good.
 std::string PathProblem(const std::string& path) {
-  if (path.size() > kMaxPathBytes) {
-    return absl::StrCat(path.size(), " bytes, at most ", kMaxPathBytes);
+  if (std::string problem = AboveLimit(LimitOf("FileRef.guest_path"), path.size());
+      !problem.empty()) {
+    return problem;
   }
   const std::string shown = absl::StrCat("'", base::PrintableTail(path, 1), "'");
   if (path.empty() || absl::StrContains(path, '\0')) {
     return absl::StrCat(shown, " is not a plain relative path");
   }
   const std::vector<std::string> parts = absl::StrSplit(path, '/');
-  if (parts.size() > kMaxPathParts) {
-    return absl::StrCat(parts.size(), " components, at most ", kMaxPathParts);
+  if (std::string problem = AboveLimit(LimitOf("FileRef.guest_path", "components"), parts.size());
+      !problem.empty()) {
+    return problem;
   }
   for (const std::string& part : parts) {
     if (part.empty() || part == "." || part == "..") {
       return absl::StrCat(shown, " is not a plain relative path");
     }
-    if (part.size() > kMaxNameBytes) {
-      return absl::StrCat("a component of ", part.size(), " bytes, at most ", kMaxNameBytes);
+    if (std::string problem =
+            AboveLimit(LimitOf("FileRef.guest_path", "bytes of a component"), part.size());
+        !problem.empty()) {
+      return problem;
     }
   }
   return "";
 }
 
 absl::Status CheckFiles(const v1::RunSpec& spec) {
-  if (spec.files_size() > kMaxFiles) {
-    return Bad("files", absl::StrCat(spec.files_size(), " files, at most ", kMaxFiles));
-  }
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("RunSpec.files"), "files", spec.files_size()));
   std::set<std::string> paths = {"plan.pb"};
   for (int i = 0; i < spec.files_size(); ++i) {
     const v1::FileRef& file = spec.files(i);
@@ -70,9 +70,7 @@ absl::Status CheckFiles(const v1::RunSpec& spec) {
     if (!base::IsSha256Hex(file.sha256())) {
       return Bad(field + ".sha256", "not 64 lower-case hex digits");
     }
-    if (file.size() > kMaxFileBytes) {
-      return Bad(field + ".size", absl::StrCat(file.size(), " bytes, at most ", kMaxFileBytes));
-    }
+    KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("FileRef.size"), field + ".size", file.size()));
   }
   // A file cannot also be the directory of another one.
   for (const std::string& path : paths) {
@@ -109,6 +107,16 @@ absl::Status CheckDelayProgram(const v1::RunSpec& spec) {
                                    scenario::kDelayGuestPath, "'"));
 }
 
+absl::Status CheckReproduction(const v1::Reproduction& run) {
+  KTSTR_RETURN_IF_ERROR(
+      CheckLimit(LimitOf("RunSpec.reproduction"), "reproduction", run.ByteSizeLong()));
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("Reproduction.scheduler_args"),
+                                   "reproduction.scheduler_args", run.scheduler_args_size()));
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("Reproduction.seed_forks"), "reproduction.seed_forks",
+                                   run.seed_forks_size()));
+  return CheckLimit(LimitOf("Reproduction.sets"), "reproduction.sets", run.sets_size());
+}
+
 // Becomes part of a directory's name.
 bool IsCommit(const std::string& text) {
   if (text.empty() || text == "unknown") return true;
@@ -125,18 +133,12 @@ absl::Status CheckRunSpec(const v1::RunSpec& spec) {
   if (!v1::Engine_IsValid(spec.engine())) {
     return Bad("engine", absl::StrCat(static_cast<int>(spec.engine()), " is no engine"));
   }
-  if (spec.kernel().size() > kMaxKernelBytes) {
-    return Bad("kernel", absl::StrCat(spec.kernel().size(), " bytes, at most ", kMaxKernelBytes));
-  }
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("RunSpec.kernel"), "kernel", spec.kernel().size()));
   KTSTR_RETURN_IF_ERROR(CheckFiles(spec));
   KTSTR_RETURN_IF_ERROR(CheckScheduler(spec));
   KTSTR_RETURN_IF_ERROR(CheckDelayProgram(spec));
-  if (spec.timeout_ms() > kMaxTimeoutMs) {
-    return Bad("timeout_ms", absl::StrCat(spec.timeout_ms(), ", at most ", kMaxTimeoutMs));
-  }
-  if (const size_t size = spec.reproduction().ByteSizeLong(); size > kMaxReproductionBytes) {
-    return Bad("reproduction", absl::StrCat(size, " bytes, at most ", kMaxReproductionBytes));
-  }
+  KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("RunSpec.timeout_ms"), "timeout_ms", spec.timeout_ms()));
+  KTSTR_RETURN_IF_ERROR(CheckReproduction(spec.reproduction()));
   if (!IsCommit(spec.project_commit())) {
     return Bad("project_commit", "neither 7 hex digits (with -dirty or without) nor 'unknown'");
   }
@@ -147,7 +149,7 @@ absl::Status CheckRunSpec(const v1::RunSpec& spec) {
 }
 
 absl::Status CheckFileSizes(const v1::RunSpec& spec, const std::map<std::string, uint64_t>& sizes) {
-  uint64_t total = 0;  // At most kMaxFiles times kMaxFileBytes: no overflow.
+  uint64_t total = 0;  // Of a checked spec: no overflow.
   for (int i = 0; i < spec.files_size(); ++i) {
     const v1::FileRef& file = spec.files(i);
     const uint64_t size = sizes.at(file.sha256());
@@ -157,17 +159,14 @@ absl::Status CheckFileSizes(const v1::RunSpec& spec, const std::map<std::string,
     }
     total += size;
   }
-  if (total <= kMaxBundleBytes) return absl::OkStatus();
-  return Bad("files", absl::StrCat(total, " bytes together, at most ", kMaxBundleBytes));
+  return CheckLimit(LimitOf("RunSpec.files", "bytes together"), "files", total);
 }
 
 uint32_t TimeoutMs(const v1::RunSpec& spec) {
   if (spec.timeout_ms() != 0) return spec.timeout_ms();
-  const uint64_t limit =
-      120'000 +
-      20 * uint64_t{std::min(scenario::DurationMs(spec.scenario()), uint32_t{3'600'000})} +
-      scenario::AttachTimeoutMs(spec.scenario());
-  return static_cast<uint32_t>(std::min<uint64_t>(limit, kMaxTimeoutMs));
+  const uint64_t limit = 120'000 + 20 * uint64_t{scenario::DurationMs(spec.scenario())} +
+                         scenario::AttachTimeoutMs(spec.scenario());
+  return static_cast<uint32_t>(std::min(limit, LimitOf("RunSpec.timeout_ms").max));
 }
 
 }  // namespace ktstr::daemon

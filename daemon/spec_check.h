@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Everything about a RunSpec that can be judged without looking at the machine: limits, names,
-// references. Pure. What passes is safe to store, to plan and to name files after.
+// Checks everything of a RunSpec that needs no look at the host: limits, names, references. Pure. A
+// spec that passes is safe to store, to plan and to name files after.
 
 #ifndef KTSTR_DAEMON_SPEC_CHECK_H_
 #define KTSTR_DAEMON_SPEC_CHECK_H_
@@ -13,21 +13,19 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "ktstr/v1/run.pb.h"
+#include "scenario/limits.h"
 
 namespace ktstr::daemon {
 
-inline constexpr int kMaxFiles = 1024;
-inline constexpr uint64_t kMaxFileBytes = uint64_t{512} << 20;
-inline constexpr uint64_t kMaxBundleBytes = uint64_t{1} << 30;  // Contents of all files.
-// With the headers of as many files and directories as there can be.
-inline constexpr uint64_t kMaxArchiveBytes = kMaxBundleBytes + (uint64_t{64} << 20);
-inline constexpr uint32_t kMaxTimeoutMs = 24 * 3600 * 1000;
+// With room for the headers of the most files and directories that a spec can have.
+inline constexpr uint64_t kMaxArchiveBytes =
+    scenario::LimitOf("RunSpec.files", "bytes together").max + (uint64_t{64} << 20);
 
-// InvalidArgument names the field and what is wrong with it.
+// InvalidArgument names the field and what is wrong with it. Limits: scenario/limits.h.
 absl::Status CheckRunSpec(const v1::RunSpec& spec);
 
-// What the files of a checked spec really have, by blob: InvalidArgument when a file's size is
-// another one, or when all have more than kMaxBundleBytes together.
+// `sizes`: the real size of each blob of a checked spec. InvalidArgument when the spec gives a file
+// another size, or when all files together have more than their limit.
 absl::Status CheckFileSizes(const v1::RunSpec& spec, const std::map<std::string, uint64_t>& sizes);
 
 // The time limit of a checked spec, its default filled in.

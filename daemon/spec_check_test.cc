@@ -10,6 +10,8 @@
 namespace ktstr::daemon {
 namespace {
 
+constexpr uint64_t kMaxFile = scenario::LimitOf("FileRef.size").max;
+
 v1::RunSpec GoodSpec() {
   v1::RunSpec spec;
   const std::string text =
@@ -43,9 +45,9 @@ TEST(SpecCheckTest, RealSizesCount) {
               testing::AllOf(testing::HasSubstr("files[0].size: 10, but blob aaaa"),
                              testing::HasSubstr("has 11 bytes")));
   // Twice the largest file is exactly what a bundle may have.
-  spec.mutable_files(0)->set_size(kMaxFileBytes);
+  spec.mutable_files(0)->set_size(kMaxFile);
   *spec.add_files() = spec.files(0);
-  sizes.begin()->second = kMaxFileBytes;
+  sizes.begin()->second = kMaxFile;
   EXPECT_EQ(CheckFileSizes(spec, sizes), absl::OkStatus());
   const std::string one(64, 'b');
   sizes[one] = 1;
@@ -54,80 +56,6 @@ TEST(SpecCheckTest, RealSizesCount) {
   EXPECT_THAT(std::string(CheckFileSizes(spec, sizes).message()),
               testing::HasSubstr("files: 1073741825 bytes together, at most 1073741824"));
 }
-
-// A number or length of a spec with its largest value.
-struct SpecLimit {
-  const char* field;
-  uint64_t limit;
-  std::function<void(v1::RunSpec*, uint64_t)> set;
-};
-
-class SpecLimitTest : public testing::TestWithParam<SpecLimit> {};
-
-TEST_P(SpecLimitTest, IsTakenAtTheLimitAndRefusedBeyond) {
-  const SpecLimit& limit = GetParam();
-  v1::RunSpec spec = GoodSpec();
-  limit.set(&spec, limit.limit);
-  EXPECT_EQ(CheckRunSpec(spec), absl::OkStatus());
-  spec = GoodSpec();
-  limit.set(&spec, limit.limit + 1);
-  const absl::Status status = CheckRunSpec(spec);
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()),
-              testing::AllOf(testing::HasSubstr(limit.field),
-                             testing::HasSubstr(std::to_string(limit.limit + 1)),
-                             testing::HasSubstr(std::to_string(limit.limit))));
-}
-
-// Of short components.
-std::string PathOf(uint64_t bytes) {
-  std::string path(bytes, 'p');
-  for (uint64_t i = 200; i < bytes; i += 201) path[i] = '/';
-  return path;
-}
-
-void AddFile(v1::RunSpec* spec, const std::string& path) {
-  *spec->add_files() = spec->files(0);
-  spec->mutable_files(spec->files_size() - 1)->set_guest_path(path);
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    All, SpecLimitTest,
-    testing::Values(
-        SpecLimit{"kernel", 256, [](auto* s, uint64_t n) { s->set_kernel(std::string(n, '7')); }},
-        SpecLimit{"files", 1024,
-                  [](auto* s, uint64_t n) {
-                    while (s->files_size() < static_cast<int>(n)) {
-                      AddFile(s, "f" + std::to_string(s->files_size()));
-                    }
-                  }},
-        SpecLimit{"files[0].size", kMaxFileBytes,
-                  [](auto* s, uint64_t n) { s->mutable_files(0)->set_size(n); }},
-        SpecLimit{"files[1].guest_path", 1024, [](auto* s, uint64_t n) { AddFile(s, PathOf(n)); }},
-        SpecLimit{"files[1].guest_path", 255,
-                  [](auto* s, uint64_t n) { AddFile(s, std::string(n, 'p')); }},
-        SpecLimit{"files[1].guest_path", 32,
-                  [](auto* s, uint64_t n) {
-                    std::string path = "p";
-                    for (uint64_t i = 1; i < n; ++i) path += "/p";
-                    AddFile(s, path);
-                  }},
-        SpecLimit{"timeout_ms", 86'400'000, [](auto* s, uint64_t n) { s->set_timeout_ms(n); }},
-        SpecLimit{"memory_mb", 16384,
-                  [](auto* s, uint64_t n) { s->mutable_scenario()->set_memory_mb(n); }},
-        SpecLimit{"duration_ms", 3'600'000,
-                  [](auto* s, uint64_t n) { s->mutable_scenario()->set_duration_ms(n); }},
-        SpecLimit{"attach_timeout_ms", 3'600'000,
-                  [](auto* s, uint64_t n) {
-                    s->mutable_scenario()->mutable_scheduler()->set_attach_timeout_ms(n);
-                  }},
-        SpecLimit{"workers", 1024, [](auto* s, uint64_t n) {
-                    s->mutable_scenario()
-                        ->mutable_step(0)
-                        ->mutable_cgroup(0)
-                        ->mutable_work(0)
-                        ->set_workers(n);
-                  }}));
 
 struct BadSpec {
   const char* field;

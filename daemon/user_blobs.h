@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One blob store per user, in CACHE/blobs/UID: nobody can learn or use what another one uploaded.
-// Any thread.
+// One blob store per user, in CACHE/blobs/UID: no user can see or use another user's uploads. Any
+// thread.
 
 #ifndef KTSTR_DAEMON_USER_BLOBS_H_
 #define KTSTR_DAEMON_USER_BLOBS_H_

@@ -29,7 +29,7 @@ v1::Observation MakeEnd(v1::VmEnd::Cause cause, std::string detail) {
   return observation;
 }
 
-// One VM's course. One thread.
+// The execution of one VM. One thread.
 class VmCourse {
  public:
   VmCourse(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener,
@@ -52,7 +52,7 @@ class VmCourse {
                                              std::vector<base::UniqueFd> fds);
   void Lost();
   void End(v1::Observation end) { end_ = std::move(end); }
-  // A run that was told to stop ends for that reason, whatever the process says of it then.
+  // The end of a stopped run is the stop, whatever the process reports, unless the run was done.
   void ApplyStopReason();
   int socket() const { return process_->socket.get(); }
   absl::Duration Now() const { return base::RealClock()->Monotonic(); }
@@ -68,7 +68,7 @@ class VmCourse {
   std::vector<v1::Observation> observations_;
   std::optional<v1::Observation> end_;
   std::optional<std::string> no_snapshot_;
-  bool said_end_ = false;  // The process said how it ended, so it is about to exit.
+  bool said_end_ = false;  // The process has reported its end, so it is about to exit.
 };
 
 absl::Status VmCourse::Start() {
@@ -85,7 +85,7 @@ void VmCourse::HandleStop() {
   stop_ = reporter_.stop();
   v1::VmRequest request;
   request.mutable_stop()->set_reason(stop_->reason);
-  // When it is gone already, the end of the stream says so.
+  // When the process is gone already, the end of the stream shows it.
   if (absl::Status sent = vmm::SendMessage(socket(), std::move(request)); !sent.ok()) {
     KTSTR_LOG(INFO) << launch_.run.run_id() << ": VmStop: " << sent;
   }
@@ -104,7 +104,7 @@ void VmCourse::Lost() {
                 absl::StrCat("the VM process was lost: ", exit->ToString())));
   } else {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
-                absl::StrCat("the VM process ended without a word: ",
+                absl::StrCat("the VM process ended without a report: ",
                              exit.has_value() ? exit->ToString() : "it closed its socket")));
   }
 }
@@ -112,7 +112,7 @@ void VmCourse::Lost() {
 void VmCourse::HandleEvent(base::Packet packet) {
   v1::VmEvent event;
   if (!event.ParseFromString(packet.data) || event.event_case() == v1::VmEvent::EVENT_NOT_SET) {
-    End(MakeEnd(v1::VmEnd::ENGINE_FAILED, "the VM process sent what is no VmEvent"));
+    End(MakeEnd(v1::VmEnd::ENGINE_FAILED, "the VM process sent an invalid VmEvent"));
     return;
   }
   if (event.has_prepared()) return;
@@ -139,7 +139,7 @@ void VmCourse::HandleEvent(base::Packet packet) {
     } else {
       End(MakeEnd(
           v1::VmEnd::ENGINE_FAILED,
-          absl::StrCat("the VM process sent what is no snapshot: ", snapshot.status().message())));
+          absl::StrCat("the VM process sent an invalid snapshot: ", snapshot.status().message())));
     }
     return;
   }
@@ -159,7 +159,7 @@ void VmCourse::HandleEvent(base::Packet packet) {
 
 absl::StatusOr<vmm::Snapshot> VmCourse::ReadSnapshot(const v1::VmEvent& event,
                                                      std::vector<base::UniqueFd> fds) {
-  if (!listener_.snapshot) return absl::FailedPreconditionError("nobody asked for one");
+  if (!listener_.snapshot) return absl::FailedPreconditionError("this run takes none");
   KTSTR_ASSIGN_OR_RETURN(vmm::Descriptors named, vmm::Descriptors::Of(event, std::move(fds)));
   KTSTR_ASSIGN_OR_RETURN(vmm::Snapshot snapshot, vmm::TakeSnapshotFds(&named));
   KTSTR_RETURN_IF_ERROR(named.ExpectNoMore());
@@ -211,7 +211,7 @@ VmResult VmCourse::Run() {
   deadline_ = Now() + absl::Milliseconds(launch_.run.timeout_ms()) + launch_.timeout_patience;
   absl::Status started = Start();
   if (started.ok() || (process_.has_value() && absl::IsUnavailable(started))) {
-    Loop();  // Of a process that is gone it takes the last words.
+    Loop();  // Also reads what a process sent before it ended.
   } else {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED, std::string(started.message())));
   }

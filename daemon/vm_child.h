@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One ktstr-vm process seen from the daemon: start, hand over, collect, stop, bury. Nothing that
-// the process sends is believed beyond being well-formed and within limits.
+// One ktstr-vm process seen from the daemon: start, hand over, collect, stop, reap. Checks that
+// everything that the process sends is well-formed and within limits.
 
 #ifndef KTSTR_DAEMON_VM_CHILD_H_
 #define KTSTR_DAEMON_VM_CHILD_H_
@@ -23,7 +23,7 @@
 
 namespace ktstr::daemon {
 
-// How a run ended that was stopped for this reason.
+// The end of a run that was stopped for this reason.
 void MarkStopped(const StopRequest& why, v1::VmEnd* end);
 v1::Observation StopObservation(const StopRequest& why);
 
@@ -33,16 +33,16 @@ struct VmLaunch {
   std::vector<vmm::NamedFd> fds;  // Of VmStart.
   v1::VmRun run;
   int bundle = -1;
-  // Of one run: more is a flood.
+  // Limits of one run: more is a flood.
   uint64_t max_observations = 200'000;
   uint64_t max_bytes = uint64_t{80} << 20;
-  // After VmStop, before SIGKILL: when somebody cancels, and when the daemon ends.
+  // Between VmStop and SIGKILL: when a user cancels, and when the daemon ends.
   absl::Duration cancel_patience = absl::Seconds(10);
   absl::Duration interrupt_patience = absl::Seconds(2);
   absl::Duration timeout_patience = absl::Seconds(30);  // Beyond run.timeout_ms.
 };
 
-// A ktstr-vm that has its VmStart, and waits for VmRun or will.
+// A ktstr-vm that has its VmStart and takes a VmRun next.
 struct VmProcess {
   base::Child child;
   base::UniqueFd socket;
@@ -61,16 +61,16 @@ struct VmListener {
 };
 
 struct VmResult {
-  // Exactly the last one is a VmEnd, made here when the process did not send one; empty with
+  // The last one is the only VmEnd, made by RunVm when the process did not send one. Empty with
   // `no_snapshot`.
   std::vector<v1::Observation> observations;
-  // The snapshot could not be taken or restored: why. Nothing of the run has happened.
+  // Why the snapshot could not be taken or restored. The run has not begun.
   std::optional<std::string> no_snapshot;
 };
 
 // Runs the VM to its end. Blocks; the calling thread must live as long as the call (the child dies
-// with it). At return the process is gone. `prepared`: instead of the one that `launch` would
-// start; one that is gone before its first observation counts as `no_snapshot`.
+// with it). At return the process is gone. `prepared`: taken instead of starting one; when it ends
+// before its first observation, the result is a `no_snapshot`.
 VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener,
                std::optional<VmProcess> prepared = std::nullopt);
 

@@ -36,7 +36,7 @@ uint32_t Ms(absl::Duration duration) {
       std::clamp<int64_t>(absl::ToInt64Milliseconds(duration), 0, UINT32_MAX));
 }
 
-// The harness could not do its work: no machine ran, so there is nothing for Evaluate to see.
+// The harness failed before a machine ran: there are no observations for Evaluate.
 v1::Judgement HarnessError(const absl::Status& status) {
   v1::Judgement judgement;
   judgement.set_verdict(v1::ERROR);
@@ -48,7 +48,7 @@ v1::Judgement HarnessError(const absl::Status& status) {
 }
 
 void SetReproduction(const v1::Reproduction& run, v1::RunRecord* record) {
-  // A run that was made for a search is no command line's.
+  // A run of a search has no command line of its own.
   if (run.scenario().empty()) return;
   *record->mutable_reproduction() = run;
   record->set_reproduce(scenario::ReproduceCommand(run));
@@ -118,10 +118,12 @@ absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& report
 }
 
 absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
+  // A daemon of another version may have accepted and stored it.
+  KTSTR_RETURN_IF_ERROR(CheckRunSpec(job.spec));
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
                          scenario::MakeGuestPlan(job.spec.scenario(), job.spec.scheduler_path()));
   KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(job.uid));
-  // Also of a run that was taken up without its claim.
+  // Again, for a run that was taken up without its claim.
   KTSTR_ASSIGN_OR_RETURN(const std::unique_ptr<cache::BlobHold> hold, HoldFiles(blobs, job.spec));
   vmm::BundleBuilder builder;
   builder.AddData("plan.pb", plan.SerializeAsString(), 0644);
@@ -170,7 +172,7 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
   course.began = base::RealClock()->Monotonic();
   const absl::Time start = absl::Now();
   absl::Status status = ResolveKernel(job, reporter, &course);
-  // A stop that came while the kernel was looked for.
+  // A stop during ResolveKernel.
   if (const std::optional<StopRequest> stop = reporter.stop();
       stop.has_value() && (status.ok() || absl::IsCancelled(status))) {
     status = absl::OkStatus();
@@ -198,7 +200,7 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
     record.mutable_variant()->set_kernel(course.kernel->metadata.key());
     record.mutable_variant()->set_kernel_release(course.kernel->metadata.release());
     record.mutable_variant()->set_kernel_source(course.kernel->metadata.source());
-    // "The newest one" may be another kernel when the run is repeated.
+    // Without a name, a repeated run may get a newer kernel.
     if (job.spec.kernel().empty()) {
       v1::Reproduction run = record.reproduction();
       run.set_kernel(course.kernel->metadata.key());

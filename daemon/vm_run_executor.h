@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Carries a run out in a virtual machine: kernel, bundle, machine (MachineRunner), judgement,
-// record. Any thread, one run each; the parts it uses outlive it and are safe for any
-// thread.
+// Executes a run in a virtual machine: kernel, bundle, machine (MachineRunner), judgement, record.
+// Any thread, one run each; the parts it uses outlive it and are safe for any thread.
 
 #ifndef KTSTR_DAEMON_VM_RUN_EXECUTOR_H_
 #define KTSTR_DAEMON_VM_RUN_EXECUTOR_H_

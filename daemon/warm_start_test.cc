@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Warm starts through a real daemon and a fake VM: when a snapshot is taken, used, given up.
+// Warm starts through a real daemon and a fake VM: when a snapshot is taken, used, dropped.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -69,7 +69,7 @@ class WarmStartTest : public ::testing::Test {
     return {response.snapshots().begin(), response.snapshots().end()};
   }
   std::string SnapshotsDir() { return server_.dir() + "/cache/snapshots"; }
-  // A file of the only snapshot. The daemon has written it when it has ended.
+  // A file of the only snapshot. It is there once the daemon has ended.
   std::string SnapshotFile(const std::string& name) {
     const std::vector<std::string> entries = *base::ListDir(SnapshotsDir());
     for (const std::string& entry : entries) {
@@ -95,7 +95,7 @@ class WarmStartTest : public ::testing::Test {
   static bool WaitFor(const std::function<bool()>& condition) {
     for (int i = 0; i < 2000; ++i) {
       if (condition()) return true;
-      usleep(10'000);  // There is nothing to be told by.
+      usleep(10'000);  // No event reports it.
     }
     return false;
   }
@@ -128,7 +128,7 @@ TEST_F(WarmStartTest, NoWarmBoots) {
   EXPECT_THAT(List(), IsEmpty());
 }
 
-// The disk is no condition of a warm start; who runs is told, once.
+// A warm start needs no disk; the user gets one note.
 TEST_F(WarmStartTest, SnapshotThatCannotBeKeptIsANote) {
   ASSERT_TRUE(base::RemoveAll(SnapshotsDir()).ok());
   const base::UniqueFd in_the_way = *base::Open(SnapshotsDir(), O_CREAT | O_EXCL | O_WRONLY, 0600);
@@ -143,7 +143,7 @@ TEST_F(WarmStartTest, SnapshotThatCannotBeKeptIsANote) {
   EXPECT_THAT(notes, HasSubstr(SnapshotsDir()));
 }
 
-// A louder kernel is another machine.
+// A verbose kernel is another machine.
 TEST_F(WarmStartTest, ConsoleComesToThoseWhoAskForIt) {
   EXPECT_EQ(Run(FakeSpec("pass")).console, "");
   v1::RunSpec spec = FakeSpec("pass");
@@ -158,7 +158,7 @@ TEST_F(WarmStartTest, ConsoleComesToThoseWhoAskForIt) {
 TEST_F(WarmStartTest, OneSnapshotPerMachine) {
   Run(FakeSpec("pass"));
   v1::RunSpec other = FakeSpec("pass");
-  other.mutable_scenario()->set_memory_mb(1024);
+  other.mutable_scenario()->set_memory_mb(2048);
   EXPECT_THAT(Run(other).starts, HasSubstr("boots once"));
   Restart();
   EXPECT_EQ(List().size(), 2u);
@@ -173,22 +173,22 @@ TEST_F(WarmStartTest, DamagedSnapshotIsANoteAndANewOne) {
   }
   Start();
   const Course course = Run(FakeSpec("pass"));
-  EXPECT_THAT(course.notes, HasSubstr("snapshot is of no use: "));
+  EXPECT_THAT(course.notes, HasSubstr("snapshot unusable: "));
   EXPECT_THAT(course.notes, HasSubstr("checksum"));
   EXPECT_THAT(course.starts, HasSubstr("boots once for a snapshot"));
   Restart();
   const Course later = Run(FakeSpec("pass"));
   EXPECT_THAT(later.starts, HasSubstr("engine tcg, warm, virtual time"));
-  EXPECT_THAT(later.notes, ::testing::Not(HasSubstr("of no use")));
+  EXPECT_THAT(later.notes, ::testing::Not(HasSubstr("unusable")));
 }
 
-// Whole, but refused by the machine: only the VM process knows.
+// A whole snapshot that only the VM process can find unusable.
 TEST_F(WarmStartTest, RefusedSnapshotIsANoteAndANewOne) {
   Run(FakeSpec("pass"));
   server_.Stop();
   const std::string dir = std::string(base::Dirname(SnapshotFile("state")));
   {
-    // Another machine's state, with the right books.
+    // Another machine's state under the right identity.
     cache::SnapshotStore store(SnapshotsDir(), 1 << 30);
     v1::SnapshotMetadata metadata;
     base::UniqueFd state = *base::MakeMemfd("state", 0);
@@ -200,14 +200,14 @@ TEST_F(WarmStartTest, RefusedSnapshotIsANoteAndANewOne) {
   }
   Start();
   const Course course = Run(FakeSpec("pass"));
-  EXPECT_THAT(course.notes, HasSubstr("of no use: the device state is another machine's"));
+  EXPECT_THAT(course.notes, HasSubstr("unusable: the device state is another machine's"));
   EXPECT_THAT(course.starts, HasSubstr("boots once for a snapshot"));
   EXPECT_THAT(Run(FakeSpec("pass")).starts, HasSubstr("engine tcg, warm, virtual time"));
 }
 
 TEST_F(WarmStartTest, MachineThatCannotBeFrozenBoots) {
   const Course course = Run(FakeSpec("nosnapshot"));
-  EXPECT_THAT(course.notes, HasSubstr("of no use: this machine cannot be frozen"));
+  EXPECT_THAT(course.notes, HasSubstr("unusable: this machine cannot be frozen"));
   EXPECT_THAT(course.starts, HasSubstr("cold boot"));
   EXPECT_EQ(course.record.timings().start(), v1::Timings::BOOT);
   EXPECT_THAT(List(), IsEmpty());
@@ -218,7 +218,9 @@ TEST_F(WarmStartTest, CleanRemovesThem) {
   TestClient client = server_.Connect();
   grpc::ClientContext context;
   v1::CleanSnapshotsResponse response;
-  ASSERT_TRUE(client->CleanSnapshots(&context, v1::CleanSnapshotsRequest(), &response).ok());
+  const auto reader = client->CleanSnapshots(&context, v1::CleanSnapshotsRequest());
+  ASSERT_TRUE(reader->Read(&response));
+  ASSERT_TRUE(reader->Finish().ok());
   EXPECT_EQ(response.removed_size(), 1);
   EXPECT_THAT(List(), IsEmpty());
   EXPECT_THAT(Run(FakeSpec("pass")).starts, HasSubstr("boots once for a snapshot"));
@@ -230,7 +232,7 @@ TEST_F(WarmStartTest, CacheThatCannotKeepThemCostsNoRun) {
   ASSERT_TRUE(base::WriteFileAtomic(SnapshotsDir(), "in the way").ok());
   Start();
   Run(FakeSpec("pass"));
-  // In memory it is there.
+  // The snapshot is in memory.
   EXPECT_THAT(Run(FakeSpec("pass")).starts, HasSubstr("engine tcg, warm, virtual time"));
 }
 
@@ -254,7 +256,7 @@ TEST_F(WarmStartTest, NextMachineWaitsRestoredAndMayBeKilled) {
   kill(Children()[0], SIGKILL);
   const Course third = Run(FakeSpec("pass"));
   EXPECT_EQ(third.record.timings().start(), v1::Timings::RESTORE);
-  EXPECT_THAT(third.notes, ::testing::Not(HasSubstr("of no use")));
+  EXPECT_THAT(third.notes, ::testing::Not(HasSubstr("unusable")));
   ASSERT_TRUE(WaitFor([] { return Children().size() == 1; }));
   server_.Stop();
   EXPECT_THAT(Children(), IsEmpty());

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ktstr-agent: PID 1 of the guest. It mounts, opens the channel, says ready, runs the plan of the
-// bundle, says done and powers the machine off. It never ends by itself: the kernel would panic,
-// and that would look like the scheduler's doing.
+// ktstr-agent: PID 1 of the guest. It mounts file systems, opens the channel, reports READY, runs
+// the plan of the bundle, reports DONE and powers the machine off. It never exits: the kernel would
+// panic, and the scheduler would get the blame.
 #include <sched.h>
 #include <signal.h>
 #include <sys/reboot.h>
@@ -36,7 +36,7 @@ constexpr const char* kBundleRoot = "/run/ktstr/bundle";
 constexpr int kAgentPriority = 10;
 constexpr int kExitUsage = 64;
 
-// The window's word, once the window is mapped. It stays mapped until the machine is off.
+// The window's doorbell word, once the window is mapped. It stays mapped until the machine is off.
 std::atomic<uint32_t*> doorbell_word = nullptr;
 
 // Async-signal-safe.
@@ -121,7 +121,7 @@ absl::Status Serve() {
   KTSTR_ASSIGN_OR_RETURN(const std::string cmdline, base::ReadFile("/proc/cmdline"));
   KTSTR_ASSIGN_OR_RETURN(const WindowRange range, ParseWindowRange(cmdline));
   KTSTR_ASSIGN_OR_RETURN(Window mapped, Window::Map("/dev/mem", range));
-  // Never unmapped: a fatal signal may still mark it.
+  // Never unmapped: OnFatalSignal() may still write to it.
   Window& window = *new Window(std::move(mapped));
   doorbell_word.store(&window.header().doorbell);
   Channel channel(&window, RingPvpanic);
@@ -145,8 +145,8 @@ absl::Status Serve() {
 int main() {
   if (getpid() != 1) {
     fputs(
-        "ktstr-agent is the init process of a ktstr guest: ktstr-vm boots it, it is not run by "
-        "hand\n",
+        "ktstr-agent is the init process of a ktstr guest: ktstr-vm boots it, do not run it "
+        "yourself\n",
         stderr);
     return ktstr::guest::kExitUsage;
   }

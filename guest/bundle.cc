@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::string_view kAbsolute = "root/";
 
-// The file of the bundle that stands for `path`, an absolute path without system_root.
+// Makes `path` a symbolic link to `target`, with its missing parents.
 absl::Status Link(const std::string& target, const std::string& path) {
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(std::string(base::Dirname(path))));
   if (symlink(target.c_str(), path.c_str()) == 0) return absl::OkStatus();

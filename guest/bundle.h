@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From the window's archive to files that can be run, and the plan. Once per run.
+// Unpacks the window's archive to files that can run, and reads the plan. Once per run.
 
 #ifndef KTSTR_GUEST_BUNDLE_H_
 #define KTSTR_GUEST_BUNDLE_H_
@@ -13,10 +13,9 @@
 
 namespace ktstr::guest {
 
-// Unpacks `archive` to `root` and reads its plan.pb. A file root/PATH of the archive is one that
-// programs name by the absolute path /PATH (their loader, a library): a link to it is made there,
-// below `system_root` ("" in the guest; a directory in tests). AlreadyExists when something else is
-// there.
+// Unpacks `archive` to `root` and reads its plan.pb. The archive's file root/PATH is one that
+// programs name by the absolute path /PATH (their loader, a library): links /PATH, below
+// `system_root` ("" in the guest; a directory in tests), to it. AlreadyExists when /PATH exists.
 absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root,
                                          const std::string& system_root);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bundle reader against any bytes: it answers, and what it hands out lies inside the archive.
+// The bundle reader with any bytes: it returns, and its entries lie inside the archive.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -76,7 +76,7 @@ absl::Status CgroupTree::Place(std::string_view name, pid_t pid) const {
   const std::string file = base::JoinPath(PathOf(name), "cgroup.procs");
   absl::Status written = base::WriteExisting(file, absl::StrCat(pid));
   if (written.ok()) return written;
-  // The one rule of cgroup v2 that refuses it; no scheduler is asked then.
+  // The one rule of cgroup v2 that refuses a move; the kernel calls no scheduler then.
   const absl::StatusOr<std::string> children =
       base::ReadFile(base::JoinPath(PathOf(name), "cgroup.subtree_control"), 4096);
   if (children.ok() && children->size() > 1) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The run's part of the cgroup v2 tree: ROOT/ktstr/NAME, with the cpu and cpuset controllers on
-// along the path (kernel Documentation/admin-guide/cgroup-v2.rst). Every error names the file. One
-// thread.
+// The run's part of the cgroup v2 tree: ROOT/ktstr/NAME, with the cpu and cpuset controllers
+// enabled along the path (kernel Documentation/admin-guide/cgroup-v2.rst). Every error names the
+// file. One thread.
 
 #ifndef KTSTR_GUEST_CGROUPS_H_
 #define KTSTR_GUEST_CGROUPS_H_

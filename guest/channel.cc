@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/crc32c.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "guest/console.h"
@@ -19,7 +20,8 @@
 namespace ktstr::guest {
 namespace {
 
-// A host that empties the ring does it in one stop. More is tolerated, endless waiting is not.
+// The host empties the ring in one stop. The agent tolerates a few more, but does not wait for
+// ever.
 constexpr int kMaxFullWaits = 3;
 constexpr size_t kMaxErrorBytes = 32 << 10;
 
@@ -87,7 +89,7 @@ void Channel::Copy(const void* data, size_t size) {
 
 absl::Status Channel::Send(std::string_view payload, uint64_t guest_time_ns) {
   const uint64_t ring_size = window_->header().ring_size;
-  // A frame must fit a ring that was emptied.
+  // A frame must fit into an empty ring.
   const size_t most =
       std::min<uint64_t>(window::kMaxFramePayload, ring_size - sizeof(window::FrameHeader) - 8);
   while (payload.size() > most) {
@@ -121,8 +123,7 @@ void Channel::Report(v1::Observation observation) {
   const uint64_t now = MonotonicNs();
   if (observation.guest_time_ns() == 0) observation.set_guest_time_ns(now);
   const std::string payload = observation.SerializeAsString();
-  // Nothing has been written of it: the channel goes on without it, and the loss is an error of the
-  // run.
+  // None of it has been written: the channel stays usable, and the loss is an error of the run.
   if (payload.empty() || payload.size() > window::kMaxObservation) {
     ReportError(absl::StrCat("observation of ", payload.size(), " bytes (fact ",
                              static_cast<int>(observation.fact_case()),
@@ -147,7 +148,7 @@ void Channel::ReportError(std::string_view message, bool bad_input) {
   ConsoleLine(absl::StrCat("error: ", absl::string_view(message.data(), message.size())));
   v1::Observation observation;
   observation.mutable_guest_error()->set_message(
-      base::SanitizeUtf8(message.substr(0, kMaxErrorBytes)));
+      base::SanitizeUtf8(base::CutLine(message, kMaxErrorBytes)));
   observation.mutable_guest_error()->set_bad_input(bad_input);
   Report(std::move(observation));
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The guest's end of the window's ring (vmm/window_abi.h): observations become frames. The agent's
-// one thread is the only producer; that is the producer lock. Workers and schedulers never write
-// here.
+// one thread is the only producer, so there is no lock. Workers and schedulers never write here.
 
 #ifndef KTSTR_GUEST_CHANNEL_H_
 #define KTSTR_GUEST_CHANNEL_H_
@@ -20,7 +19,7 @@ namespace ktstr::guest {
 
 class Channel : public Reporter {
  public:
-  // `ring_doorbell` stops the machine until the host lets it go on. `window` outlives the channel.
+  // `ring_doorbell` stops the machine until the host resumes it. `window` outlives the channel.
   Channel(Window* window, std::function<absl::Status()> ring_doorbell);
 
   void Report(v1::Observation observation) override;
@@ -28,14 +27,14 @@ class Channel : public Reporter {
   void ReportError(std::string_view message, bool bad_input) override;
   using Reporter::ReportError;
 
-  // Ready and Done: stores the reason, then stops at the doorbell.
+  // Stores the reason, then stops at the doorbell.
   absl::Status Doorbell(uint32_t reason);
 
   uint64_t frames() const { return sequence_; }
   uint64_t full_waits() const { return full_waits_; }
 
  private:
-  // A frame, or as many as it takes.
+  // Sends one frame, or as many as the payload takes.
   absl::Status Send(std::string_view payload, uint64_t guest_time_ns);
   absl::Status SendFrame(uint32_t type, std::string_view payload, uint64_t guest_time_ns);
   // Waits at the doorbell until `span` bytes are free.
@@ -47,8 +46,8 @@ class Channel : public Reporter {
   uint64_t head_;
   uint64_t sequence_ = 0;
   uint64_t full_waits_ = 0;
-  bool broken_ = false;  // Said on the console; later frames are dropped, as a gap in the sequence
-                         // would be refused.
+  // The console has the error. Drops later frames: the host refuses a gap in the sequence.
+  bool broken_ = false;
 };
 
 // The real doorbell: one byte to the pvpanic port. The port is opened for this instruction only, so

@@ -172,7 +172,7 @@ TEST_F(ChannelTest, LongObservationsGoInParts) {
   }
 }
 
-// It is an error of the run, and the channel lives on.
+// The loss is an error of the run, and the channel stays usable.
 TEST_F(ChannelTest, WhatIsTooLongIsNamedAndTheNextGoesThrough) {
   auto window = Map();
   ASSERT_TRUE(window.ok());
@@ -256,7 +256,15 @@ TEST_F(ChannelTest, BundleMustLieInTheWindow) {
 TEST(ConsoleTest, LinesAreShortAndPlain) {
   char buffer[64];
   EXPECT_EQ(ConsoleText("a\x1b[31m\nb", buffer, sizeof(buffer)), "ktstr-agent: a [31m b\n");
-  EXPECT_EQ(ConsoleText(std::string(5000, 'x'), buffer, sizeof(buffer)).size(), sizeof(buffer));
+  EXPECT_LE(ConsoleText(std::string(5000, 'x'), buffer, sizeof(buffer)).size(), sizeof(buffer));
+  // Both ends of a long text.
+  char large[1014];
+  const std::string text = "begin" + std::string(5000, 'x') + "end";
+  const std::string line(ConsoleText(text, large, sizeof(large)));
+  EXPECT_LE(line.size(), sizeof(large));
+  EXPECT_THAT(line, ::testing::StartsWith("ktstr-agent: beginx"));
+  EXPECT_THAT(line, ::testing::HasSubstr("x[4072 bytes are left out here]x"));
+  EXPECT_THAT(line, ::testing::EndsWith("xend\n"));
 }
 
 TEST(QuietTest, ReadsTheRunningTasks) {

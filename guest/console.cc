@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 namespace ktstr::guest {
@@ -12,6 +13,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "ktstr-agent: ";
 constexpr size_t kMaxText = 1000;
+constexpr size_t kMaxGap = 64;  // The words about what is missing.
 
 }  // namespace
 
@@ -31,9 +33,23 @@ void AttachConsole() {
 std::string_view ConsoleText(std::string_view text, char* buffer, size_t size) {
   size_t used = std::min(kPrefix.size(), size);
   memcpy(buffer, kPrefix.data(), used);
-  const size_t room = size - used - 1;
-  for (char c : text.substr(0, std::min(kMaxText, room))) {
-    buffer[used++] = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+  const size_t room = std::min(kMaxText, size - used - 1);
+  const auto put = [&](std::string_view part) {
+    for (char c : part) {
+      buffer[used++] = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+    }
+  };
+  if (text.size() <= room || room <= kMaxGap) {
+    put(text.substr(0, room));
+  } else {
+    // As base::CutLine, without memory of its own.
+    const size_t kept = room - kMaxGap;
+    char gap[kMaxGap];
+    const int length =
+        snprintf(gap, sizeof(gap), "[%zu bytes are left out here]", text.size() - kept);
+    put(text.substr(0, kept - kept / 3));
+    put({gap, static_cast<size_t>(length)});
+    put(text.substr(text.size() - kept / 3));
   }
   buffer[used++] = '\n';
   return {buffer, used};
@@ -42,7 +58,7 @@ std::string_view ConsoleText(std::string_view text, char* buffer, size_t size) {
 void ConsoleLine(std::string_view text) {
   char buffer[kPrefix.size() + kMaxText + 1];
   const std::string_view line = ConsoleText(text, buffer, sizeof(buffer));
-  // One attempt: the console is a courtesy, and there is nobody left to tell.
+  // One attempt: nothing is left that could report a failure.
   if (write(2, line.data(), line.size()) < 0) return;
 }
 

@@ -15,11 +15,11 @@ namespace ktstr::guest {
 // no /dev/console before devtmpfs is mounted). Without a console, lines are dropped.
 void AttachConsole();
 
-// Writes "ktstr-agent: TEXT\n" to descriptor 2; TEXT is cut at 1000 bytes and its control
-// characters become spaces.
+// Writes "ktstr-agent: TEXT\n" to descriptor 2; of a TEXT above 1000 bytes its beginning and
+// its end, with the count of what is missing between them. Control characters become spaces.
 void ConsoleLine(std::string_view text);
 
-// The text of that line, apart for the test.
+// Formats that line; separate for the test.
 std::string_view ConsoleText(std::string_view text, char* buffer, size_t size);
 
 }  // namespace ktstr::guest

@@ -26,11 +26,11 @@ struct CpioEntry {
   std::string_view data;     // Points into the archive.
 };
 
-// Entries in archive order up to the trailer; what follows it is not read. InvalidArgument says at
-// which offset, and why.
+// Entries in archive order up to the trailer; ignores what follows it. InvalidArgument names the
+// offset and the reason.
 absl::StatusOr<std::vector<CpioEntry>> ParseCpio(std::string_view archive);
 
-// Makes `root` and puts the entries below it. AlreadyExists when a file comes twice.
+// Makes `root` and unpacks the entries below it. AlreadyExists when a file comes twice.
 absl::Status UnpackCpio(std::string_view archive, const std::string& root);
 
 }  // namespace ktstr::guest

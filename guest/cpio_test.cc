@@ -127,7 +127,7 @@ TEST(BundleTest, ReadsThePlanAndLinksWhatProgramsNameByAbsolutePaths) {
       "other");
 }
 
-// What is there already stays as it is, and is named.
+// An existing file stays as it is, and the error names it.
 TEST(BundleTest, AbsolutePathsReplaceNothing) {
   auto dir = base::TempDir::Make("bundle");
   ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir->path(), "init"), "agent").ok());

@@ -51,7 +51,7 @@ void SleepUntil(uint64_t ns) {
 }
 
 void SpinUntil(uint64_t ns) {
-  // An emulator that runs the CPUs in turn goes on to the next one at a pause.
+  // At a pause, an emulator that runs the CPUs in turn goes on to the next one.
   while (MonotonicNs() < ns) __builtin_ia32_pause();
 }
 
@@ -62,7 +62,7 @@ bool Pin(pid_t pid, uint32_t cpu) {
   return sched_setaffinity(pid, sizeof(set), &set) == 0;
 }
 
-// Each of these: 0, or errno.
+// Each of the functions below returns 0, or an errno.
 
 int RunTimers(uint64_t begin, uint64_t length) {
   static int timers[kMaxTimers];
@@ -85,7 +85,7 @@ int RunTimers(uint64_t begin, uint64_t length) {
 }
 
 int RunIpis(uint64_t begin, uint64_t length) {
-  // Each waits for an answer of all CPUs that it asks: where they run in turn, one may take the
+  // Each call waits for all CPUs that it interrupts: where they run in turn, one call may take the
   // whole length.
   for (uint64_t at = begin; MonotonicNs() < begin + length; at += kStormStepNs) {
     SpinUntil(at);
@@ -123,8 +123,8 @@ int RunHotplug(const std::string& file, uint64_t length) {
 
 struct alignas(64) CpuDisturber::Slot {
   // Written by the agent.
-  std::atomic<uint32_t> command;  // A futex: how many were given; kEnd: no more. The rest is valid
-                                  // for the last one.
+  // A futex: how many commands were given; kEnd: no more. The fields below are the last one's.
+  std::atomic<uint32_t> command;
   Perturbation::Kind kind;
   uint32_t cpu;
   uint64_t length_ns;
@@ -147,8 +147,8 @@ absl::StatusOr<std::unique_ptr<CpuDisturber>> CpuDisturber::Make(const v1::Guest
     on_cpus |= disturbance.kind() == Perturbation::BURST ||
                disturbance.kind() == Perturbation::TIMERS ||
                disturbance.kind() == Perturbation::IPIS;
-    // The registration is inherited by fork. A kernel without it fails each membarrier, which is
-    // counted.
+    // Children inherit the registration. A kernel without it fails each membarrier, which the
+    // perturber counts.
     if (disturbance.kind() == Perturbation::IPIS)
       Membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
   }
@@ -166,7 +166,7 @@ absl::StatusOr<std::unique_ptr<CpuDisturber>> CpuDisturber::Make(const v1::Guest
 
 CpuDisturber::~CpuDisturber() {
   for (const Child& child : children_) {
-    if (child.pid >= 0) kill(child.pid, SIGKILL);
+    if (child.pid >= 0) reaper_->Signal(child.pid, SIGKILL);
   }
   munmap(slots_, children_.size() * sizeof(Slot));
 }
@@ -201,7 +201,7 @@ void CpuDisturber::Serve(const CpuDisturberOptions& options, Slot* slot) {
     slot->begin_ns = MonotonicNs();
     if (slot->kind == Perturbation::HOTPLUG) {
       slot->error = RunHotplug(OnlineFile(options.cpus, slot->cpu), slot->length_ns);
-    } else if (!Pin(0, slot->cpu)) {  // A CPU that was offline has thrown it off.
+    } else if (!Pin(0, slot->cpu)) {  // Again: an offline CPU loses its child.
       slot->error = errno;
     } else if (slot->kind == Perturbation::TIMERS) {
       slot->error = RunTimers(slot->begin_ns, slot->length_ns);
@@ -226,7 +226,7 @@ bool CpuDisturber::Start(const Disturbance& disturbance) {
   if (disturbance.cpu >= last) return false;
   const size_t index = hotplug ? last : disturbance.cpu;
   if (Busy(index)) return false;
-  // Not on a CPU that is away, and none goes away under a disturbance.
+  // No disturbance starts on a CPU that is offline, and no CPU goes offline during one.
   const Child& plugger = children_[last];
   if (!hotplug && plugger.commands != plugger.taken && plugger.asked.cpu == disturbance.cpu)
     return false;
@@ -292,7 +292,7 @@ bool CpuDisturber::Ended() {
 
 void CpuDisturber::Kill() {
   for (const Child& child : children_) {
-    if (child.pid >= 0) kill(child.pid, SIGKILL);
+    if (child.pid >= 0) reaper_->Signal(child.pid, SIGKILL);
   }
   const Child& plugger = children_.back();
   if (slots_[children_.size() - 1].done.load(std::memory_order_acquire) != plugger.commands)

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Disturbances of CPUs, by child processes at SCHED_FIFO: one pinned to each CPU, and one more that
-// takes CPUs offline and back. They sleep until they are told. They rank below the agent, above all
-// that the scheduler under test can have, and are made before that is started: it never schedules
-// one.
+// Disturbs CPUs with child processes at SCHED_FIFO: one pinned to each CPU, and one more that takes
+// CPUs offline and back. They sleep until they get a command. They rank below the agent and above
+// everything that the scheduler under test can have, and start before it: it never schedules one.
 //
-//   BURST    computes for the length.
-//   TIMERS   one one-shot timer on the CPU every 50 us.
-//   IPIS     membarrier(2) every 50 us: an interrupt to each CPU that runs a process forked from
-//   the
-//            agent after Make.
-//   HOTPLUG  CPU offline, the length passes, online.
+// clang-format off
+//   BURST    computes for the length
+//   TIMERS   sets off a one-shot timer on the CPU every 50 us
+//   IPIS     calls membarrier(2) every 50 us: an interrupt to each CPU that runs a process forked
+//            from the agent after Make
+//   HOTPLUG  takes the CPU offline, waits for the length, brings it back
+// clang-format on
 //
-// All but BURST take somewhat longer than they are asked to, and so does that where CPUs run in
-// turn; what is reported is what they took.
+// A disturbance takes somewhat longer than its length (BURST only where CPUs run in turn); the
+// report has the time that it took.
 //
 // One thread, the agent's.
 
@@ -35,8 +35,8 @@
 namespace ktstr::guest {
 
 struct CpuDisturberOptions {
-  int priority =
-      5;  // Of SCHED_FIFO, below the agent's. 0: children stay ordinary tasks, for tests.
+  // Of SCHED_FIFO, below the agent's. 0: children stay ordinary tasks, for tests.
+  int priority = 5;
   std::string cpus = "/sys/devices/system/cpu";  // Where cpuN/online is.
 };
 
@@ -50,13 +50,13 @@ class CpuDisturber : public Disturber {
 
   bool Start(const Disturbance& disturbance) override;
   std::vector<EndedDisturbance> TakeEnded() override;
-  // Nothing is going on.
+  // No disturbance is running.
   bool Idle() const;
-  // Tells the children to end, each after what it is doing.
+  // Makes the children end, each after its current disturbance.
   void End();
   // All children have ended.
   bool Ended();
-  // After a time-out: SIGKILL, and a CPU that was left offline comes back.
+  // After a time-out: kills the children, and brings a CPU back that was left offline.
   void Kill();
 
  private:
@@ -65,7 +65,7 @@ class CpuDisturber : public Disturber {
     pid_t pid = -1;  // -1: it has ended.
     Disturbance asked;
     uint32_t commands = 0;  // Given.
-    uint32_t taken = 0;     // Of these, ended and taken.
+    uint32_t taken = 0;     // Of these, ended and returned by TakeEnded.
   };
 
   CpuDisturber(const CpuDisturberOptions& options, Reaper* reaper, Slot* slots, size_t count)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a Perturber drives, for tests: everything that it asks for is written down, and ends when
-// the test says so.
+// What a Perturber drives, for tests: records everything that it asks for. A disturbance has ended
+// at the next TakeEnded().
 
 #ifndef KTSTR_GUEST_FAKE_DISTURBER_H_
 #define KTSTR_GUEST_FAKE_DISTURBER_H_

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A Reporter that keeps what it is told, for tests.
+// A Reporter that keeps what it gets, for tests.
 
 #ifndef KTSTR_GUEST_FAKE_REPORTER_H_
 #define KTSTR_GUEST_FAKE_REPORTER_H_

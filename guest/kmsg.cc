@@ -5,15 +5,16 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <optional>
+#include <system_error>
 
 #include "base/utf8.h"
 
 namespace ktstr::guest {
 namespace {
 
-constexpr int kMaxLines = 24;
-constexpr size_t kMaxDetail = 4096;
+constexpr size_t kMaxLine = 1024;
 constexpr int kMaxRecordsPerDrain = 4096;
 constexpr std::string_view kSubject = "sched_ext: BPF scheduler \"";
 constexpr std::string_view kEnabled = "\" enabled";
@@ -27,7 +28,7 @@ int HexDigit(char c) {
   return -1;
 }
 
-// The byte that `text` begins with as an escape; nullopt when it begins with none.
+// The byte of the escape that `text` begins with; nullopt when it begins with none.
 std::optional<char> EscapedByte(std::string_view text) {
   if (text.size() < kEscapeSize || text[0] != '\\' || text[1] != 'x') return std::nullopt;
   const int high = HexDigit(text[2]);
@@ -36,11 +37,21 @@ std::optional<char> EscapedByte(std::string_view text) {
   return static_cast<char>(high * 16 + low);
 }
 
+// The record's first number is facility * 8 + level; the kernel's own facility is 0, and the kernel
+// gives another one to whatever a program writes to /dev/kmsg.
+bool FromKernel(std::string_view record) {
+  constexpr int kLevels = 8;
+  int prefix = 0;
+  const char* const end = record.data() + record.size();
+  const auto [after, error] = std::from_chars(record.data(), end, prefix);
+  return error == std::errc() && after != end && *after == ',' && prefix >= 0 && prefix < kLevels;
+}
+
 }  // namespace
 
 std::string KmsgText(std::string_view record) {
   const size_t semicolon = record.find(';');
-  if (semicolon == std::string_view::npos) return {};
+  if (semicolon == std::string_view::npos || !FromKernel(record)) return {};
   record.remove_prefix(semicolon + 1);
   record = record.substr(0, record.find('\n'));
   std::string text;
@@ -58,7 +69,8 @@ void DisableWatcher::Line(std::string_view text) {
   const size_t disabled = text.find(kDisabled);
   const bool starts = about_scheduler && disabled != std::string_view::npos;
   if (starts) {
-    // The first one counts: later ones follow from it, or are of a scheduler that restarted itself.
+    // The first one counts: later ones follow from it, or belong to a scheduler that restarted
+    // itself.
     if (seen()) {
       in_paragraph_ = false;
       return;
@@ -67,7 +79,7 @@ void DisableWatcher::Line(std::string_view text) {
     const size_t from = disabled + kDisabled.size();
     reason_ = base::SanitizeUtf8(text.substr(from, text.rfind(')') - from));
   } else if (about_scheduler) {
-    in_paragraph_ = false;  // Another event, as its start after a restart.
+    in_paragraph_ = false;  // Another event, such as its start after a restart.
     return;
   } else if (in_paragraph_) {
     const bool continues = !text.empty() && (text[0] == ' ' || text.substr(0, 11) == "sched_ext: ");
@@ -75,10 +87,8 @@ void DisableWatcher::Line(std::string_view text) {
   } else {
     return;
   }
-  if (lines_ == kMaxLines || detail_.size() + text.size() + 1 > kMaxDetail) return;
-  ++lines_;
-  if (!detail_.empty()) detail_ += '\n';
-  detail_ += base::SanitizeUtf8(text);
+  seen_ = true;
+  lines_.Append(base::SanitizeUtf8(base::CutLine(text, kMaxLine)));
 }
 
 KmsgReader::KmsgReader(const std::string& path)

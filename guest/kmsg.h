@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernel's log through /dev/kmsg, for what the kernel says about the scheduler: why it disabled
-// it. One thread.
+// Reads the kernel's log (/dev/kmsg) for the reason why the kernel disabled the scheduler. One
+// thread.
 
 #ifndef KTSTR_GUEST_KMSG_H_
 #define KTSTR_GUEST_KMSG_H_
@@ -10,46 +10,48 @@
 #include <string_view>
 
 #include "base/fd.h"
+#include "base/head_tail.h"
 
 namespace ktstr::guest {
 
-// The text of one record of /dev/kmsg ("6,1234,5678,-;TEXT\n KEY=value\n"); empty when it is none.
-// /dev/kmsg writes a control character, a backslash and each byte above 126 as "\xHH" (kernel
-// Documentation/ABI/testing/dev-kmsg): these are bytes again here, whatever they make together. A
-// backslash that begins no such escape stays as it is.
+// The text of one record of /dev/kmsg ("6,1234,5678,-;TEXT\n KEY=value\n"); empty when `record` is
+// none, or when a program wrote it. /dev/kmsg writes a control character, a backslash and each byte
+// above 126 as "\xHH" (kernel Documentation/ABI/testing/dev-kmsg): KmsgText() turns these back into
+// bytes, also into invalid UTF-8. A backslash that begins no such escape stays as it is.
 std::string KmsgText(std::string_view record);
 
 // Follows the log and keeps the paragraph in which the kernel disabled a sched_ext scheduler:
 //   sched_ext: BPF scheduler "x" disabled (runnable task stall)
 //   sched_ext: x: worker[123] failed to run for 30.004s
-//      scx_watchdog_workfn+0x…            (at most 24 lines and 4 KiB in all)
+//      scx_watchdog_workfn+0x…
+// Of a long paragraph it keeps the first 12 lines and the last 12, each of at most 1 KiB.
 class DisableWatcher {
  public:
   // Takes the text of the next log line.
   void Line(std::string_view text);
 
-  // The kernel had said before that it enabled one.
+  // The log has shown that the kernel enabled one.
   bool enabled_seen() const { return enabled_seen_; }
-  bool seen() const { return !detail_.empty(); }
+  bool seen() const { return seen_; }
   // "runnable task stall"; empty until seen.
   const std::string& reason() const { return reason_; }
-  // The lines, joined by newlines.
-  const std::string& detail() const { return detail_; }
-  // True when the kernel, not the scheduler's own end, was the cause.
+  // The lines, joined by newlines, with a line for those that are missing (base/head_tail.h).
+  std::string detail() const { return lines_.Text(); }
+  // True when the cause was the kernel and not the scheduler's own end.
   bool kernel_ejected() const { return seen() && reason_ != "unregistered from user space"; }
 
  private:
   std::string reason_;
-  std::string detail_;
-  int lines_ = 0;
+  base::HeadTailLines lines_{12, 12};
+  bool seen_ = false;
   bool enabled_seen_ = false;
   bool in_paragraph_ = false;
 };
 
 class KmsgReader {
  public:
-  // Starts at the log's end. Where the file cannot be opened nothing is ever read: the log only
-  // adds detail.
+  // Starts at the log's end. Reads nothing when the file cannot be opened: the log only adds
+  // detail.
   explicit KmsgReader(const std::string& path);
   // Hands what is new to `watcher`; never blocks. Stops at 4096 records a call.
   void Drain(DisableWatcher* watcher);

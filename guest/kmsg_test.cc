@@ -19,6 +19,21 @@ TEST(KmsgTest, TextIsBetweenSemicolonAndNewline) {
   EXPECT_EQ(KmsgText("6,1,2,-;"), "");
 }
 
+// A program's record has facility 1 (user) or above, whatever it asks for.
+TEST(KmsgTest, OnlyTheKernelsOwnRecordsCount) {
+  EXPECT_EQ(KmsgText("0,1,2,-;emergency"), "emergency");
+  EXPECT_EQ(KmsgText("7,1,2,-;debug"), "debug");
+  for (const char* prefix : {"8", "12", "14", "-1", "", "x", "6x", "99999999999"}) {
+    EXPECT_EQ(KmsgText(absl::StrCat(prefix, ",1,2,-;forged")), "") << prefix;
+  }
+  DisableWatcher watcher;
+  watcher.Line(
+      KmsgText(R"(12,1,2,-;sched_ext: BPF scheduler "x" disabled (unregistered from user space))"));
+  EXPECT_FALSE(watcher.seen());
+  watcher.Line(KmsgText(R"(3,1,2,-;sched_ext: BPF scheduler "x" disabled (runnable task stall))"));
+  EXPECT_TRUE(watcher.kernel_ejected());
+}
+
 TEST(KmsgTest, EscapesAreBytesAgain) {
   struct {
     const char* escaped;
@@ -90,8 +105,21 @@ TEST(DisableWatcherTest, FirstCauseStays) {
 TEST(DisableWatcherTest, FloodIsBounded) {
   DisableWatcher watcher;
   watcher.Line("sched_ext: BPF scheduler \"x\" disabled (runtime error)");
-  for (int i = 0; i < 1000; ++i) watcher.Line(absl::StrCat(" ", std::string(500, 'x')));
-  EXPECT_LE(watcher.detail().size(), 4096u);
+  for (int i = 0; i < 1000; ++i) watcher.Line(absl::StrCat(" ", i, std::string(5000, 'x')));
+  EXPECT_LE(watcher.detail().size(), size_t{24} * 1100);
+}
+
+// Why it ended stands at the end as often as at the beginning.
+TEST(DisableWatcherTest, BothEndsOfALongParagraphAreKept) {
+  DisableWatcher watcher;
+  watcher.Line("sched_ext: BPF scheduler \"x\" disabled (runtime error)");
+  for (int i = 1; i <= 100; ++i) watcher.Line(absl::StrCat(" frame", i));
+  watcher.Line(absl::StrCat(" begin", std::string(5000, 'x'), "end"));
+  const std::string detail = watcher.detail();
+  EXPECT_THAT(detail, HasSubstr("\n frame11\n[78 lines are left out here]\n frame90\n"));
+  EXPECT_THAT(detail, HasSubstr("\n begin"));
+  EXPECT_THAT(detail, HasSubstr("bytes are left out here]"));
+  EXPECT_THAT(detail, testing::EndsWith("xend"));
 }
 
 TEST(DisableWatcherTest, ASchedulerThatStartsAgainEndsTheParagraph) {

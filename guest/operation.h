@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Operations of the agent in which callbacks of a sched_ext scheduler take part. Their failure may
-// be the scheduler's doing, so that it is a fact of its own (v1::OperationFailed) and no error of
-// the agent. A status carries the mark up to the one who reports it. Any thread.
+// Operations of the agent in which callbacks of a sched_ext scheduler take part. The scheduler may
+// cause their failure, so the agent reports it as a fact of its own (v1::OperationFailed) and not
+// as its error. A status carries the mark up to the code that reports it. Any thread.
 
 #ifndef KTSTR_GUEST_OPERATION_H_
 #define KTSTR_GUEST_OPERATION_H_
@@ -19,7 +19,8 @@ absl::Status MarkOperation(absl::Status status, v1::OperationFailed::Operation o
 // OPERATION_UNSPECIFIED for a status without a mark.
 v1::OperationFailed::Operation OperationOf(const absl::Status& status);
 
-// The fact, with what the guest has left. `threads_max`: "/proc/sys/kernel/threads-max".
+// The fact, with the guest's free memory and its tasks. `threads_max`:
+// "/proc/sys/kernel/threads-max".
 v1::OperationFailed DescribeFailure(const absl::Status& status, bool scheduler_enabled,
                                     const std::string& threads_max);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/head_tail.h"
 #include "base/utf8.h"
 
 namespace ktstr::guest {
@@ -12,11 +13,11 @@ namespace {
 
 using v1::Perturbation;
 
-// What is drawn for the n-th disturbance of a kind, at index kDraws * n + one of these.
+// The draws for the n-th disturbance of a kind: each at index kDraws * n + one of these.
 enum Draw : uint64_t { kGap, kPlace, kLength, kDraws };
 
-// Two priorities that are 16 apart differ by 1.25^16 = 36 in their share: the lowest one still runs
-// many times within the default of max_gap_ms.
+// The shares of two nice values that are 16 apart differ by a factor of 1.25^16 = 36: the lower one
+// still runs many times within the default of max_gap_ms.
 constexpr int kHighestNice = -8;
 constexpr int kLowestNice = 8;
 constexpr size_t kMaxErrorBytes = 200;
@@ -126,7 +127,7 @@ void Perturber::FireMove(uint64_t length_ns, uint64_t draw_at, uint64_t index) {
 void Perturber::EndMove(uint64_t now) {
   const uint32_t worker = std::exchange(away_, kNobody);
   home_at_ = kNever;
-  // One that ended meanwhile has no home to come to.
+  // A worker that has ended meanwhile stays where it is.
   if (workers_->Alive(worker) && !Count(Perturbation::MOVE, workers_->MoveHome(worker))) return;
   ++counts_[Perturbation::MOVE].done;
   Perturbation perturbation;
@@ -193,7 +194,8 @@ bool Perturber::Count(Perturbation::Kind kind, const absl::Status& status) {
   if (status.ok()) return true;
   Counts& counts = counts_[kind];
   ++counts.failed;
-  counts.last_error = base::SanitizeUtf8(std::string(status.message()).substr(0, kMaxErrorBytes));
+  counts.last_error =
+      base::SanitizeUtf8(base::CutLine(std::string(status.message()), kMaxErrorBytes));
   return false;
 }
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Disturbs the scenario at moments that the seed draws, as the plan's `perturb` says. It holds the
-// schedule and the books; what is done is done through two narrow interfaces: Disturber for what
-// happens on a CPU (guest/cpu_disturber.h), WorkerControl for what happens to a worker.
+// Disturbs the scenario at moments that the seed draws, as the plan's `perturb` asks. The perturber
+// keeps the schedule and the counts; it acts through two narrow interfaces: Disturber on CPUs
+// (guest/cpu_disturber.h), WorkerControl on workers.
 //
-// Of each kind that is on, one disturbance follows the other by 0.5 to 1.5 of the kind's period.
-// One that would not end before the steps do is not begun, and one whose place is still taken by an
-// earlier one is counted as missed: nothing is ever put off, so that the schedule is a function of
-// seed and plan alone.
+// Disturbances of one kind are due 0.5 to 1.5 of the kind's period apart. The perturber does not
+// begin one that would end after the steps, and counts one as missed when an earlier one still has
+// its place. It never postpones one: the schedule is a function of seed and plan alone.
 //
 // The agent's loop calls Poll at every wake-up and wakes at next_ns(). One thread.
 
@@ -73,14 +72,14 @@ class Perturber {
 
   // The first step begins.
   void Begin(uint64_t now_ns);
-  // Workers were added and wait for their start: they get their priorities.
+  // Sets the priorities of workers that were added and wait for their start.
   void SetPriorities(uint64_t now_ns);
   // When Poll has something to do next; kNever: nothing.
   uint64_t next_ns() const;
   void Poll(uint64_t now_ns);
-  // The steps are over: nothing begins any more, a worker that is away comes home.
+  // The steps are over: begins nothing more, and moves a worker that is away home.
   void Stop(uint64_t now_ns);
-  // Once everything has ended: what is left to report, and the totals.
+  // Once everything has ended: reports what is left, and the totals.
   void ReportTotals();
 
  private:
@@ -90,7 +89,7 @@ class Perturber {
     uint32_t missed = 0;
     std::string last_error;
   };
-  // Times without another word are ns since the first step began.
+  // Times are ns since the first step began, unless a comment differs.
   struct Source {
     v1::GuestDisturbance plan;
     std::string_view stream;
@@ -107,7 +106,7 @@ class Perturber {
   void ScheduleChangePoint(uint64_t from);
   void ChangePriority();
   void ReportEnded();
-  // False, and counted, when `status` is an error.
+  // Counts an error; false when `status` is one.
   bool Count(v1::Perturbation::Kind kind, const absl::Status& status);
   void Report(v1::Perturbation perturbation, uint64_t begin, uint64_t length);
 
@@ -119,8 +118,8 @@ class Perturber {
   uint64_t start_ns_ = 0;  // CLOCK_MONOTONIC; 0: not begun, or stopped.
   std::vector<Source> sources_;
   std::map<v1::Perturbation::Kind, Counts> counts_;
-  uint32_t with_priority_ = 0;  // Workers below have theirs.
-  uint32_t change_points_ = 0;  // That were reached.
+  uint32_t with_priority_ = 0;  // Workers below this index have theirs.
+  uint32_t change_points_ = 0;  // Reached so far.
   uint64_t next_change_ = kNever;
   uint32_t away_ = kNobody;  // The worker that is in the sibling cgroup.
   uint64_t away_since_ = 0;

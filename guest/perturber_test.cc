@@ -28,7 +28,7 @@ using v1::Perturbation;
 constexpr uint64_t kStartNs = 5 * kNsPerSecond;
 constexpr uint64_t kLengthNs = 2 * kNsPerSecond;
 
-// A run of the perturber in a time of its own.
+// Runs a perturber in simulated time.
 class Rig {
  public:
   explicit Rig(uint64_t seed, const std::vector<std::pair<uint64_t, uint64_t>>& forks = {}) {
@@ -59,7 +59,7 @@ class Rig {
       With(static_cast<Perturbation::Kind>(kind), 10 * kNsPerMs, kNsPerMs, 2 * kNsPerMs);
     return *this;
   }
-  // Wakes only when it is asked to; one line per thing that was done, with its time.
+  // Wakes only at next_ns(). Returns a line for each action, with its time.
   std::vector<std::string> Run() {
     const Random random(plan_);
     Perturber perturber(perturb, &random, &disturber, &workers, &reporter);

@@ -17,9 +17,9 @@ namespace {
 
 constexpr uint64_t kTickNs = 50 * kNsPerMs;
 constexpr uint64_t kNever = ~uint64_t{0};
-// What is going on at the steps' end takes some 10 ms more.
+// A disturbance that runs at the steps' end takes some 10 ms more.
 constexpr uint64_t kPerturberTimeoutNs = 5 * kNsPerSecond;
-// No name in a scenario holds this character.
+// No name in a scenario contains this character.
 constexpr const char* kSiblingSuffix = "@moved";
 
 void SleepUntilSignal(int fd, uint64_t ns) {
@@ -164,7 +164,7 @@ absl::Status PlanRunner::StartPerturber() {
 
 void PlanRunner::StopPerturber() {
   if (disturber_ == nullptr) return;
-  deadline_ns_ = kNever;  // Each wait from here on has a bound of its own.
+  deadline_ns_ = kNever;  // The waits below have bounds of their own.
   if (perturber_ != nullptr) perturber_->Stop(MonotonicNs());
   const uint64_t until_ns = MonotonicNs() + kPerturberTimeoutNs;
   WaitUntil(until_ns, [this] { return disturber_->Idle(); });
@@ -212,7 +212,7 @@ absl::Status PlanRunner::StartProbe() {
   WaitUntil(kNever,
             [this] { return probe_->phase() != Probe::Phase::kStarting || SchedulerFailed(); });
   if (probe_->phase() != Probe::Phase::kEnded) return absl::OkStatus();
-  // Without a scheduler there is nothing to probe: its end is what the run is about.
+  // Without a scheduler there is nothing to probe: the run reports the scheduler's end.
   absl::Status status = SchedulerFailed() ? absl::OkStatus() : probe_->status();
   bad_input_ = probe_->refused();
   probe_.reset();
@@ -223,7 +223,8 @@ void PlanRunner::StopProbe() {
   if (probe_ == nullptr) return;
   probe_->Stop();
   WaitUntil(kNever, [this] { return probe_->phase() == Probe::Phase::kEnded; });
-  // Its last words may have come before its end: then it counted as in place.
+  // A probe that prints its error in one poll and ends in a later one counts as in place in
+  // between: its error comes here.
   if (!probe_->status().ok()) {
     reporter_->ReportError(std::string(probe_->status().message()), probe_->refused());
   }
@@ -258,7 +259,8 @@ bool PlanRunner::WaitForWorkers() {
 
 void PlanRunner::Collect() {
   reporter_->ReportStage(v1::COLLECTING);
-  deadline_ns_ = kNever;  // Each wait from here on has a bound of its own.
+  // Each wait below has a bound of its own.
+  deadline_ns_ = kNever;
   workers_->Stop();
   const bool complete = WaitForWorkers();
   if (!complete) workers_->NoteLate();
@@ -267,7 +269,7 @@ void PlanRunner::Collect() {
     supervisor_->Stop();
     WaitUntil(kNever, [this] { return supervisor_->phase() == Supervisor::Phase::kEnded; });
   }
-  // A worker that the scheduler did not let run can say so now, under the kernel's own scheduler.
+  // A worker that the scheduler did not let run can report now, under the kernel's own scheduler.
   if (!complete) WaitForWorkers();
   workers_->ReportAll(progress_.scenario_start_ns);
   workers_->Kill();

@@ -2,7 +2,7 @@
 //
 // Executes a plan: cgroups, scheduler, steps, collecting. One loop waits for everything: it wakes
 // for an ended child, for the end of a hold, for the perturber, and every 50 ms of guest time to
-// look at the scheduler. Whatever goes wrong, workers are stopped and their reports come; a
+// look at the scheduler. Whatever goes wrong, the runner stops the workers and reports on them; a
 // scheduler that dies ends the steps early. One thread.
 
 #ifndef KTSTR_GUEST_PLAN_RUNNER_H_
@@ -42,8 +42,8 @@ class PlanRunner {
                                                           const RunnerPaths& paths,
                                                           Reporter* reporter);
 
-  // From CGROUPS_READY to the end of COLLECTING. Once. What fails is reported through the reporter:
-  // as OperationFailed where a scheduler can be why, else as GuestError.
+  // Runs from CGROUPS_READY to the end of COLLECTING, once. Reports a failure as OperationFailed
+  // where a scheduler can be the cause, else as GuestError.
   void Run();
 
  private:
@@ -64,13 +64,13 @@ class PlanRunner {
   absl::Status RunStep(uint32_t index);
   absl::Status CreateCgroup(const v1::GuestCgroup& cgroup);
   void StopPerturber();
-  // The kernel's random pool follows the forks of the seed.
+  // Seeds the kernel's random pool again after a fork of the seed.
   void FollowForks(uint64_t now_ns);
   uint64_t ScenarioNs(uint64_t now_ns) const;
   void Collect();
   bool SchedulerFailed() const { return supervisor_ != nullptr && !supervisor_->alive(); }
-  // Polls until `done` says true (true), or until `until_ns` has come or the run is over its limit
-  // (false).
+  // Polls until `done` returns true, and returns true; false when `until_ns` comes first, or the
+  // run's limit.
   template <typename Done>
   bool WaitUntil(uint64_t until_ns, Done done);
   bool WaitForWorkers();

@@ -195,7 +195,7 @@ TEST_F(PlanRunnerTest, DisturbancesEndWithADeadScheduler) {
   EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
 }
 
-// /dev/null takes no entropy: that it was tried shows.
+// /dev/null refuses entropy, and the error shows that the agent tried.
 TEST_F(PlanRunnerTest, TheKernelsPoolFollowsAFork) {
   AddStep(60 * kNsPerMs, "g");
   v1::GuestSeedFork* fork = plan_.add_seed_fork();
@@ -236,7 +236,7 @@ TEST_F(PlanRunnerTest, FailureUnderTheSchedulerSaysSo) {
   EXPECT_TRUE(failed[0].operation_failed().scheduler_enabled());
 }
 
-// The rule of cgroup v2 about leaves is no scheduler's.
+// The leaf rule of cgroup v2 refuses the move, and no scheduler takes part.
 TEST_F(PlanRunnerTest, MoveThatCgroupsThemselvesRefuseIsTheAgents) {
   ASSERT_TRUE(base::WriteFileAtomic(
                   base::JoinPath(cgroups_->mount(), "ktstr/g/cgroup.subtree_control"), "cpu\n")
@@ -250,7 +250,7 @@ TEST_F(PlanRunnerTest, MoveThatCgroupsThemselvesRefuseIsTheAgents) {
   EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("leaves only"));
 }
 
-// A mark goes along with what is added to the message; a status without one has none.
+// A mark survives what is added to the message.
 TEST(OperationTest, MarkStaysOnTheStatus) {
   EXPECT_TRUE(MarkOperation(absl::OkStatus(), v1::OperationFailed::FORK).ok());
   const absl::Status marked =

@@ -19,8 +19,10 @@
 namespace ktstr::guest {
 namespace {
 
-// The probe says a line or two; what does not end in a line is cut here.
+// A probe prints a line or two; a longer last line is cut here.
 constexpr size_t kMaxLine = 1024;
+// After SIGKILL only a process stuck in the kernel stays.
+constexpr uint64_t kGraceAfterKill = 5 * kNsPerSecond;
 
 std::string NameOf(const v1::GuestProbe& plan) { return std::string(base::Basename(plan.path())); }
 
@@ -73,7 +75,13 @@ void Probe::Poll() {
     return;
   }
   if (phase_ == Phase::kStarting && line) phase_ = Phase::kInPlace;
-  if (phase_ == Phase::kInPlace || killed_ || MonotonicNs() < deadline_ns_) return;
+  if (phase_ == Phase::kInPlace || MonotonicNs() < deadline_ns_) return;
+  if (killed_) {
+    status_ = absl::InternalError(absl::StrCat(status_.message(), ", nor within ",
+                                               kGraceAfterKill / kNsPerMs, " ms of SIGKILL"));
+    phase_ = Phase::kEnded;
+    return;
+  }
   Kill(phase_ == Phase::kStarting
            ? absl::StrCat("was not in place after ", plan_.start_timeout_ms(), " ms")
            : absl::StrCat("did not end within ", plan_.stop_timeout_ms(), " ms of SIGINT"));
@@ -83,13 +91,14 @@ void Probe::Stop() {
   if (phase_ == Phase::kEnded || phase_ == Phase::kStopping) return;
   phase_ = Phase::kStopping;
   deadline_ns_ = MonotonicNs() + plan_.stop_timeout_ms() * kNsPerMs;
-  kill(pid_, SIGINT);
+  reaper_->Signal(pid_, SIGINT);
 }
 
 void Probe::Kill(std::string_view why) {
   status_ = absl::InternalError(absl::StrCat("probe ", NameOf(plan_), " ", base::ToAbsl(why)));
   killed_ = true;
-  kill(-pid_, SIGKILL);
+  deadline_ns_ = MonotonicNs() + kGraceAfterKill;
+  reaper_->Signal(pid_, SIGKILL, /*group=*/true);
 }
 
 void Probe::End(const ChildEnd& end) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program of ours that runs beside the scheduler under test. It never blocks: the agent's loop
-// calls Poll at every wake-up. Its output is reported as SchedulerOutput: its lines begin with its
-// name. A probe that does not get into place, or leaves too early, is an error of the harness.
+// Runs one of our programs beside the scheduler under test. It never blocks: the agent's loop calls
+// Poll at every wake-up. Reports the program's output as SchedulerOutput; its lines begin with the
+// program's name. A probe that does not get into place, or ends too early, is an error of the
+// harness, except when it refuses its input (refused()).
 //
 //   kStarting --first line--> kInPlace --Stop()--> kStopping --> kEnded
 //       +---- ended, timed out ----+-------------------------------^
@@ -40,17 +41,18 @@ class Probe {
 
   Phase phase() const { return phase_; }
   void Poll();
-  // Asks it to end by SIGINT, after the stop time-out by SIGKILL. Poll goes on until kEnded.
+  // Sends SIGINT, after the stop time-out SIGKILL, and gives up on the probe 5 s later. Call Poll
+  // until kEnded.
   void Stop();
-  // Of a probe that has ended: why that was not as it should be.
+  // Of a probe that has ended: OK, or what was wrong with its end.
   const absl::Status& status() const { return status_; }
-  // It ended at once with EX_DATAERR: the scheduler or the kernel lacks what it was to probe.
+  // It ended with EX_DATAERR before Stop(): the scheduler or the kernel lacks what it was to probe.
   bool refused() const { return refused_; }
 
  private:
   Probe(const v1::GuestProbe& plan, Reaper* reaper, Reporter* reporter)
       : plan_(plan), reaper_(reaper), reporter_(reporter) {}
-  // True when a line was ended.
+  // True when the output completed a line.
   bool DrainOutput();
   void Kill(std::string_view why);
   void End(const ChildEnd& end);
@@ -63,7 +65,7 @@ class Probe {
   base::UniqueFd output_;
   std::string last_line_;
   bool line_ended_ = false;
-  uint64_t deadline_ns_ = 0;  // Of kStarting and kStopping.
+  uint64_t deadline_ns_ = 0;  // Of kStarting and kStopping, and of the end after SIGKILL.
   bool killed_ = false;
   bool refused_ = false;
   absl::Status status_;

@@ -2,6 +2,7 @@
 #include "guest/probe.h"
 
 #include <poll.h>
+#include <sys/wait.h>
 
 #include <memory>
 #include <string>
@@ -119,6 +120,18 @@ TEST_F(ProbeTest, IsKilledWhenItDoesNotStop) {
   probe_->Stop();
   ASSERT_TRUE(PollUntil(Phase::kEnded));
   EXPECT_EQ(Reason(), "probe p did not end within 1 ms of SIGINT");
+}
+
+// Stands for a probe that is stuck in the kernel: another reaper takes its end, so that the probe
+// never sees one.
+TEST_F(ProbeTest, GivesUpAfterSigkill) {
+  plan_.set_stop_timeout_ms(1);
+  Start("exit 0");
+  while (waitpid(-1, nullptr, 0) > 0) {
+  }
+  probe_->Stop();
+  ASSERT_TRUE(PollUntil(Phase::kEnded));
+  EXPECT_EQ(Reason(), "probe p did not end within 1 ms of SIGINT, nor within 5000 ms of SIGKILL");
 }
 
 TEST_F(ProbeTest, CannotBeExecuted) {

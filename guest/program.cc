@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kPipeSize = 1 << 20;
 
-// Runs in the child; returns only when it could not be executed.
+// Runs in the child; returns only when execve() fails.
 void Exec(const Program& program, int output) {
   ResetSignals();
   setsid();

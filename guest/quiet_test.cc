@@ -21,7 +21,7 @@ TEST(QuietTest, AllButTheFirstCpuGo) {
   ASSERT_TRUE(dir.ok());
   for (const char* cpu : {"cpu0", "cpu1", "cpu2", "cpu3"})
     ASSERT_TRUE(base::MakeDirs(base::JoinPath(dir->path(), cpu)).ok());
-  // One that cannot go has no such file.
+  // A CPU that cannot go offline has no such file.
   for (const char* file : {"cpu0/online", "cpu1/online", "cpu3/online"})
     ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir->path(), file), "1").ok());
   EXPECT_EQ(TakeOthersOffline(dir->path()), 2);

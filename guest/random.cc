@@ -6,8 +6,8 @@ namespace {
 
 constexpr uint64_t kGamma = 0x9e3779b97f4a7c15ULL;
 
-// SplitMix64 (Steele, Lea, Flood 2014): its state only counts in steps of kGamma, so that any
-// number of its sequence can be had at once.
+// SplitMix64 (Steele, Lea, Flood 2014): its state only counts in steps of kGamma, so any number of
+// its sequence can be computed directly.
 uint64_t Mix(uint64_t z) {
   z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
   z = (z ^ z >> 27) * 0x94d049bb133111ebULL;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's one source of chance. A draw is a function of the seed, the name of a stream, an
+// The agent's one source of randomness. A draw is a function of the seed, the name of a stream, an
 // index in it and the time: there is no state. So a consumer that is added, or draws more often,
-// shifts no number of another one, and the order in which they draw does not matter. What each
-// stream drives: docs/guide/determinism.md.
+// changes no number of another one, and the order of their draws does not matter. What each stream
+// drives: docs/guide/determinism.md.
 //
 // Times are those of the scenario: ns since the first step began, 0 before. From a fork's time on,
 // draws come from its seed. Immutable; any thread.
@@ -24,13 +24,14 @@ namespace stream {
 inline constexpr std::string_view kKernelPool = "kernel-pool";      // Words given to the kernel.
 inline constexpr std::string_view kStartJitter = "start-jitter";    // Workers.
 inline constexpr std::string_view kReleaseOrder = "release-order";  // Workers.
-inline constexpr std::string_view kBurst = "perturb.burst";  // See perturber.cc, as the next.
+// For these five, see perturber.cc.
+inline constexpr std::string_view kBurst = "perturb.burst";
 inline constexpr std::string_view kTimers = "perturb.timers";
 inline constexpr std::string_view kIpis = "perturb.ipis";
 inline constexpr std::string_view kMove = "perturb.move";
 inline constexpr std::string_view kHotplug = "perturb.hotplug";
 inline constexpr std::string_view kPriority = "pct.priority";   // Workers.
-inline constexpr std::string_view kChangePoint = "pct.change";  // Twice the change points.
+inline constexpr std::string_view kChangePoint = "pct.change";  // Two per change point.
 }  // namespace stream
 
 class Random {
@@ -45,7 +46,7 @@ class Random {
   // In [low, high]; `low` when `high` lies below.
   uint64_t Between(uint64_t low, uint64_t high, std::string_view stream, uint64_t index,
                    uint64_t at_ns) const;
-  // How many forks have taken place at that time.
+  // How many forks there are up to that time.
   size_t ForksUntil(uint64_t at_ns) const;
 
  private:

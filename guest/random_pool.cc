@@ -33,7 +33,7 @@ absl::Status SeedRandomPool(const std::string& path, const Random& random, uint6
     entropy.words[i] = random.Draw(stream::kKernelPool, i, at_ns);
   if (ioctl(fd.get(), RNDADDENTROPY, &entropy) != 0)
     return base::ErrnoStatus(errno, absl::StrCat("RNDADDENTROPY on ", path));
-  // Without it the pool would use the seed only at a later time of its own choice.
+  // Without this the pool would use the seed only at a later time of its own choice.
   if (ioctl(fd.get(), RNDRESEEDCRNG) != 0)
     return base::ErrnoStatus(errno, absl::StrCat("RNDRESEEDCRNG on ", path));
   return absl::OkStatus();

@@ -37,6 +37,11 @@ void Reaper::Reap() {
   }
 }
 
+void Reaper::Signal(pid_t pid, int signal, bool group) const {
+  const auto it = watched_.find(pid);
+  if (it != watched_.end() && !it->second.has_value()) kill(group ? -pid : pid, signal);
+}
+
 std::optional<ChildEnd> Reaper::Take(pid_t pid) {
   auto it = watched_.find(pid);
   if (it == watched_.end() || !it->second.has_value()) return std::nullopt;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PID 1 inherits every orphan: all children are reaped in one place, and who started one asks here
-// for its end. One thread.
+// PID 1 inherits every orphan: this one place reaps all children, and whoever started one gets its
+// end here. One thread.
 
 #ifndef KTSTR_GUEST_REAPER_H_
 #define KTSTR_GUEST_REAPER_H_
@@ -27,10 +27,13 @@ class Reaper {
   static absl::StatusOr<Reaper> Make();
 
   int fd() const { return fd_.get(); }  // Readable when children may have ended.
-  // The ends of children that are to be kept for Take; orphans are reaped and forgotten.
+  // Keeps the end of `pid` for Take; Reap forgets the ends of orphans.
   void Watch(pid_t pid) { watched_.emplace(pid, std::nullopt); }
   void Reap();
-  // How `pid` ended; nullopt while it runs. The answer is given once.
+  // Sends a signal to a watched process that has not been reaped, and never to another process that
+  // has got its pid since. `group`: to its process group, while the process itself is there.
+  void Signal(pid_t pid, int signal, bool group = false) const;
+  // How `pid` ended; nullopt while it runs. Returns an end once.
   std::optional<ChildEnd> Take(pid_t pid);
 
  private:
@@ -39,8 +42,8 @@ class Reaper {
   std::map<pid_t, std::optional<ChildEnd>> watched_;
 };
 
-// What a fork of the agent does first: default dispositions, and a signal mask that is empty but
-// for `keep_blocked` (0: none).
+// Every fork of the agent calls this first: sets default dispositions, and a signal mask that is
+// empty but for `keep_blocked` (0: none).
 void ResetSignals(int keep_blocked = 0);
 
 }  // namespace ktstr::guest

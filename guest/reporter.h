@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the agent's parts put what they see. Channel is the real one; tests collect in a vector.
-// One thread: the agent's.
+// Takes what the agent's parts observe. Channel is the real one; tests collect in a vector. One
+// thread: the agent's.
 
 #ifndef KTSTR_GUEST_REPORTER_H_
 #define KTSTR_GUEST_REPORTER_H_
@@ -16,7 +16,7 @@ class Reporter {
  public:
   virtual ~Reporter() = default;
   // Takes `observation`; sets its guest time to now unless it has one. Never fails to its caller:
-  // what cannot be delivered is said on the console once.
+  // a reporter that cannot deliver prints that on the console, once.
   virtual void Report(v1::Observation observation) = 0;
   // Marks how far the agent came, on the channel and on the console.
   virtual void ReportStage(v1::Stage stage) = 0;

@@ -9,7 +9,8 @@
 namespace ktstr::guest {
 namespace {
 
-// One line of a sysfs file, or nothing: a missing `root/ops` only says that no scheduler is loaded.
+// One line of a sysfs file, or nothing: a missing `root/ops` only means that no scheduler is
+// loaded.
 std::string ReadLine(const std::string& path) {
   absl::StatusOr<std::string> text = base::ReadFile(path, 4096);
   if (!text.ok()) return "";

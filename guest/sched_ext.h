@@ -21,7 +21,8 @@ struct SchedExtState {
 // `root`: "/sys/kernel/sched_ext".
 SchedExtState ReadSchedExtState(const std::string& root);
 
-// Whether the loaded scheduler has all normal tasks; nullopt when the kernel does not report it.
+// Whether the loaded scheduler schedules all normal tasks; nullopt when the kernel does not report
+// it.
 std::optional<bool> ReadSwitchAll(const std::string& root);
 
 // Whether a task is in the sched_ext class, by the text of its /proc/PID/sched; nullopt when the

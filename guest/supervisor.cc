@@ -18,7 +18,7 @@ namespace ktstr::guest {
 namespace {
 
 constexpr int kMaxDrain = 1 << 20;  // At one poll.
-// A scheduler that the kernel threw out usually notices, says why and ends: it gets this long.
+// A scheduler that the kernel ejected usually notices, prints why and ends: it gets this long.
 constexpr uint64_t kGraceAfterEjection = kNsPerSecond;
 // After SIGKILL only a process stuck in the kernel stays.
 constexpr uint64_t kGraceAfterKill = 5 * kNsPerSecond;
@@ -90,8 +90,8 @@ void Supervisor::ReportOutputTail() {
 }
 
 void Supervisor::DrainOutput() {
-  static char
-      buffer[kMaxOutputPiece];  // Not on the stack of PID 1; there is one supervisor at a time.
+  // Not on the stack of PID 1; there is one supervisor at a time.
+  static char buffer[kMaxOutputPiece];
   for (int total = 0; output_.valid() && total < kMaxDrain;) {
     // Fills a piece before it is sent: a scheduler that writes byte by byte must not become a frame
     // for each byte.
@@ -172,12 +172,12 @@ void Supervisor::PushToEnd(uint64_t now) {
   if (now < next_push_ns_) return;
   switch (push_) {
     case Push::kNone:
-      kill(pid_, SIGINT);
+      reaper_->Signal(pid_, SIGINT);
       push_ = Push::kInterrupted;
       next_push_ns_ = now + scheduler_.stop_timeout_ms() * kNsPerMs;
       return;
     case Push::kInterrupted:
-      kill(-pid_, SIGKILL);  // Its session: what it started goes with it.
+      reaper_->Signal(pid_, SIGKILL, /*group=*/true);  // Its session: what it started dies too.
       push_ = Push::kKilled;
       next_push_ns_ = now + kGraceAfterKill;
       return;
@@ -197,7 +197,7 @@ void Supervisor::Finish(std::optional<ChildEnd> end) {
     exit->set_cause(v1::SchedulerExit::EJECTED);
   } else if (seen == v1::SchedulerExit::EJECTED && !watcher_.kernel_ejected() &&
              push_ == Push::kNone) {
-    // It left by itself: the kernel had only let go of what the ending process held.
+    // The process ended by itself; the kernel disabled the scheduler because its owner was gone.
     exit->set_cause(v1::SchedulerExit::PROCESS_EXITED);
   }
   if (end.has_value()) {

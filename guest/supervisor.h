@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The scheduler under test: started, followed, stopped. It never blocks: the agent's loop calls
-// Poll at every wake-up and at least every 50 ms of guest time, and Poll moves this along:
+// Starts, follows and stops the scheduler under test. It never blocks: the agent's loop calls Poll
+// at every wake-up and at least every 50 ms of guest time, and Poll goes through these phases:
 //
+// clang-format off
 //   kStarting --enabled--> kEnabled --Stop()--> kStopping --> kEnded
 //       |                     |
-//       +---- died, timed out, thrown out by the kernel ----> kFailing --> kEnded
+//       +---- died, timed out, ejected by the kernel -------> kFailing --> kEnded
+// clang-format on
 //
-// Reports SchedulerOutput, SchedulerState and exactly one SchedulerExit. Output is read at those
-// polls, out of a pipe of 1 MiB: a scheduler that prints without end is slowed by its full pipe,
-// not the agent by it. The first 256 KiB are reported as they come, of what follows the last 768
-// KiB when the scheduler has ended. One thread.
+// Reports SchedulerOutput, SchedulerState and exactly one SchedulerExit. Poll reads the output out
+// of a pipe of 1 MiB: a scheduler that prints without end fills its pipe and waits; the agent does
+// not. Reports the first 256 KiB as they come, and the last 768 KiB of what follows when the
+// scheduler has ended. One thread.
 
 #ifndef KTSTR_GUEST_SUPERVISOR_H_
 #define KTSTR_GUEST_SUPERVISOR_H_
@@ -54,8 +56,8 @@ class Supervisor {
  public:
   enum class Phase { kStarting, kEnabled, kStopping, kFailing, kEnded };
 
-  // Starts it. A program that cannot be executed is no error of the agent: EXEC_FAILED is reported
-  // and the phase is kEnded. The pointers outlive the supervisor.
+  // Starts it. A program that cannot be executed is no error of the agent: reports EXEC_FAILED, and
+  // the phase is kEnded. The pointers outlive the supervisor.
   static absl::StatusOr<std::unique_ptr<Supervisor>> Start(const v1::GuestScheduler& scheduler,
                                                            const SupervisorPaths& paths,
                                                            const RunProgress* progress,
@@ -68,7 +70,7 @@ class Supervisor {
   bool alive() const { return phase_ == Phase::kStarting || phase_ == Phase::kEnabled; }
 
   void Poll();
-  // Asks it to end by SIGINT, after the stop time-out by SIGKILL. Poll goes on until kEnded.
+  // Sends SIGINT, and after the stop time-out SIGKILL. Call Poll until kEnded.
   void Stop();
 
  private:
@@ -82,8 +84,8 @@ class Supervisor {
   void ReportOutput(std::string_view data, uint64_t missing_before);
   void ReportOutputTail();
   void WatchState();
-  // Fixes the facts of the end as they are now; `first_signal_in_ns` is how long it may take to end
-  // by itself.
+  // Records the facts of the end as they are now; `first_signal_in_ns`: how long the scheduler may
+  // take to end by itself.
   void BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now, uint64_t first_signal_in_ns);
   void PushToEnd(uint64_t now);
   void Finish(std::optional<ChildEnd> end);

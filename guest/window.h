@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The window (vmm/window_abi.h) as the guest sees it: found on the kernel command line, mapped
-// through /dev/mem, checked once. The host writes it, so what it says is believed after the check.
-// One thread.
+// through /dev/mem, checked once. The host writes it, and the agent trusts the host after the
+// check. One thread.
 
 #ifndef KTSTR_GUEST_WINDOW_H_
 #define KTSTR_GUEST_WINDOW_H_
@@ -23,8 +23,8 @@ struct WindowRange {
   uint64_t size = 0;
 };
 
-// From "… ktstr.window=0xADDR,0xSIZE …". NotFound when the key is not there; InvalidArgument when
-// the value is no such pair, or is not aligned to pages.
+// From "… ktstr.window=0xADDR,0xSIZE …". NotFound when the key is missing; InvalidArgument when the
+// value is no such pair, or is not aligned to pages.
 absl::StatusOr<WindowRange> ParseWindowRange(std::string_view cmdline);
 
 class Window {
@@ -40,8 +40,8 @@ class Window {
   char* ring() const { return base_ + window::kRingOffset; }
   // The host wants the machine to stand still when the agent is ready.
   bool stop_at_ready() const { return (header().flags & window::kFlagStopAtReady) != 0; }
-  // The host may write bundle and header word while the guest stands still at Ready: read it after
-  // that only.
+  // Only after Ready: the host may write the bundle and its size while the guest stands still
+  // there.
   absl::StatusOr<std::string_view> Bundle() const;
 
  private:

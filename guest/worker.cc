@@ -81,8 +81,8 @@ void WaitForGo(std::atomic<uint32_t>* go) {
   }
 }
 
-// Sleeps for `ns` or until SIGUSR1, and returns how long it meant to. The signal is let in only
-// inside ppoll: one that comes just before it is not slept through.
+// Sleeps for `ns` or until SIGUSR1, and returns how long: `ns` at most. The signal is unblocked
+// only inside ppoll(), so that the worker does not sleep through one that comes just before.
 uint64_t Sleep(uint64_t ns) {
   sigset_t during;
   MaskStop(SIG_BLOCK);
@@ -173,7 +173,7 @@ void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot) {
   const uint64_t delay_before = RunDelayNs();
   WaitForGo(&slot->go);
   slot->ext_class = CurrentClass();
-  // Waiting for its start is its own sleep: no pause, and no part of the wall time.
+  // The wait for its start counts as its own sleep: neither as a gap nor as wall time.
   if (const uint64_t now = MonotonicNs(); now < slot->start_ns) Sleep(slot->start_ns - now);
   const uint64_t cpu_before = ProcessCpuNs();
   MaskStop(SIG_UNBLOCK);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One worker: the loop that makes load, and the memory through which it reports. A worker is a
-// process of its own; WorkerPool starts it, tells it to go and to stop, and reads its slot when it
-// has ended.
+// process of its own; WorkerPool forks, starts and stops it, and reads its slot when it has ended.
 //
 // A "look" is a reading of the clock and of the current CPU. Both work types look after every 1024
 // spins: that is an iteration.
@@ -57,12 +56,12 @@ uint64_t WallNs(const WorkerSlot& slot);
 // lost.
 [[noreturn]] void RunWorkerProcess(const WorkerSpec& spec, WorkerSlot* slot);
 
-// Takes notes of one worker's looks. Apart from the loop so that a test can drive it with times of
-// its own.
+// Records one worker's looks. Separate from the loop, so that a test can drive it with times of its
+// own.
 class LookTracker {
  public:
   explicit LookTracker(WorkerSlot* slot) : slot_(slot), last_ns_(slot->start_ns) {}
-  // `own_sleep_ns` of the time since the last look was the worker's own will.
+  // `own_sleep_ns`: how much of the time since the last look the worker slept by itself.
   void Look(uint64_t now_ns, uint32_t cpu, uint64_t own_sleep_ns);
 
  private:

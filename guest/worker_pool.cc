@@ -31,7 +31,7 @@ absl::StatusOr<WorkerSpec> WorkerSpecOf(const v1::GuestWork& work) {
                       .sleep_ns = work.sleep_ns()};
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("work type '", work.type(), "' is not known to this agent"));
+      absl::StrCat("this agent has no work type '", work.type(), "'"));
 }
 
 absl::StatusOr<WorkerPool> WorkerPool::Make(uint32_t capacity, const Random* random, Reaper* reaper,
@@ -115,11 +115,11 @@ void WorkerPool::Stop() {
   const uint64_t now = MonotonicNs();
   for (uint32_t i = 0; i < workers_.size(); ++i) {
     slots_[i].stop_ns.store(now, std::memory_order_release);
-    // One that was never let go is let go to its end.
+    // A worker that was never released starts now, and ends at once.
     if (!workers_[i].released) Start(i, now);
   }
   for (const Worker& worker : workers_) {
-    if (!worker.ended) kill(worker.pid, SIGUSR1);
+    if (!worker.ended) reaper_->Signal(worker.pid, SIGUSR1);
   }
 }
 
@@ -156,7 +156,7 @@ void WorkerPool::NoteLate() {
 
 void WorkerPool::Kill() {
   for (const Worker& worker : workers_) {
-    if (!worker.ended) kill(worker.pid, SIGKILL);
+    if (!worker.ended) reaper_->Signal(worker.pid, SIGKILL);
   }
 }
 

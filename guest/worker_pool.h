@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // All workers of a run, from fork to report. Two phases: Add forks a worker, places it in its
-// cgroup and sets its nice value while it waits; Release lets all that wait go, in an order and to
-// starts that the seed draws. One thread.
+// cgroup and sets its nice value while it waits; Release starts all that wait, in an order and at
+// times that the seed draws. One thread.
 
 #ifndef KTSTR_GUEST_WORKER_POOL_H_
 #define KTSTR_GUEST_WORKER_POOL_H_
@@ -33,8 +33,8 @@ class WorkerPool {
   WorkerPool& operator=(WorkerPool&&) = delete;
   ~WorkerPool();  // Unmaps; does not touch processes.
 
-  // Phase one, for all workers of `work`. They stay waiting. On an error those already forked stay
-  // for Kill.
+  // Phase one, for all workers of `work`, which then wait. After an error, those already forked
+  // stay until Kill.
   absl::Status Add(const CgroupTree& cgroups, const std::string& cgroup, const v1::GuestWork& work);
   // Phase two, at `at_ns` of the scenario: each starts up to `jitter_ns` from now.
   void Release(uint64_t jitter_ns, uint64_t at_ns);
@@ -42,21 +42,21 @@ class WorkerPool {
   void Stop();
   // Notes which workers have ended; true when all have.
   bool Poll();
-  // Those that have not ended by now are late: their reports have it.
+  // Marks those that have not ended by now as late in their reports.
   void NoteLate();
-  // SIGKILL to those that are left, and waits for none of them.
+  // Sends SIGKILL to those that are left, and does not wait.
   void Kill();
   // One WorkerReport or WorkerLost for each, in order of index. After Stop; `scenario_start_ns` is
   // the first step's begin.
   void ReportAll(uint64_t scenario_start_ns);
 
-  // What is done to single workers while they run (guest/perturber.h); `index` is below size().
+  // For single workers while they run (guest/perturber.h); `index` is below size().
   uint32_t size() const { return static_cast<uint32_t>(workers_.size()); }
   bool ended(uint32_t index) const { return workers_[index].ended; }
   const std::string& cgroup(uint32_t index) const { return workers_[index].cgroup; }
   int nice(uint32_t index) const { return workers_[index].nice; }  // As declared.
   absl::Status SetNice(uint32_t index, int nice);
-  // To a cgroup that exists; reports keep naming the worker's own.
+  // Moves it to a cgroup that exists; its report still names its own.
   absl::Status Move(uint32_t index, const CgroupTree& cgroups, const std::string& cgroup);
 
  private:

@@ -180,7 +180,7 @@ TEST_F(WorkerPoolTest, NothingRunsBeforeRelease) {
   ASSERT_TRUE(pool->Add(*tree_, "g", Work("spin_wait", 1)).ok());
   Pass(20 * kNsPerMs);
   EXPECT_FALSE(pool->Poll());
-  // Stopped before it was let go: it ends with no or little work, but it reports.
+  // Stopped before its release: it ends with no or little work, but it reports.
   pool->Stop();
   ASSERT_TRUE(WaitAll(&*pool, 20'000));
   pool->ReportAll(0);

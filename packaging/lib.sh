@@ -48,8 +48,8 @@ version_at_least() { dpkg --compare-versions "$1" ge "$2"; }
 # The argument is a Debian version, with or without an epoch.
 libbpf_is_recent() { [ -n "$1" ] && version_at_least "${1#*:}" "$KTSTR_MIN_LIBBPF"; }
 
-# The archive that the host installs its own release from, as its apt sources say: everything fetched comes from there.
-# Asked of apt as what an update would download, which needs neither root nor package lists.
+# The archive that the host installs its own release from, by its apt sources: all downloads come from there.
+# `apt-get --print-uris update` prints it without root and without package lists.
 host_archive() {
   apt-get --print-uris update 2> /dev/null | tr -d "'" |
     awk -v name="$(codename)" '{ at = index($1, "/dists/"); if (!at) next
@@ -159,7 +159,7 @@ kernel_line() {
     "$KTSTR_ROOT/packaging/kernels.txt" || die "packaging/kernels.txt has no line for '$1'"
 }
 
-# newest_matching PATTERN...: of the package names on stdin, the newest that matches the first pattern which any matches.
+# newest_matching PATTERN...: takes the first pattern that any package name on stdin matches; prints the newest match.
 newest_matching() {
   local names name pattern matches
   mapfile -t names
@@ -189,7 +189,7 @@ resolve_kernel() {
     die "$suite has no kernel package that matches one of: ${line#* }. Name another in packaging/kernels.txt."
 }
 
-# cached_kernel ROLE KTSTRCTL: the cache key of a kernel that fits the role and is there already; nothing if there is none.
+# cached_kernel ROLE KTSTRCTL: the cache key of the newest cached kernel of the role; nothing if there is none.
 # A key begins with the kernel's release; earlier versions of ktstr named an entry after its package.
 cached_kernel() {
   local line
@@ -220,7 +220,7 @@ ensure_kernel() {
   [ -n "$KERNEL_KEY" ] || die "fetched $package, but \`ktstrctl kernel list\` does not show it"
 }
 
-# kernel_debs DIRECTORY ROLE: the kernel packages of a role that DIRECTORY holds, by the first pattern that any matches.
+# kernel_debs DIRECTORY ROLE: the packages in DIRECTORY that match the first pattern of the role with any match.
 kernel_debs() {
   local line pattern found
   line=$(kernel_line "$2")
@@ -234,8 +234,8 @@ kernel_debs() {
   set +f
 }
 
-# ensure_kernel_debs DIRECTORY ROLE...: fetches the packages of each role that DIRECTORY lacks: with the image, and a
-# linux-binary-* with the linux-base-* that has its configuration. A download is moved there when it is whole.
+# ensure_kernel_debs DIRECTORY ROLE...: fetches the packages of each role that DIRECTORY lacks: the image, and with a
+# linux-binary-* the linux-base-* that has its configuration. Moves a download there when it is complete.
 ensure_kernel_debs() {
   local directory=$1 role package suite conf work
   shift
@@ -269,7 +269,7 @@ kernel_cache_dir() {
   elif [ -n "${HOME:-}" ]; then
     printf '%s\n' "$HOME/.cache/ktstr"
   else
-    die "HOME is not set: set it, or KTSTR_CACHE_DIR, to say where kernels are kept"
+    die "HOME is not set: set it, or set KTSTR_CACHE_DIR to the directory for kernels"
   fi
 }
 

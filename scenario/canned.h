@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Scenarios that are built into the programs: a first test without writing a file, and examples to
-// copy.
+// Scenarios that are built into the programs: a first test needs no file, and users copy them as
+// examples.
 
 #ifndef KTSTR_SCENARIO_CANNED_H_
 #define KTSTR_SCENARIO_CANNED_H_
@@ -18,10 +18,9 @@ struct CannedScenario {
   std::string_view text;  // A whole scenario file; its name and description are those above.
 };
 
-// In the order in which `list scenarios` shows them. None names a scheduler: that comes from the
-// command line.
+// In the order of `list scenarios`. None names a scheduler: the command line does.
 absl::Span<const CannedScenario> CannedScenarios();
-// Null when there is none of that name.
+// Null when none has that name.
 const CannedScenario* FindCanned(std::string_view name);
 
 }  // namespace ktstr::scenario

@@ -2,8 +2,13 @@
 
 #include "scenario/checks.h"
 
+#include <vector>
+
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/log.h"
+#include "base/string_view.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "scenario/plan.h"
@@ -35,6 +40,10 @@ constexpr Check kChecks[] = {
 
 const FieldDescriptor* FieldOf(int number) {
   return Checks::descriptor()->FindFieldByNumber(number);
+}
+
+bool IsStricter(const Check& check) {
+  return check.strict_value.has_value() && check.strict_value != check.default_value;
 }
 
 }  // namespace
@@ -70,6 +79,34 @@ bool IsOn(const Checks& checks, int number) {
 
 bool IsSet(const Checks& checks, int number) {
   return checks.GetReflection()->HasField(checks, FieldOf(number));
+}
+
+void SetStrict(Checks* checks) {
+  for (const Check& check : kChecks) {
+    if (!IsStricter(check) || IsSet(*checks, check.number)) continue;
+    const FieldDescriptor* field = FieldOf(check.number);
+    const google::protobuf::Reflection* reflection = checks->GetReflection();
+    switch (field->cpp_type()) {
+      case FieldDescriptor::CPPTYPE_BOOL:
+        reflection->SetBool(checks, field, *check.strict_value != 0);
+        break;
+      case FieldDescriptor::CPPTYPE_UINT32:
+        reflection->SetUInt32(checks, field, static_cast<uint32_t>(*check.strict_value));
+        break;
+      default:
+        reflection->SetDouble(checks, field, *check.strict_value);
+    }
+  }
+}
+
+std::string StrictText() {
+  std::vector<std::string> parts;
+  for (const Check& check : kChecks) {
+    if (IsStricter(check))
+      parts.push_back(
+          absl::StrCat(base::ToAbsl(check.field), " ", ValueText(check, check.strict_value)));
+  }
+  return absl::StrJoin(parts, ", ");
 }
 
 std::string ValueText(const Check& check, std::optional<double> value) {

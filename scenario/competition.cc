@@ -19,19 +19,19 @@ namespace {
 
 constexpr int kDefaultCgroupWeight = 100;
 constexpr double kRounding = 1e-9;
-constexpr std::string_view kComputing = "spin_wait";  // The type that never sleeps.
+constexpr std::string_view kComputing = "spin_wait";  // The work type that never sleeps.
 
-// A cgroup, or a `work` in one (then without children).
+// A cgroup, or a `work` of one, which has no children.
 struct Node {
   std::string name;
   double weight = 0;
   std::vector<size_t> workers;  // Of a `work`; all start in the same step.
   int from_step = 0;
   std::vector<Node> children;
-  double wants = 0;        // CPUs that it can use in the step at hand.
-  double capacity = 0;     // CPUs in the step at hand.
-  double expected = 0;     // Nanoseconds.
-  bool contested = false;  // Its children wanted more than it had, in some step.
+  double wants = 0;        // CPUs that it can use in the current step.
+  double capacity = 0;     // CPUs that it gets in the current step.
+  double expected = 0;     // CPU time over all steps, ns.
+  bool contested = false;  // In some step its children wanted more CPUs than it had.
 };
 
 // Cgroups with workers that may use the same CPUs.
@@ -82,7 +82,7 @@ class Builder {
   }
 
  private:
-  // Sets of CPUs that meet are one arena.
+  // Cgroups whose sets of CPUs overlap are in one arena.
   std::vector<Arena> Arenas() const {
     std::vector<Arena> arenas;
     for (const auto& [name, cpus] : cpus_) {
@@ -184,7 +184,7 @@ class Builder {
     }
   }
 
-  // Gives each child of `node` its part of node->capacity, then goes down.
+  // Divides node->capacity among the children of `node`, then goes down the tree.
   void Share(int step, Node* node) const {
     struct Claim {
       Node* child;
@@ -197,7 +197,7 @@ class Builder {
       const double wants = child.wants;
       child.capacity = 0;
       wanted += wants;
-      // A cgroup's weight is that of the whole, a work's that of each worker.
+      // A cgroup's weight counts for all of it, a work's for each worker.
       const double weight = child.children.empty() ? child.weight * wants : child.weight;
       if (wants > 0) open.push_back({&child, wants, weight});
     }
@@ -251,7 +251,7 @@ class Builder {
   const std::vector<DeclaredWorker> workers_;
   const Holds holds_;
   std::map<std::string, int> weights_;            // Of the declared cgroups.
-  std::map<std::string, std::vector<int>> cpus_;  // Of those with work, ascending.
+  std::map<std::string, std::vector<int>> cpus_;  // Of cgroups with work, ascending.
   std::map<std::string, std::vector<size_t>> of_cgroup_;
 };
 

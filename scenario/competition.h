@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who competes with whom for CPU time, and what each should get by weight. Pure; any thread.
+// Which cgroups and works compete for CPU time, and the share that each should get by weight. Pure;
+// any thread.
 //
 // Cgroups compete when they may use the same CPUs. Siblings share in proportion to their weights:
 // cgroups of one parent by cpu.weight, the `work`s of one cgroup by the kernel's weight of their
-// nice value. No worker can use more than one CPU; what it leaves goes to the others. Workers live
-// from their step to the scenario's end, so the shares change from step to step.
+// nice value. A worker can use at most one CPU; the others share what it leaves. Workers live from
+// their step to the end of the scenario, so the shares change from step to step.
 
 #ifndef KTSTR_SCENARIO_COMPETITION_H_
 #define KTSTR_SCENARIO_COMPETITION_H_
@@ -21,13 +22,13 @@ namespace ktstr::scenario {
 
 struct Competitor {
   std::string name;             // "cgroup heavy (weight 1000)", "work 2 of cgroup a (nice 5)"
-  std::vector<size_t> workers;  // Places in DeclaredWorkers.
+  std::vector<size_t> workers;  // Indexes in DeclaredWorkers.
   double expected_ns = 0;       // CPU time by weight, over the whole scenario.
 };
 
-// Siblings; at least two of them.
+// Siblings that compete; at least two.
 struct Contest {
-  std::string where;  // "cgroup a", whose children or works they are; "scenario" at the top.
+  std::string where;  // The parent, "cgroup a"; "scenario" at the top.
   std::vector<Competitor> competitors;
 };
 
@@ -36,9 +37,10 @@ struct Competition {
   std::string why_none;  // Set when there is no contest.
 };
 
-// `scenario` is valid but for checks, and `topology` is its own. Left out: cgroups that share only
-// some of their CPUs with others, that compete with workers that sleep, or whose parent's weight is
-// spread over several sets of CPUs, and siblings of which each has all the CPUs that it can use.
+// `scenario` is valid except perhaps for its checks, and `topology` is its own. Leaves out what it
+// cannot judge: cgroups that share only some of their CPUs with others, that compete with workers
+// that sleep, or whose parent's weight is spread over several sets of CPUs; and siblings that have
+// as many CPUs as they can use.
 Competition CompetitionOf(const v1::Scenario& scenario, const Topology& topology);
 
 // The kernel's weight of a nice value, -20 to 19: sched_prio_to_weight in kernel/sched/core.c.

@@ -10,11 +10,12 @@
 #include "base/cpu_list.h"
 #include "base/status_macros.h"
 #include "google/protobuf/text_format.h"
+#include "scenario/limits.h"
 
 namespace ktstr::scenario {
 namespace {
 
-// Products such as 0.29 * 100 lie just beside the whole number that is meant.
+// Products such as 0.29 * 100 are a little off the whole number that they stand for.
 constexpr double kRounding = 1e-9;
 
 size_t Floor(double value) { return static_cast<size_t>(std::floor(value + kRounding)); }
@@ -126,6 +127,9 @@ std::string SpecText(const v1::Cpuset& cpuset) {
 }  // namespace
 
 absl::StatusOr<std::vector<int>> ResolveCpuset(const v1::Cpuset& cpuset, const Topology& topology) {
+  // Longer text is not even quoted.
+  KTSTR_RETURN_IF_ERROR(
+      CheckLimit(LimitOf("Cpuset.Exact.cpus"), "cpus", cpuset.exact().cpus().size()));
   absl::StatusOr<std::vector<int>> cpus = Resolve(cpuset, topology);
   if (cpus.ok()) return cpus;
   return absl::InvalidArgumentError(absl::StrCat(cpus.status().message(), " (", SpecText(cpuset),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every example of docs/scenarios.md works as printed. A block "```textproto" is a whole file
-// without a problem; a block "```textproto invalid" is followed by a block "```text" with exactly
-// its problems, for the file name mine.ktstr.txtpb.
+// without problems. The block "```text" after a block "```textproto invalid" has exactly the
+// problems of that file, under the name mine.ktstr.txtpb.
 
 #include <filesystem>
 #include <map>
@@ -11,13 +11,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/file.h"
 #include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
 #include "scenario/canned.h"
 #include "scenario/checks.h"
 #include "scenario/finding_kinds.h"
+#include "scenario/limits.h"
 #include "scenario/parse.h"
 #include "scenario/topology.h"
 #include "scenario/work_types.h"
@@ -96,7 +99,7 @@ TEST(Docs, NothingIsLeftOut) {
   }
 }
 
-// Tables of the page are those of the code, row by row.
+// The tables of the page equal those of the code, row by row.
 TEST(Docs, TablesAreThoseOfTheCode) {
   const std::string page = ReadPage();
   auto expect_row = [&](const std::string& row) {
@@ -120,6 +123,23 @@ TEST(Docs, TablesAreThoseOfTheCode) {
       EXPECT_NE(page.find(text), std::string::npos) << text;
     }
   }
+}
+
+// docs/limits.md has the table of scenario/limits.h, row by row, and no other row.
+TEST(Docs, LimitsAreThoseOfTheCode) {
+  auto page = base::ReadFile(std::string(KTSTR_SOURCE_DIR) + "/docs/limits.md");
+  ASSERT_TRUE(page.ok()) << page.status();
+  std::vector<std::string> rows, wanted;
+  for (absl::string_view line : absl::StrSplit(*page, '\n')) {
+    if (absl::StartsWith(line, "| `") || absl::StartsWith(line, "| each message"))
+      rows.emplace_back(line);
+  }
+  for (const Limit& limit : kLimits) {
+    wanted.push_back(absl::StrCat(
+        "| ", limit.field.empty() ? "each message" : "`" + std::string(limit.field) + "`", " | ",
+        limit.max, " | ", limit.unit.empty() ? "its value" : std::string(limit.unit), " |"));
+  }
+  EXPECT_EQ(rows, wanted);
 }
 
 // The comment above `field` in a .proto file, as one line.
@@ -157,7 +177,7 @@ TEST(Docs, ProtoCommentsAgreeWithTheTables) {
   }
 }
 
-// Tests and testing/ may name a kind; the programs take it from the table.
+// Only tests may repeat the token of a kind; programs take it from the table.
 TEST(Tables, AKindsTokenStandsInOneFile) {
   namespace fs = std::filesystem;
   std::map<std::string, std::set<std::string>> files_of;
@@ -185,7 +205,7 @@ TEST(Tables, AKindsTokenStandsInOneFile) {
   }
 }
 
-// One row for each field of the protos.
+// The tables have one row for each field of the protos.
 TEST(Tables, HoldEveryFieldOfTheProtos) {
   std::set<std::string> types, checks, in_types, in_checks;
   const auto* oneof = v1::Work::descriptor()->FindOneofByName("type");

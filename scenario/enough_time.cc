@@ -22,7 +22,7 @@ uint64_t TimeForShare(double threshold_pct) {
   return static_cast<uint64_t>(kSettleNs * 100 / std::max(threshold_pct, 1.0));
 }
 
-// EEVDF left workers of weight 100 beside others of weight 1000 without a turn for 1.1 s.
+// EEVDF did not run workers of weight 100 beside others of weight 1000 for 1.1 s.
 uint64_t TimeForTurn(double workers_per_cpu, double outweighed) {
   return static_cast<uint64_t>((kSettleNs + kSliceNs * workers_per_cpu) * outweighed);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long workers must run before a check means something. A correct scheduler may place workers
-// badly at first; the check judges what is left when it had time to even that out. Internal to the
-// evaluation; docs/scenarios.md explains the numbers to users.
+// How long workers must run before a check can be judged. A correct scheduler may place workers
+// badly at first; after this time it must have evened that out. Internal to the evaluation;
+// docs/scenarios.md explains the numbers to users.
 
 #ifndef KTSTR_SCENARIO_ENOUGH_TIME_H_
 #define KTSTR_SCENARIO_ENOUGH_TIME_H_
@@ -16,16 +16,17 @@
 
 namespace ktstr::scenario {
 
-// Nanoseconds in which a share can be judged against a threshold in percentage points: 250 ms are
-// less than that percentage of them. Thresholds below 1 count as 1.
+// Nanoseconds that it takes to judge a share with a threshold in percentage points: 250 ms are that
+// percentage of them. Thresholds below 1 count as 1.
 uint64_t TimeForShare(double threshold_pct);
 
-// Nanoseconds after which a worker has had its turn: 250 ms, and a default slice of sched_ext (20
-// ms) for each worker on its CPU; `outweighed` times as long when a worker on the same CPUs has
-// that much more weight.
+// Nanoseconds after which a worker must have run: 250 ms, plus a default slice of sched_ext (20 ms)
+// for each worker on its CPU; `outweighed` times as long when the heaviest worker on the same CPUs
+// has that many times its weight.
 uint64_t TimeForTurn(double workers_per_cpu, double outweighed);
 
-// TOO_SHORT: `check` could not be judged over `had_ns`; `seen` is what was measured, or "".
+// The finding TOO_SHORT: `had_ns` is too short a time to judge `check`. `seen` is what was
+// measured, or "".
 Candidate MakeTooShort(const Check& check, std::string where, uint64_t had_ns, uint64_t needed_ns,
                        const std::string& seen, size_t order);
 

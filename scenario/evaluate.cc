@@ -14,7 +14,7 @@
 namespace ktstr::scenario {
 namespace {
 
-// What a PASS needs and was not seen, after a machine that was put down in order.
+// Adds what a PASS needs and the observations lack, when nothing else explains it.
 void AddMissing(const v1::Scenario& scenario, const Facts& facts, std::vector<Candidate>* out) {
   const size_t order = facts.vm_end.order;
   if (scenario.has_scheduler() && !facts.enabled) {
@@ -60,7 +60,7 @@ void MarkConsequences(std::vector<Candidate>* candidates) {
   }
 }
 
-// A run that ended early for another reason was not too short.
+// A run that another cause ended early was not too short.
 void DropTooShort(std::vector<Candidate>* candidates) {
   const auto is_one = [](const Candidate& candidate) {
     return candidate.finding.consequence() && IsKind(candidate.finding, FindingKind::kTooShort);
@@ -69,7 +69,7 @@ void DropTooShort(std::vector<Candidate>* candidates) {
                     candidates->end());
 }
 
-// Puts a finding that voids the others first; they stay as what follows from it.
+// Puts a finding that voids the others first, and marks the others as consequences.
 void ApplyVoiding(std::vector<Candidate>* candidates) {
   const auto it = std::find_if(candidates->begin(), candidates->end(),
                                [](const Candidate& candidate) { return candidate.voids_others; });

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one place where a verdict is made: a pure function of the scenario and of what was seen. The
-// agent and the VM process only observe; the daemon calls this after a run, and `results recheck`
-// may call it again years later.
+// The one place that makes a verdict: a pure function of the scenario and the observations, for any
+// thread. The agent and the VM process only observe; the daemon calls this after a run.
 
 #ifndef KTSTR_SCENARIO_EVALUATE_H_
 #define KTSTR_SCENARIO_EVALUATE_H_
@@ -15,16 +14,18 @@
 
 namespace ktstr::scenario {
 
-// `observations` in the order in which they came, of any content: the guest may lie, and the list
-// may end anywhere. Judged in the order of guest time.
+// `observations` come in the order of arrival with any content: the guest may lie, and the list may
+// end anywhere.
 //
-// FAIL when a check failed or the scheduler, a worker or the guest broke; else ERROR when the
-// harness could not do its work; else PASS. PASS needs proof: the scheduler was enabled and lived
-// until it was stopped, every step ended, every worker reported, and the machine was put down in
-// order. Findings come in the order in which their facts came; what follows from an earlier one is
-// marked. What the machine does after the agent has reported DONE does not count,
-// and the guest's text decides nothing. An int3 oops that ended the guest's kernel is the engine's
-// fault and voids all else: ERROR.
+// FAIL when a check failed, or the scheduler, a worker or the guest broke; else ERROR when the
+// harness or its input failed; else INCONCLUSIVE when the run does not prove enough; else PASS.
+// PASS needs proof: the kernel enabled the scheduler, the scheduler ran until the agent stopped it
+// and scheduled at least one worker (as far as the kernel reports that), every step ended, every
+// worker reported, and the agent reported DONE. What the machine does after DONE does not count.
+// The guest's text decides nothing, with one exception: an int3 oops that ended the guest's kernel
+// is a fault of the engine, which makes the run an ERROR whatever else it shows.
+//
+// Findings are in the order of guest time; those that follow from an earlier one are marked.
 v1::Judgement Evaluate(const v1::Scenario& scenario,
                        const std::vector<v1::Observation>& observations);
 

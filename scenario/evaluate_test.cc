@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Findings about workers, provoked and not provoked, with their words; that no gap in the
-// observations gives PASS; that a guest that lies gets none.
+// Findings about workers and their messages, both when they must and when they must not come. A gap
+// in the observations or a guest that lies never gives PASS.
 
 #include "scenario/evaluate.h"
 
@@ -52,7 +52,7 @@ TEST(NotTested, SwitchPartialIsNamed) {
     ASSERT_EQ(judgement.findings_size(), 1) << more;
     EXPECT_THAT(judgement.findings(0).message(), HasSubstr("SCX_OPS_SWITCH_PARTIAL"));
   }
-  // Its user space gave some tasks policy SCHED_EXT.
+  // The scheduler's user space gave policy SCHED_EXT to some tasks.
   EXPECT_EQ(Judge(With(WithReports("ext_class: true"), kEnabled, partial)).verdict(), v1::PASS);
 }
 
@@ -62,7 +62,7 @@ TEST(NotTested, OneWorkerOfTheSubjectIsEnough) {
   EXPECT_EQ(Judge(run).verdict(), v1::PASS);
 }
 
-// A kernel that reports neither, and records of before: nothing to hold against the run.
+// Some kernels report neither class nor switch_all, and older records lack both.
 TEST(NotTested, UnknownClassIsNotHeldAgainstTheRun) {
   EXPECT_EQ(Judge(GoodRun()).verdict(), v1::PASS);
   EXPECT_EQ(Judge(With(GoodRun(), kEnabled,
@@ -71,8 +71,8 @@ TEST(NotTested, UnknownClassIsNotHeldAgainstTheRun) {
             v1::PASS);
 }
 
-// Workers that never ran did not look at their class: that is the subject's fault, not a lack of
-// a test.
+// Workers that never ran could not read their class: that is the scheduler's fault, so the run
+// counts as a test.
 TEST(NotTested, StarvedWorkersStayAFailure) {
   std::vector<std::string> run = GoodRun();
   for (int i = 0; i < 4; ++i) {
@@ -85,7 +85,7 @@ TEST(NotTested, StarvedWorkersStayAFailure) {
   for (const v1::Finding& finding : judgement.findings()) EXPECT_EQ(finding.kind(), "STARVED");
 }
 
-// What workers met under the kernel's own scheduler is not the subject's fault.
+// The scheduler under test is not at fault for what workers met under the kernel's own one.
 TEST(NotTested, FindingsOfWorkersFollowFromIt) {
   std::vector<std::string> run = WithReports("ext_class: false");
   run = With(run, Report(1, "ext_class: false"),
@@ -119,7 +119,7 @@ TEST(Evaluate, NothingSeenIsNoPass) {
               ElementsAre("HARNESS guest: the end of the virtual machine was not observed"));
 }
 
-// Whatever single fact that PASS rests on is missing, it is no PASS; nor is any cut-off run.
+// A run that lacks any one fact that PASS needs does not pass, and neither does any cut-off run.
 TEST(Evaluate, EveryGapIsNoPass) {
   const std::vector<std::string> good = GoodRun();
   for (const std::string& needed :
@@ -127,7 +127,7 @@ TEST(Evaluate, EveryGapIsNoPass) {
         Report(2), Report(3), std::string(kStopped), std::string(kDone)}) {
     std::vector<std::string> run;
     for (const std::string& entry : good) {
-      // STOPPED also says that it was enabled.
+      // STOPPED also reports that the scheduler was enabled.
       if (entry != needed) run.push_back(entry);
     }
     if (needed == kEnabled) run = With(run, kStopped, "scheduler_exit { cause: STOPPED }");
@@ -179,7 +179,7 @@ TEST(Starved, OneFindingPerCgroup) {
                           "workers"));
 }
 
-// The turn of a worker comes late when many share a CPU.
+// A worker runs late when many share a CPU.
 TEST(Starved, TooLittleTimeIsNoFailure) {
   auto run = With(GoodRun(), Report(1), "worker_report { index: 1 wall_time_ns: 279000000 }");
   const v1::Judgement judgement = Judge(run);
@@ -238,7 +238,7 @@ std::string Disturb(const char* kind, int cpu, uint64_t begin_ms, uint64_t lengt
                       "000000 length_ns: ", length_ms, "000000 }");
 }
 
-// A pause of 120 ms up to +500 ms on CPU 1, of which 100 ms are allowed.
+// A pause of 120 ms that ends at +500 ms on CPU 1; 100 ms are allowed.
 v1::Judgement JudgeDisturbedPause(const std::vector<std::string>& disturbances) {
   auto run = With(GoodRun(), Report(0),
                   Report(0, "max_gap_ns: 120000000 max_gap_cpu: 1 max_gap_at_ns: 500000000"));
@@ -263,11 +263,11 @@ TEST(Stuck, DisturbancesElsewhereExcuseNothing) {
   for (const std::string& one :
        {Disturb("BURST", 2, 400, 50), Disturb("BURST", 1, 300, 80), Disturb("BURST", 1, 500, 50),
         Disturb("MOVE", 1, 400, 50), Disturb("PRIORITY", 1, 400, 50),
-        // Before, within and after; only what lies within counts.
+        // Only the part within the pause counts.
         Disturb("BURST", 1, 370, 20), Disturb("BURST", 1, 490, 4000)}) {
     EXPECT_EQ(JudgeDisturbedPause({one}).verdict(), v1::FAIL) << one;
   }
-  // The same time twice.
+  // The two overlap.
   EXPECT_EQ(
       JudgeDisturbedPause({Disturb("BURST", 1, 400, 12), Disturb("IPIS", 1, 401, 11)}).verdict(),
       v1::FAIL);
@@ -376,7 +376,7 @@ TEST(Isolation, OutsideTheCpuset) {
   EXPECT_THAT(Lines(judgement),
               ElementsAre("ISOLATION cgroup right: worker 2 (bursty) ran on cpu 2-3 "
                           "outside its cpuset 0-1"));
-  // A cgroup without a cpuset may use all.
+  // A cgroup without a cpuset may use all CPUs.
   EXPECT_EQ(Judge(With(GoodRun(), Report(0), Report(0, "cpus_used: [3]")), isolated).verdict(),
             v1::PASS);
 }

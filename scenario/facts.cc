@@ -102,8 +102,7 @@ class Collector {
     if (exit.was_enabled()) facts_.enabled = true;
     Seen<v1::SchedulerExit>& slot =
         exit.cause() == v1::SchedulerExit::STOPPED ? facts_.stop : facts_.death;
-    // What comes after the agent has stopped it, or after its first death, is the same end seen
-    // again.
+    // After a stop or a first death, a further report is of the same end.
     if (slot || (&slot == &facts_.death && facts_.stop)) return;
     slot = {&exit, order_};
     if (&slot == &facts_.death) facts_.in_step = running_;
@@ -159,8 +158,8 @@ Candidate::Candidate(FindingKind kind, std::string where, size_t order)
 }
 
 Facts CollectFacts(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations) {
-  // By guest time: the agent tells of an end only when it is complete, but stamps it with its
-  // beginning. Facts of the host carry no guest time; they keep their place.
+  // Sorts by guest time: the agent reports the scheduler's end once it is complete, with the time
+  // at which it began. Facts of the host have no guest time and keep their place.
   std::vector<std::pair<uint64_t, const v1::Observation*>> in_time;
   uint64_t latest = 0;
   for (const v1::Observation& observation : observations) {

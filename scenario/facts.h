@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The observations of a run, sorted by what they say. Internal to the evaluation: facts.cc
-// collects, evaluate.cc and the *_checks.cc judge. The guest is not trusted: a report that cannot
-// be true becomes `impossible`.
+// The observations of a run, sorted by kind. Internal to the evaluation: facts.cc collects,
+// evaluate.cc and the *_checks.cc judge. The guest is untrusted: a report that cannot be true sets
+// `impossible`. One thread.
 
 #ifndef KTSTR_SCENARIO_FACTS_H_
 #define KTSTR_SCENARIO_FACTS_H_
@@ -23,8 +23,8 @@
 
 namespace ktstr::scenario {
 
-// A fact with its place in the list of observations: what came first is a cause, not a consequence.
-// Points into the list.
+// A fact with its place in the order of guest time: an earlier fact may cause a later one. Points
+// into the list of observations.
 template <typename T>
 struct Seen {
   const T* fact = nullptr;
@@ -38,19 +38,19 @@ struct Facts {
   std::vector<DeclaredWorker> workers;
   std::vector<Seen<v1::WorkerReport>> reports;  // By worker; null: none.
   std::vector<Seen<v1::WorkerLost>> losses;     // By worker; null: none.
-  Seen<v1::SchedulerExit> death;                // First end of the scheduler that nobody asked for.
-  Seen<v1::SchedulerExit> stop;                 // It was stopped by the agent.
-  bool enabled = false;                         // The kernel said so at least once.
+  Seen<v1::SchedulerExit> death;                // The scheduler ended before the agent stopped it.
+  Seen<v1::SchedulerExit> stop;                 // The agent stopped the scheduler.
+  bool enabled = false;                         // The kernel reported the scheduler enabled.
   bool in_step = false;                         // A step was running at `death`.
   std::string scheduler_output;                 // Its beginning and its end (base/head_tail.h).
   std::optional<bool> switch_all;  // Of the enabled scheduler, as the kernel reports it.
   std::vector<Seen<v1::GuestError>> guest_errors;
-  std::vector<Seen<v1::GuestOverrun>> overruns;  // At most one of an honest agent.
+  std::vector<Seen<v1::GuestOverrun>> overruns;  // An honest agent reports at most one.
   v1::Stage stage = v1::STAGE_UNSPECIFIED;       // How far the agent came, by its observations.
-  Seen<v1::VmEnd> vm_end;                        // The first.
+  Seen<v1::VmEnd> vm_end;                        // The first one.
   std::vector<Seen<v1::OperationFailed>> failed_operations;
   Seen<v1::GuestInfo> guest_info;
-  // What took a CPU on purpose: BURST, TIMERS, IPIS and HOTPLUG. Empty without Scenario.perturb.
+  // Disturbances that take a CPU: BURST, TIMERS, IPIS and HOTPLUG. Empty without Scenario.perturb.
   std::vector<const v1::Perturbation*> disturbances;
   uint32_t steps_ended = 0;
   std::string impossible;  // First contradiction; empty: none.
@@ -63,39 +63,41 @@ Facts CollectFacts(const v1::Scenario& scenario, const std::vector<v1::Observati
 // Untrusted text as one line of at most 300 bytes without control characters.
 std::string OneLine(std::string_view text);
 
-// A finding before causes are told from consequences.
+// A finding, before consequences are marked.
 struct Candidate {
   Candidate(FindingKind kind, std::string where, size_t order);
 
   v1::Finding finding;
-  v1::Verdict verdict;  // The kind's.
+  v1::Verdict verdict;  // Of the kind.
   size_t order;
-  bool is_cause = false;      // Others may follow from it.
+  bool is_cause = false;      // Later findings may follow from it.
   bool may_follow = false;    // It follows from an earlier cause, if there is one.
-  bool voids_others = false;  // It makes everything else that was seen worthless.
+  bool voids_others = false;  // Makes all other findings consequences.
 };
 
-// A finding that explains what comes after it, at "guest".
+// A finding at "guest" that is a cause.
 Candidate MakeCause(FindingKind kind, std::string message, size_t order);
 
 // Whether the scheduler under test scheduled anything at all.
 void AddNotTested(const v1::Scenario& scenario, const Facts& facts,
                   std::vector<Candidate>* candidates);
-// Shares: max_spread_pct and max_weight_error_pct.
+// The checks of shares: max_spread_pct and max_weight_error_pct.
 void AddShareFindings(const v1::Scenario& scenario, const Facts& facts,
                       std::vector<Candidate>* candidates);
-// What the workers did: the checks of scenario/checks.h, and workers that died.
+// The other checks of workers, and workers that died.
 void AddWorkerFindings(const v1::Scenario& scenario, const Facts& facts,
                        std::vector<Candidate>* candidates);
-// How the scheduler ended before it was told to.
+// How the scheduler ended: too early, or not in order when the agent stopped it.
 void AddSchedulerFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates);
-// By how the virtual machine ended. Nothing for a machine that was put down in order, and for one
-// that ended in whatever way after the agent had reported DONE.
+// Limits in guest time, and how the virtual machine ended; how it ends after the agent has reported
+// DONE does not count.
 void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* candidates);
-// What was wrong with the end of a scheduler that was told to stop, in words; empty: nothing.
+// What went wrong with a machine after the agent had reported DONE, in one line; empty: nothing.
+std::string AfterDoneText(const v1::VmEnd& end);
+// What was wrong with the end of a scheduler that was told to stop; empty: nothing.
 std::string StopFault(const v1::SchedulerExit& stop);
-// What the harness could not do for the scenario, by whose fault.
+// Operations of the agent that failed, and whose fault that is.
 void AddOperationFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates);
 

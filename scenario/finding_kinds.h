@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every kind of finding, in one table: its token, the verdict that it makes, what it means. The
-// evaluation makes findings by it, the client reads it, tests compare the docs with it. A kind's
-// token stands nowhere else in the programs. Any thread.
+// Every kind of finding, in one table: its token, its verdict, its meaning. Evaluation and client
+// read the table, tests compare the docs with it. No other file of the programs has a kind's token.
+// Any thread.
 //
-// To add a kind: a line in the enumeration, a line in the table, a line in docs/scenarios.md.
+// To add a kind: a line in the enumeration, in the table, in docs/scenarios.md and in the comment
+// of Finding.kind in run.proto.
 
 #ifndef KTSTR_SCENARIO_FINDING_KINDS_H_
 #define KTSTR_SCENARIO_FINDING_KINDS_H_
@@ -46,16 +47,16 @@ enum class FindingKind {
 
 struct FindingKindInfo {
   FindingKind kind;
-  std::string_view token;  // Stable: scripts dispatch on it.
-  v1::Verdict verdict;     // That it makes when it is no consequence of another.
-  bool show_logs;          // The scheduler's log and the console hold the reason.
-  bool stopped;            // Somebody ended the run: no verdict on anything.
+  std::string_view token;  // Stable: scripts depend on it.
+  v1::Verdict verdict;     // Of a run with this finding, unless it is a consequence.
+  bool show_logs;          // The scheduler's log and the console have the reason.
+  bool stopped;            // The user or the daemon ended the run: it proves nothing.
   std::string_view meaning;
 };
 
 absl::Span<const FindingKindInfo> FindingKinds();
 const FindingKindInfo& InfoOf(FindingKind kind);
-// The row of `finding`; null when no row has its token (a record of another version).
+// The row of `finding`; null for a token of another version of ktstr.
 const FindingKindInfo* InfoOf(const v1::Finding& finding);
 bool IsKind(const v1::Finding& finding, FindingKind kind);
 void SetKind(FindingKind kind, v1::Finding* finding);

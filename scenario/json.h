@@ -15,13 +15,12 @@
 
 namespace ktstr::scenario {
 
-// lowerCamelCase names, enums as names, 64-bit integers as strings, fields with default values
-// printed. `pretty`: over several lines with a newline at the end; else one line without.
+// lowerCamelCase names, enums as names, 64-bit integers as strings; fields with default values are
+// present. `pretty`: several lines with a newline at the end; else one line without a newline.
 absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message, bool pretty);
 
-// Replaces `message`. Fields that this version does not know are skipped: a newer writer's files
-// must be readable far enough to see their schema version. InvalidArgument on syntax or a wrong
-// type.
+// Replaces `message`. Skips unknown fields, so that a reader sees the schema version of files that
+// a newer version wrote. InvalidArgument for wrong syntax or a wrong type.
 absl::Status FromJson(std::string_view json, google::protobuf::Message* message);
 
 }  // namespace ktstr::scenario

@@ -4,10 +4,10 @@
 // Pure; any thread.
 //
 // A name is, in this order, a key, a release ("7.3.4+deb13-cloud-amd64"), a version ("7.3.4") or
-// the beginning of one ("7.3", "7"). Of what it matches, the newest version counts; several kernels
-// of that version are an error that lists them. Without a name, the newest version in the cache
-// that can do the scenario is taken, and of several kernels of that version the one that came into
-// the cache first: fetching another one of that version changes nothing.
+// the beginning of one ("7.3", "7"). Of the kernels that match and support the scenario, the newest
+// version counts; several kernels of that version are an error that lists them. Without a name, it
+// is the newest version in the cache that supports the scenario, and of several kernels of that
+// version the one cached first: fetching another one of that version does not change the choice.
 
 #ifndef KTSTR_SCENARIO_KERNEL_CHOICE_H_
 #define KTSTR_SCENARIO_KERNEL_CHOICE_H_
@@ -32,13 +32,13 @@ struct CachedKernel {
 CachedKernel CachedKernelOf(const v1::KernelEntry& entry);
 
 struct KernelChoice {
-  size_t index;     // Of the kernel among those given.
+  size_t index;     // In `kernels`.
   std::string why;  // "newest version in the cache, can do sched_ext", for the user.
 };
 
-// A corrupt entry is found by its key only. Errors: NotFound when nothing matches, InvalidArgument
-// when several kernels do, with their keys, FailedPrecondition when what matches lacks sched_ext
-// and `needs_sched_ext`; each with the remedy.
+// Only its key matches a corrupt entry. Errors, each with the remedy: NotFound when nothing
+// matches; InvalidArgument with the keys when several kernels match; FailedPrecondition when
+// `needs_sched_ext` and no match has sched_ext.
 absl::StatusOr<KernelChoice> ChooseKernel(const std::vector<CachedKernel>& kernels,
                                           const std::string& name, bool needs_sched_ext);
 

@@ -28,13 +28,13 @@ std::vector<CachedKernel> Kernels() {
   };
 }
 
-// The key of the choice, or the name of the error.
+// The key of the chosen kernel, or the name of the error.
 std::string KeyOf(const std::string& name, bool needs_sched_ext = false) {
   std::vector<CachedKernel> kernels = Kernels();
   const absl::StatusOr<KernelChoice> choice = ChooseKernel(kernels, name, needs_sched_ext);
   const std::string key =
       choice.ok() ? kernels[choice->index].key : absl::StatusCodeToString(choice.status().code());
-  // The order of what is given decides nothing.
+  // The order of the kernels does not matter.
   std::reverse(kernels.begin(), kernels.end());
   const absl::StatusOr<KernelChoice> reversed = ChooseKernel(kernels, name, needs_sched_ext);
   EXPECT_EQ(reversed.status(), choice.status());
@@ -46,7 +46,7 @@ std::string KeyOf(const std::string& name, bool needs_sched_ext = false) {
 
 TEST(KernelChoiceTest, KeyReleaseVersionAndPrefix) {
   EXPECT_EQ(KeyOf("b"), "b");
-  EXPECT_EQ(KeyOf("f"), "f");  // To be looked at or removed, though corrupt.
+  EXPECT_EQ(KeyOf("f"), "f");  // Corrupt, but `kernel show` must find it.
   EXPECT_EQ(KeyOf("7.3.4+deb13-rt-amd64"), "c");
   EXPECT_EQ(KeyOf("7.3.1"), "d");
   EXPECT_EQ(KeyOf("7"), "a");
@@ -73,7 +73,7 @@ TEST(KernelChoiceTest, TheDefaultDoesNotFollowTheLastFetch) {
   EXPECT_EQ(ChooseKernel(kernels, "", true)->why,
             "newest version in the cache, can do sched_ext, cached before the 1 other of that "
             "version");
-  // One more of that version, whatever its name, changes nothing; a newer version does.
+  // Another kernel of that version does not change the choice; a newer version does.
   kernels.push_back({"0", "7.3.4", "7.3.4-a", true, 10});
   EXPECT_EQ(kernels[ChooseKernel(kernels, "", true)->index].key, "b");
   kernels.push_back({"n", "7.3.5", "7.3.5-a", true, 11});

@@ -11,7 +11,7 @@
 namespace ktstr::scenario {
 namespace {
 
-// Longer input is no typing error, and the distance costs the product of both lengths.
+// Longer input is no typing error, and the time grows with the product of both lengths.
 constexpr size_t kMaxLength = 64;
 
 }  // namespace
@@ -23,7 +23,7 @@ std::string_view NearestName(std::string_view name,
   size_t best_distance = std::max<size_t>(2, name.size() / 3) + 1;
   for (std::string_view candidate : candidates) {
     const size_t distance = base::EditDistance(name, candidate);
-    // A distance as long as the candidate itself shares no letter with it.
+    // At a distance of its whole length a candidate shares no letter with `name`.
     if (distance < best_distance && distance < candidate.size()) {
       best = candidate;
       best_distance = distance;

@@ -11,8 +11,9 @@
 
 namespace ktstr::scenario {
 
-// The candidate with the smallest edit distance to `name`, when it is small enough to be a typing
-// error (a third of the length, at least 2); else empty. Ties go to the earlier candidate.
+// The candidate with the smallest edit distance to `name`, when that is at most a third of the
+// length of `name` or 2, so that it may be a typing error; else empty. The earlier of equal
+// candidates wins.
 std::string_view NearestName(std::string_view name,
                              const std::vector<std::string_view>& candidates);
 

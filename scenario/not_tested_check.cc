@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A run in which the scheduler under test had nothing to schedule proves nothing about it.
+// A run in which the scheduler under test scheduled nothing proves nothing about it.
 
 #include <algorithm>
 #include <string>
@@ -16,7 +16,7 @@ namespace {
 Candidate MakeNotTested(std::string message, std::string where, size_t order) {
   Candidate candidate(FindingKind::kNotTested, std::move(where), order);
   candidate.finding.set_message(std::move(message));
-  // What the workers met was then not the scheduler's doing.
+  // The scheduler under test then caused nothing that the workers met.
   candidate.is_cause = true;
   return candidate;
 }
@@ -35,7 +35,7 @@ void AddNotTested(const v1::Scenario& scenario, const Facts& facts,
   size_t unknown = 0;
   size_t order = facts.vm_end.order;
   for (const Seen<v1::WorkerReport>& report : facts.reports) {
-    // One that did nothing may not have come as far as to look at its class; it is STARVED.
+    // A worker without work may not have reached the code that reads its class; it is STARVED.
     if (!report || report->work_units() == 0) continue;
     if (report->ext_class()) return;
     ++(report->has_ext_class() ? outside : unknown);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the harness could not do for the scenario, and by whose fault: a callback of an enabled
-// scheduler can refuse it; so can a guest that has run out of memory or tasks.
+// Operations of the agent that failed, and whose fault that is: a callback of an enabled scheduler
+// can refuse them, and so can a guest that has run out of memory or tasks.
 
 #include <string>
 #include <utility>
@@ -16,7 +16,7 @@ namespace {
 
 using v1::OperationFailed;
 
-// Below these the guest itself may be why: a page of stack and a task for each of many CPUs.
+// Below these the guest itself may be the cause.
 constexpr uint64_t kMemoryFloor = uint64_t{16} << 20;
 constexpr uint32_t kTasksFloor = 64;
 

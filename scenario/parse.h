@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Scenario files: protobuf text format -> Scenario, with every problem of syntax and of meaning at
-// its place, all in one go. Pure: the caller reads the file.
+// Scenario files: parses protobuf text format and reports all problems of syntax and meaning at
+// once, each with its place. Pure: the caller reads the file. Any thread.
 
 #ifndef KTSTR_SCENARIO_PARSE_H_
 #define KTSTR_SCENARIO_PARSE_H_
@@ -19,10 +19,10 @@ inline constexpr size_t kMaxScenarioBytes = size_t{1} << 20;
 
 struct ParseResult {
   v1::Scenario scenario;          // Usable exactly when `problems` is empty.
-  std::vector<Problem> problems;  // In the order of their places.
+  std::vector<Problem> problems;  // By place.
 };
 
-// ParseText() of scenario/parse_text.h, with the meaning judged by Validate().
+// ParseText() of scenario/parse_text.h with Validate().
 ParseResult ParseScenario(std::string_view text, std::string_view file_name);
 
 }  // namespace ktstr::scenario

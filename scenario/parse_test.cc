@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bad scenario files, each with every line that a user reads.
+// Bad scenario files, each with all lines that the user sees.
 
 #include "scenario/parse.h"
 
@@ -30,7 +30,7 @@ struct Case {
   std::vector<std::string> problems;
 };
 
-// A scenario around one cgroup's fields, which begin at 2:3.
+// A scenario around the fields of one cgroup, which begin at 2:3.
 std::string InCgroup(const std::string& fields) {
   return "name: \"x\" step { cgroup {\n  " + fields + "\n} }\n";
 }
@@ -273,8 +273,64 @@ const Case kBadMeaning[] = {
      {"f:2:1: at_ms 0 is out of range; allowed: 1 to 3600000",
       "f:4:13: at_ms 9 does not lie after the fork before, 9",
       "f:5:13: at_ms 3600001 is out of range; allowed: 1 to 3600000",
-      "f:6:1: more seed forks than the 4 that are possible"}},
+      "f:6:1: 5 seed forks, at most 4"}},
 };
+
+std::string Repeated(const std::string& text, int times) {
+  std::string out;
+  for (int i = 0; i < times; ++i) out += text;
+  return out;
+}
+
+// At the limit nothing is wrong; one beyond is named with its place, its value and the limit.
+TEST(ParseScenario, LimitsOfCountsAndLengths) {
+  const auto steps = [](int n) {
+    return "name: \"x\" duration_ms: 60000" + Repeated("\nstep {}", n);
+  };
+  EXPECT_THAT(ProblemsIn(steps(1000)), IsEmpty());
+  EXPECT_THAT(ProblemsIn(steps(1001)), ElementsAre("f:1002:1: step: 1001 steps, at most 1000"));
+  const auto cgroups = [](int n) {
+    std::string text = "name: \"x\"\nstep {";
+    for (int i = 0; i < n; ++i) text += "\ncgroup { name: \"c" + std::to_string(i) + "\" }";
+    return text + "}";
+  };
+  EXPECT_THAT(ProblemsIn(cgroups(1024)), IsEmpty());
+  EXPECT_THAT(ProblemsIn(cgroups(1025)),
+              ElementsAre("f:1027:1: cgroup: 1025 cgroups in all steps, at most 1024"));
+  const auto work = [](int n) {
+    return "name: \"x\"\nstep { cgroup { name: \"a\"" +
+           Repeated("\nwork { spin_wait {} workers: 1 }", n) + "} }";
+  };
+  EXPECT_THAT(ProblemsIn(work(4096)), IsEmpty());
+  EXPECT_THAT(ProblemsIn(work(4097)),
+              ElementsAre("f:4099:1: work: 4097 work entries in all, at most 4096"));
+  const auto texts = [](int more) {
+    return "name: \"" + std::string(64 + more, 'n') + "\"\ndescription: \"" +
+           std::string(1024 + more, 'd') + "\"\nscheduler {\nname: \"" +
+           std::string(1024 + more, 's') + "\"" + Repeated("\nargs: \"\"", 1024 + more) +
+           "}\nstep {}";
+  };
+  EXPECT_THAT(ProblemsIn(texts(0)), IsEmpty());
+  EXPECT_THAT(ProblemsIn(texts(1)),
+              ElementsAre("f:1:1: name: 65 bytes, at most 64",
+                          "f:2:1: description: 1025 bytes, at most 1024",
+                          "f:4:1: scheduler name: 1025 bytes, at most 1024",
+                          "f:1029:1: scheduler args: 1025 arguments, at most 1024"));
+  const auto args = [](int more) {
+    return "name: \"x\" step {} scheduler { name: \"s\"\nargs: \"" + std::string(32000, 'a') +
+           "\"\nargs: \"" + std::string(766 + more, 'b') + "\" }";
+  };
+  EXPECT_THAT(ProblemsIn(args(0)), IsEmpty());
+  EXPECT_THAT(ProblemsIn(args(1)),
+              ElementsAre("f:3:1: scheduler args: 32769 bytes together, at most 32768"));
+  const auto cpus = [](int more) {
+    return "name: \"x\" step { cgroup { name: \"a\"\ncpuset { exact { cpus: \"" +
+           std::string(4095 + more, '0') + "1\" } } } }";
+  };
+  EXPECT_THAT(ProblemsIn(cpus(0)), IsEmpty());
+  EXPECT_THAT(ProblemsIn(cpus(1)), ElementsAre("f:2:1: cgroup 'a': cpuset validation failed: "
+                                               "cpus: 4097 bytes, at most 4096"));
+}
 
 INSTANTIATE_TEST_SUITE_P(Meaning, BadMeaning, ::testing::ValuesIn(kBadMeaning),
                          [](const auto& info) { return std::string(info.param.name); });
@@ -380,7 +436,7 @@ TEST(Parse, DeepNestingIsRefused) {
   EXPECT_THAT(problems.back(), ::testing::HasSubstr("too deep"));
 }
 
-// The number of problems is bounded, and so is the time that many of them take.
+// The number of problems is bounded, and with it the time that they take.
 TEST(Parse, ManyWrongValuesEnd) {
   std::string text = "name: \"x\"\n";
   while (text.size() < kMaxScenarioBytes - 100) text += "step { hold { ms: x } }\n";

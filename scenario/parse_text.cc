@@ -31,9 +31,9 @@ using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::TextFormat;
 
-// Our messages nest six deep at most; unknown fields are skipped by recursion.
+// Our messages nest at most six deep; the parser skips unknown fields by recursion.
 constexpr int kMaxDepth = 32;
-// A file with more wrong values than this is another kind of file.
+// A file with more wrong values is probably of another kind.
 constexpr int kMaxSkippedFields = 20;
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
@@ -58,7 +58,7 @@ class Collector : public google::protobuf::io::ErrorCollector {
                 const std::string& message) override {
     errors.push_back({{std::max(line, 0), std::max(column, 0)}, message});
   }
-  // Fields that do not exist: the parser is told to skip them, so that it finds the others too.
+  // Unknown fields are warnings, because AllowUnknownField() lets the parser go on behind them.
   void AddWarning(int line, google::protobuf::io::ColumnNumber column,
                   const std::string& message) override {
     unknown.push_back({{std::max(line, 0), std::max(column, 0)}, message});
@@ -67,7 +67,7 @@ class Collector : public google::protobuf::io::ErrorCollector {
   std::vector<Complaint> unknown;
 };
 
-// A field that was skipped because of its value: it must not be reported as missing too.
+// A field that the parser skipped because of its value: it must not also count as missing.
 struct SkippedField {
   std::string name;
   Place enclosing;  // Name of the message around it; {-1, -1} at top level.
@@ -77,7 +77,7 @@ struct SkippedField {
 };
 constexpr Place kTopLevel = {-1, -1};
 
-// What stands between `after` and the next double quote.
+// The text between `after` and the next double quote.
 std::string Quoted(const std::string& message, const std::string& after) {
   const size_t begin = message.find(after);
   if (begin == std::string::npos) return "";
@@ -87,7 +87,7 @@ std::string Quoted(const std::string& message, const std::string& after) {
 }
 
 struct UnknownField {
-  std::string message;  // protobuf's text in our words, with the nearest name, else all names.
+  std::string message;  // With the nearest name, else all names.
   std::string nearest;  // Empty: no name is close.
 };
 
@@ -145,7 +145,7 @@ class TextParser {
     problems_.push_back(std::move(problem));
   }
 
-  // Refuses what cannot be such a file at all.
+  // Refuses text that cannot be such a file at all.
   bool CheckText() {
     if (text_.size() > kind_.max_bytes) {
       Add({}, "",
@@ -167,7 +167,7 @@ class TextParser {
     return true;
   }
 
-  // True when the structure is sound: every field was read or skipped.
+  // True when the structure is sound: the parser has read or skipped every field.
   bool ParseWithRecovery() {
     std::set<Place> seen;
     for (int skipped = 0;; ++skipped) {
@@ -194,18 +194,17 @@ class TextParser {
     }
   }
 
-  // Reports one error of syntax and blanks the field that it lies in; false when there is no such
-  // field.
+  // Reports one error of syntax and blanks the field around it; false when there is no such field.
   bool ReportAndSkip(const Complaint& error) {
     const TextTokens tokens(text_);
     auto index = tokens.At(error.place.line, error.place.column);
-    // Here the tokenizer has gone past the value.
+    // For this error protobuf reports the place after the value.
     const bool past_value = absl::StartsWith(error.message, "Invalid value for boolean");
     if (past_value && index.value_or(0) > 0) --*index;
     const auto field = index.has_value() ? tokens.FieldOf(*index) : std::nullopt;
     Place place = error.place;
     if (field.has_value()) {
-      // The tokenizer is one ahead in these.
+      // For these errors protobuf reports the place after the name.
       if (absl::StartsWith(error.message, "Non-repeated field") ||
           absl::StrContains(error.message, "another member of oneof")) {
         place = PlaceOf(tokens.tokens()[field->name]);
@@ -239,7 +238,7 @@ class TextParser {
                : "the file ends where a value is expected";
   }
 
-  // Errors of structure are where the text went wrong earlier: going on would only add noise.
+  // The cause of a broken structure is earlier in the text: going on would only add noise.
   static bool Skippable(const std::string& message) {
     return !absl::StartsWith(message, "Expected identifier") &&
            !absl::StrContains(message, "too deep") && !absl::StartsWith(message, "String literals");
@@ -260,7 +259,7 @@ class TextParser {
     return tokens.FieldOf(*index - 1);
   }
 
-  // A field that was not read: the meaning of the message around it cannot be judged in full.
+  // Notes a field that the parser did not read: the message around it is incomplete.
   void NoteUnread(const std::string& name, const TextTokens& tokens, const TextField& field) {
     const Place enclosing =
         field.enclosing.has_value() ? PlaceOf(tokens.tokens()[*field.enclosing]) : kTopLevel;
@@ -280,7 +279,7 @@ class TextParser {
     }
   }
 
-  // Place of the field, or of the closest message around it that is in the text (then not `exact`).
+  // Place of the field; else of the closest message around it in the text, and `exact` stays false.
   Place Locate(const std::string& path, bool* exact) const {
     const TextFormat::ParseInfoTree* tree = tree_.get();
     const Descriptor* descriptor = message_->GetDescriptor();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Files in protobuf text format that people write: text -> message, with every problem of syntax
-// and of meaning at its place, all in one go. Scenarios and the daemon's configuration are read by
-// it. Pure: the caller reads the file.
+// Files in protobuf text format that people write (scenarios, the daemon's configuration): parses
+// them and reports all problems of syntax and meaning at once, each with its place. Pure: the
+// caller reads the file. Any thread.
 
 #ifndef KTSTR_SCENARIO_PARSE_TEXT_H_
 #define KTSTR_SCENARIO_PARSE_TEXT_H_
@@ -19,17 +19,17 @@
 
 namespace ktstr::scenario {
 
-// What the text is, for messages. The strings outlive the call.
+// The kind of file. The strings outlive the call.
 struct TextKind {
   std::string_view noun;   // "scenario"
-  size_t max_bytes;        // A longer text is refused.
-  std::string_view needs;  // What is missing in an empty text; empty: it may be empty.
+  size_t max_bytes;        // A longer text is a problem.
+  std::string_view needs;  // What an empty text lacks; empty: a text may be empty.
 };
 
 template <typename T>
 struct ParsedText {
   T value;                        // Usable exactly when `problems` is empty.
-  std::vector<Problem> problems;  // In the order of their places.
+  std::vector<Problem> problems;  // By place.
 };
 
 // ParseText() for any message.
@@ -37,10 +37,10 @@ std::vector<Problem> ParseTextInto(std::string_view text, std::string_view file_
                                    const TextKind& kind, google::protobuf::Message* message,
                                    const std::function<std::vector<Problem>()>& validate);
 
-// `file_name` goes into the problems as it is. After a field with a wrong value the parser skips
-// that field and goes on; where the structure itself is broken (an unclosed brace) it stops, and
-// `validate`, which judges the meaning, is not asked. Problems of `validate` name a field
-// ("step[0].cgroup[1].cpuset"), and get the field's place.
+// `file_name` is for the problems. The parser skips a field with a wrong value and goes on. Where
+// the structure is broken (an unclosed brace) it stops, and does not call `validate`, which judges
+// the meaning. A problem of `validate` names a field ("step[0].cgroup[1].cpuset") and gets the
+// place of that field.
 template <typename T, typename Validate>
 ParsedText<T> ParseText(std::string_view text, std::string_view file_name, const TextKind& kind,
                         Validate validate) {

@@ -17,8 +17,7 @@ using v1::Perturbation;
 
 constexpr uint64_t kNsPerUs = 1'000;
 constexpr uint64_t kNsPerMs = 1'000'000;
-constexpr size_t kMaxCallbackName = 64;
-// To read the kernel's types and attach takes tenths of a second.
+// The probe takes tenths of a second to read the kernel's types and attach.
 constexpr uint32_t kProbeStartMs = 60'000;
 constexpr uint32_t kProbeStopMs = 5'000;
 
@@ -35,7 +34,8 @@ struct Kind {
   Level levels[kMaxIntensity];  // By intensity, from 1.
 };
 
-// Bursts and timers together take less than a fifth of one CPU at any intensity on four CPUs.
+// At any intensity, bursts and timers together take less than half of one CPU's time: a tenth of
+// each on four CPUs.
 constexpr Kind kKinds[] = {
     {Perturbation::BURST,
      "bursts",
@@ -70,7 +70,7 @@ constexpr Kind kKinds[] = {
       {500 * kNsPerMs, 30 * kNsPerMs}}},
 };
 
-// 1: on, 0: off, -1: as the intensity says.
+// 1: on, 0: off, -1: depends on the intensity.
 int Switch(const v1::Perturb& perturb, Perturbation::Kind kind) {
   switch (kind) {
     case Perturbation::BURST:
@@ -92,8 +92,8 @@ uint32_t IntensityOf(const v1::Perturb& perturb) {
   return perturb.has_intensity() ? perturb.intensity() : kDefaultIntensity;
 }
 
-// All but CPU 0 and those that are the only CPU of a cpuset: the kernel would lift that cpuset's
-// restriction.
+// All but CPU 0 and CPUs that are alone in a cpuset: without its last CPU, the kernel would lift
+// the cpuset's restriction.
 std::vector<uint32_t> HotplugCpus(const v1::Scenario& scenario, const Topology& topology) {
   std::vector<int> cpus = topology.AllCpus();
   cpus.erase(std::remove(cpus.begin(), cpus.end(), 0), cpus.end());
@@ -137,10 +137,9 @@ void AddPerturbProblems(const v1::Scenario& scenario, const Topology* topology,
 }
 
 bool IsCallbackName(const std::string& name) {
-  return !name.empty() && name.size() <= kMaxCallbackName &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
-         });
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
+  });
 }
 
 void AddDelayProblems(const v1::Scenario& scenario, FieldProblems* problems) {
@@ -149,16 +148,19 @@ void AddDelayProblems(const v1::Scenario& scenario, FieldProblems* problems) {
     const std::string field = absl::StrCat("perturb.delay_point[", i, "]");
     const v1::Perturb::DelayPoint& point = points[i];
     if (i == kMaxDelayPoints) {
-      problems->emplace_back(field, absl::StrCat("more delay points than the ", kMaxDelayPoints,
-                                                 " that are possible"));
+      problems->emplace_back(field, AboveLimit(LimitOf("Perturb.delay_point"), points.size()));
       return;
     }
-    if (!IsCallbackName(point.callback())) {
+    if (const std::string problem =
+            AboveLimit(LimitOf("Perturb.DelayPoint.callback"), point.callback().size());
+        !problem.empty()) {
+      problems->emplace_back(absl::StrCat(field, ".callback"), absl::StrCat("callback: ", problem));
+    } else if (!IsCallbackName(point.callback())) {
       problems->emplace_back(
           absl::StrCat(field, ".callback"),
-          absl::StrCat("callback '", point.callback().substr(0, kMaxCallbackName),
-                       "' is no name of a callback; a name as in struct sched_ext_ops is wanted: "
-                       "enqueue, dispatch, update_idle"));
+          absl::StrCat("callback '", point.callback(),
+                       "' is not the name of a callback; give a name of struct sched_ext_ops, "
+                       "such as enqueue, dispatch, update_idle"));
     }
     if (point.has_max_us() && (point.max_us() < 1 || point.max_us() > kMaxDelayUs)) {
       problems->emplace_back(
@@ -178,8 +180,8 @@ void AddForkProblems(const v1::Scenario& scenario, FieldProblems* problems) {
     const std::string field = absl::StrCat("seed_fork[", i, "]");
     const uint32_t at_ms = scenario.seed_fork(i).at_ms();
     if (i == kMaxSeedForks) {
-      problems->emplace_back(
-          field, absl::StrCat("more seed forks than the ", kMaxSeedForks, " that are possible"));
+      problems->emplace_back(field,
+                             AboveLimit(LimitOf("Scenario.seed_fork"), scenario.seed_fork_size()));
       return;
     }
     if (at_ms < 1 || at_ms > kMaxDurationMs) {
@@ -250,7 +252,7 @@ v1::GuestProbe MakeDelayProbe(const v1::Scenario& scenario) {
     probe.add_args(absl::StrCat(point.callback(), point.at_end() ? ":end" : "", ",",
                                 max_us * kNsPerUs, ",", one_in));
   }
-  // It is started when the scheduler is enabled.
+  // The agent starts it when the scheduler is enabled.
   probe.add_args("--wait-ms");
   probe.add_args("0");
   probe.add_args("--seed");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an intensity means in the plan, and what forks look like there.
+// Intensities and seed forks in the plan.
 
 #include "scenario/perturb.h"
 
@@ -111,7 +111,7 @@ TEST(Perturb, PrioritiesDoNotNeedAnIntensity) {
   EXPECT_FALSE(PlanOf("perturb {}").perturb().random_nice());
 }
 
-// A fork must not change how long the plan takes to read, or the runs would differ before it.
+// A fork must not change how long the agent reads the plan: the runs would differ before the fork.
 TEST(SeedForks, PlansOfAnyForksHaveOneSize) {
   const v1::GuestPlan none = PlanOf("");
   const v1::GuestPlan one = PlanOf("seed_fork { at_ms: 800 seed: 18446744073709551615 }");
@@ -155,14 +155,14 @@ TEST(DelayPoint, BecomesAProbe) {
   EXPECT_GT(plan->probe().start_timeout_ms(), 0u);
   EXPECT_GT(plan->probe().stop_timeout_ms(), 0u);
   EXPECT_FALSE(PlanOf("perturb {}").has_probe());
-  // Nothing to delay.
+  // There is nothing to delay.
   EXPECT_FALSE(PlanOf("perturb { delay_point { callback: 'enqueue' } }").has_probe());
 }
 
 TEST(DelayPoint, BadValuesAreNamed) {
   const std::string with = "scheduler { name: 's' } perturb { delay_point { ";
-  EXPECT_THAT(ProblemOf(with + "} }"), testing::HasSubstr("callback '' is no name"));
-  EXPECT_THAT(ProblemOf(with + "callback: 'a,b' } }"), testing::HasSubstr("'a,b' is no name"));
+  EXPECT_THAT(ProblemOf(with + "} }"), testing::HasSubstr("callback '' is not the name"));
+  EXPECT_THAT(ProblemOf(with + "callback: 'a,b' } }"), testing::HasSubstr("'a,b' is not the name"));
   for (const char* max_us : {"0", "10001"}) {
     EXPECT_THAT(ProblemOf(absl::StrCat(with, "callback: 'enqueue' max_us: ", max_us, " } }")),
                 testing::HasSubstr(
@@ -174,7 +174,7 @@ TEST(DelayPoint, BadValuesAreNamed) {
   }
   std::string nine = "scheduler { name: 's' } perturb { ";
   for (int i = 0; i < kMaxDelayPoints + 1; ++i) nine += "delay_point { callback: 'enqueue' } ";
-  EXPECT_THAT(ProblemOf(nine + "}"), testing::HasSubstr("more delay points than the 8"));
+  EXPECT_THAT(ProblemOf(nine + "}"), testing::HasSubstr("9 delay points, at most 8"));
   EXPECT_EQ(ProblemOf(with + "callback: 'enqueue' max_us: 10000 one_in: 1000000 } }"), "");
 }
 

@@ -17,7 +17,6 @@
 #include "scenario/checks.h"
 #include "scenario/cpuset.h"
 #include "scenario/perturb.h"
-#include "scenario/validate.h"
 #include "scenario/work_types.h"
 
 namespace ktstr::scenario {
@@ -26,12 +25,12 @@ namespace {
 constexpr uint64_t kNsPerMs = 1'000'000;
 // Fractions such as 0.7 + 0.2 + 0.1 add up to a little more than 1.
 constexpr double kRounding = 1e-9;
-constexpr uint32_t kMinMemoryMb = 256;
+constexpr uint32_t kDefaultMemoryMb = 1024;
 constexpr uint32_t kMemoryMbPerCpu = 64;
 constexpr uint32_t kMinReportTimeoutMs = 5000;
-// Unpacking, cgroups, starting workers: instructions of the agent itself, generous.
+// A generous bound for the agent's own work: unpacking, cgroups, starting workers.
 constexpr uint64_t kAgentMs = 30'000;
-// Workers start at unlike times, as on a real machine; short against any hold.
+// Workers start at different times, as on a real machine, but soon: a hold is much longer.
 constexpr uint64_t kMaxStartJitterNs = 2 * kNsPerMs;
 constexpr uint64_t kStartJitterPart = 16;
 
@@ -50,7 +49,7 @@ v1::GuestWork MakeWork(const v1::Work& work) {
   return out;
 }
 
-// NUMA nodes that these CPUs are on.
+// NUMA nodes of these CPUs.
 std::vector<int> NodesOf(const std::vector<int>& cpus, const Topology& topology) {
   std::vector<int> nodes;
   for (int cpu : cpus) {
@@ -97,7 +96,7 @@ uint32_t OverrunMs(const v1::Scenario& scenario, const Holds& holds) {
 
 uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology) {
   const uint32_t by_cpus = kMemoryMbPerCpu * static_cast<uint32_t>(topology.num_cpus());
-  return NonZero(scenario.memory_mb(), std::max(kMinMemoryMb, by_cpus));
+  return NonZero(scenario.memory_mb(), std::max(kDefaultMemoryMb, by_cpus));
 }
 
 uint32_t AttachTimeoutMs(const v1::Scenario& scenario) {
@@ -105,7 +104,8 @@ uint32_t AttachTimeoutMs(const v1::Scenario& scenario) {
 }
 
 uint64_t GuestLimitMs(const v1::Scenario& scenario) {
-  // After the steps: workers report twice at most, a scheduler is killed that does not stop.
+  // After the steps: the agent waits for the workers at most twice, and kills a scheduler that does
+  // not stop.
   return uint64_t{OverrunMs(scenario, ResolveHolds(scenario))} +
          uint64_t{2} * ReportTimeoutMs(scenario) + uint64_t{2} * kStopTimeoutMs + kAgentMs;
 }
@@ -216,7 +216,6 @@ Holds ResolveHolds(const v1::Scenario& scenario) {
 
 absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
                                             std::string_view scheduler_guest_path) {
-  KTSTR_RETURN_IF_ERROR(ValidationStatus(scenario));
   KTSTR_ASSIGN_OR_RETURN(const Topology topology, Topology::FromProto(scenario.topology()));
   if (scenario.has_scheduler() == scheduler_guest_path.empty()) {
     return absl::InvalidArgumentError(

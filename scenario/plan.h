@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A scenario with everything resolved to literals: what the guest agent executes. Defaults of the
-// model live here.
+// Resolves a scenario to the literals that the guest agent executes. Has the defaults of a
+// scenario's fields. Pure; any thread.
 
 #ifndef KTSTR_SCENARIO_PLAN_H_
 #define KTSTR_SCENARIO_PLAN_H_
@@ -15,41 +15,42 @@
 #include "absl/status/statusor.h"
 #include "ktstr/v1/guest.pb.h"
 #include "ktstr/v1/scenario.pb.h"
+#include "scenario/limits.h"
 #include "scenario/topology.h"
 
 namespace ktstr::scenario {
 
 inline constexpr uint32_t kDefaultDurationMs = 2000;
-inline constexpr uint32_t kMaxDurationMs = 3'600'000;
-// In virtual time a busy vCPU is the slower the fewer there are: on 4, the verifier takes more than
-// 10 s over scx_qmap.
+inline constexpr uint32_t kMaxDurationMs = LimitOf("Scenario.duration_ms").max;
+// In virtual time one busy vCPU is slower in a guest with fewer vCPUs: with 4, the verifier takes
+// more than 10 s for scx_qmap.
 inline constexpr uint32_t kDefaultAttachTimeoutMs = 60'000;
 inline constexpr uint32_t kStopTimeoutMs = 10'000;
 
-// `scheduler_guest_path`: the program's path in the bundle; empty exactly when the scenario names
-// no scheduler. InvalidArgument with every problem when the scenario is not valid.
+// For a scenario without problems (validate.h). `scheduler_guest_path`: the program's path in the
+// bundle; InvalidArgument unless it is empty exactly when the scenario names no scheduler.
 absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
                                             std::string_view scheduler_guest_path);
 
-// Guest ms from the agent's being ready after which even a guest whose agent has given up by itself
-// must be done. Longer than GuestPlan.overrun_ms.
+// The limit that the host sets, in guest ms from READY. It is longer than GuestPlan.overrun_ms, so
+// that an agent that runs ends the run by itself.
 uint64_t GuestLimitMs(const v1::Scenario& scenario);
-// Guest ms within which the scheduler must be enabled; 0 without a scheduler.
+// Guest ms until which the kernel must enable the scheduler; 0 without a scheduler.
 uint32_t AttachTimeoutMs(const v1::Scenario& scenario);
-// Guest memory in MiB before the boot image's needs.
+// Guest memory in MiB; the daemon may raise it (vmm/launch_plan.h).
 uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology);
 uint64_t SeedOf(const v1::Scenario& scenario);
 uint32_t DurationMs(const v1::Scenario& scenario);
-// Longest pause that the checks allow.
+// Longest pause of a worker that the checks allow.
 uint32_t MaxGapMs(const v1::Scenario& scenario);
-// How long a worker may take to report. Longer than the longest allowed pause, so that a worker
-// that lives and says nothing was kept off its CPU for longer than is allowed.
+// How long a worker may take to report. Longer than MaxGapMs: a worker that lives and does not
+// report in this time has paused for longer than allowed.
 uint32_t ReportTimeoutMs(const v1::Scenario& scenario);
 // Field names of the work types in use, each once, in order of appearance, joined by "+".
 std::string WorkTypes(const v1::Scenario& scenario);
 
 struct Holds {
-  std::vector<uint64_t> ns;  // One per step; meaningless when there are problems.
+  std::vector<uint64_t> ns;  // One per step; invalid when there are problems.
   std::vector<std::pair<int, std::string>> problems;  // Index of the step, message.
 };
 // Lengths of the steps.

@@ -33,7 +33,7 @@ uint32_t ToMs(uint64_t ns) {
 
 void AddWorker(const v1::WorkerReport& report, const std::vector<DeclaredWorker>& workers,
                v1::RunRecord* record) {
-  // What a hostile guest adds beyond the scenario is a finding, not a worker.
+  // Reports of a hostile guest beyond the scenario's workers are a finding, not workers.
   if (report.index() >= workers.size() ||
       static_cast<size_t>(record->workers_size()) >= workers.size()) {
     return;
@@ -140,11 +140,12 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   const std::vector<DeclaredWorker> workers = DeclaredWorkers(scenario);
   v1::Stage stage = v1::STAGE_UNSPECIFIED;
   base::HeadTail log(base::kOutputHead, base::kOutputTail);
-  bool ended = false;
+  const v1::VmEnd* end = nullptr;
   for (const v1::Observation& observation : observations) {
     switch (observation.fact_case()) {
       case v1::Observation::kStage:
-        stage = std::max(stage, observation.stage().stage());
+        if (v1::Stage_IsValid(observation.stage().stage()))
+          stage = std::max(stage, observation.stage().stage());
         break;
       case v1::Observation::kGuestInfo:
         record->set_kernel_version(observation.guest_info().kernel_release());
@@ -164,19 +165,22 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
         *record->mutable_channel() = observation.channel_stats();
         break;
       case v1::Observation::kVmEnd:
-        if (!ended) AddVmEnd(observation.vm_end(), record);
-        ended = true;
+        if (end == nullptr) end = &observation.vm_end();
         break;
       default:
         break;
     }
   }
-  // The VM process may have been lost before it could say how far the agent came.
+  record->clear_after_done();
+  if (end != nullptr) AddVmEnd(*end, record);
+  if (end != nullptr && stage >= v1::DONE) record->set_after_done(AfterDoneText(*end));
+  // The VM process may have ended before it could report how far the agent came.
   v1::Stage from_end = v1::STAGE_UNSPECIFIED;
   if (!v1::Stage_Parse(record->stage_reached(), &from_end) || from_end < stage) {
     record->set_stage_reached(v1::Stage_Name(stage));
   }
-  // Bytes that are no UTF-8 become longer. The line of a gap needs some room.
+  // SanitizeUtf8 makes invalid text longer, so cut again; 128 bytes are for the line of the first
+  // gap.
   record->set_scheduler_log(
       base::CutMiddle(base::SanitizeUtf8(log.Text()), base::kOutputHead + 128, base::kOutputTail));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Observations and judgement -> the run record that is kept and shown.
+// Makes the run record, which the daemon keeps and the client shows, from observations and
+// judgement. Pure; any thread.
 
 #ifndef KTSTR_SCENARIO_RECORD_H_
 #define KTSTR_SCENARIO_RECORD_H_
@@ -14,21 +15,22 @@
 
 namespace ktstr::scenario {
 
-// Fills what follows from its arguments: schema version, scenario name and digest, the variant's
-// topology, profile, work type and seed, the scheduler's name, verdict, findings, workers, kernel
-// version and command line, guest digest, engine version, scheduler log (at most 1 MiB), console
-// tail (20 lines), stage, channel numbers, and the timings that the VM process measured (start,
-// attach, scenario, teardown). Leaves the other fields alone: the daemon knows them.
+// Fills the fields that the arguments determine: schema version, scenario name and digest, the
+// variant's topology, profile, work type and seed, the scheduler's name, verdict, findings,
+// workers, kernel version and command line, guest digest, engine version, scheduler log, console
+// tail, stage, channel numbers, the scheduler's end, what went wrong after DONE, and the timings
+// that the VM process measured (start, attach, scenario, teardown). The daemon fills the other
+// fields.
 void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>& observations,
                 const v1::Judgement& judgement, v1::RunRecord* record);
 
-// The name of a record's file, in the daemon's run directories and where ktstrctl writes them:
-// "steady-scx_mine-1n1l4c1t-tcg-s1-3f9a0c12.ktstr.json". Runs of one variant have one name; what
-// the digits stand for is the whole scenario (arguments of the scheduler, perturbation, steps),
-// flag profile and kernel, so that other variants have another one. From the second `repetition`
-// on, which begins at 1, its number stands behind the digits: for whoever keeps them all.
+// Name of a record's file, in the daemon's run directories and where ktstrctl writes it:
+// "steady-scx_mine-1n1l4c1t-tcg-s1-3f9a0c12.ktstr.json". The 8 digits are of a digest of the whole
+// scenario (scheduler arguments, perturbation, steps), flag profile and kernel: runs of one variant
+// share a name, other variants have other names. A `repetition` above 1 follows the digits, so that
+// a client can keep all repetitions of a run.
 std::string RecordFileName(const v1::RunRecord& record, int repetition = 1);
-// Text from outside as one component of a path: never empty, ".", ".." or hidden, at most 65
+// Makes untrusted text a component of a path: never empty, ".", ".." or hidden, at most 65
 // characters.
 std::string FileNamePart(std::string text);
 

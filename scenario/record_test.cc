@@ -104,11 +104,13 @@ TEST(Record, StageSurvivesALostVmProcess) {
   EXPECT_EQ(Fill({"stage { stage: READY }", "vm_end { cause: INTERRUPTED }"}).stage_reached(),
             "READY");
   EXPECT_EQ(Fill({}).stage_reached(), "STAGE_UNSPECIFIED");
+  // A guest can send any number.
+  EXPECT_EQ(Fill({"stage { stage: READY }", "stage { stage: 99 }"}).stage_reached(), "READY");
 }
 
 TEST(Record, LogIsBoundedAndSaysWhatIsMissing) {
   v1::Observation output;
-  // Each bad byte becomes three.
+  // Each bad byte becomes three bytes.
   output.mutable_scheduler_output()->set_data(std::string(size_t{1} << 20, '\xff'));
   v1::Observation last;
   last.mutable_scheduler_output()->set_data("last words\n");
@@ -120,7 +122,7 @@ TEST(Record, LogIsBoundedAndSaysWhatIsMissing) {
   EXPECT_TRUE(ToJson(record, false).ok());
 }
 
-// What the agent left out is named once, at its place, and nothing more goes.
+// The record counts the bytes that the agent left out once, at their place, and drops nothing more.
 TEST(Record, LogHasTheGapOfTheAgent) {
   std::vector<v1::Observation> all;
   for (const char letter : {'h', 'm', 't', 't', 't'}) {
@@ -146,6 +148,30 @@ TEST(Record, HowTheSchedulerEnded) {
   EXPECT_EQ(record.scheduler_end().fault(), "");
 }
 
+// None of it changes the verdict, so this is where a user finds it.
+TEST(Record, WhatWentWrongAfterDone) {
+  const auto after_done = [](const std::string& end) {
+    return Fill({"stage { stage: DONE }", "vm_end { last_stage: DONE " + end + " }"}).after_done();
+  };
+  EXPECT_EQ(after_done("cause: DONE"), "");
+  EXPECT_EQ(after_done("cause: DONE detail: 'no digest: why' vcpu { cpu: 0 rip: 16 halted: true "
+                       "symbol: 'do_idle+0x4f' } vcpu { cpu: 1 rip: 16 halted: true symbol: "
+                       "'do_idle+0x4f' }"),
+            "no digest: why; vCPUs: cpu0-1 halted at do_idle+0x4f (0x10)");
+  EXPECT_EQ(after_done("cause: GUEST_RESET crash_line: 'Kernel panic - not syncing: why'"),
+            "the guest's kernel panicked after DONE: Kernel panic - not syncing: why");
+  EXPECT_EQ(after_done("cause: PANIC"), "the guest's kernel panicked after DONE");
+  EXPECT_EQ(after_done("cause: GUEST_RESET"), "the guest reset the machine after DONE");
+  EXPECT_EQ(after_done("cause: GUEST_POWERED_OFF"),
+            "the machine powered off after DONE, before its last doorbell");
+  EXPECT_EQ(after_done("cause: ENGINE_FAILED detail: 'killed by signal 9'"),
+            "the engine failed after DONE: killed by signal 9");
+  EXPECT_EQ(after_done("cause: CANCELLED detail: 'Ctrl-C'"), "");  // A finding.
+  EXPECT_EQ(Fill({"stage { stage: READY }", "vm_end { last_stage: DONE cause: GUEST_RESET }"})
+                .after_done(),
+            "");
+}
+
 TEST(Record, HostileReportsDoNotGrowIt) {
   std::vector<std::string> many(100, "worker_report { index: 0 }");
   many.push_back("worker_report { index: 4000000000 }");
@@ -159,7 +185,8 @@ TEST(Record, DigestDependsOnContentOnly) {
   EXPECT_NE(ScenarioDigest(other), ScenarioDigest(MakeScenario()));
 }
 
-// What `explore --strategy both`, `minimize` and `--set` make of one scenario, seed and scheduler.
+// Variants of one scenario, seed and scheduler that `explore --strategy both`, `minimize` and
+// `--set` make.
 TEST(Record, FileNamesTellVariantsApart) {
   const auto name = [](const std::function<void(v1::Scenario*)>& change) {
     v1::Scenario scenario = MakeScenario();

@@ -34,7 +34,7 @@ std::string ReproduceCommand(const v1::Reproduction& run) {
   };
   add("--kernel", run.kernel());
   add("--scheduler", run.scheduler());
-  // Joined: an argument may look like an option, and may be empty.
+  // Joined by "=": an argument may look like an option, and may be empty.
   for (const std::string& arg : run.scheduler_args()) {
     words.push_back(absl::StrCat("--sched-arg=", ShellWord(arg)));
   }

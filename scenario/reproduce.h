@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A Reproduction as the command line that a user types. Pure functions, any thread.
+// A Reproduction as a command line. Pure; any thread.
 
 #ifndef KTSTR_SCENARIO_REPRODUCE_H_
 #define KTSTR_SCENARIO_REPRODUCE_H_

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The text parser on any bytes: it must end, and a file without problems must be plannable.
+// Parses any bytes: the parser must end, and MakeGuestPlan must accept text without problems.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the scheduler under test ended, in words: when, by what, and the kernel's or libbpf's own
-// reason.
+// Findings about the scheduler's end: when it ended, how, and the reason that the kernel or libbpf
+// gives.
 
 #include <signal.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -31,7 +33,7 @@ constexpr int kShellCode = 128;  // A shell's exit code for a program that a sig
 // What libbpf prints around the verifier's log.
 constexpr char kLogBegin[] = "-- BEGIN PROG LOAD LOG --";
 constexpr char kLogEnd[] = "-- END PROG LOAD LOG --";
-// What it prints when it finds neither /boot/config-RELEASE nor /proc/config.gz.
+// What libbpf prints when it finds neither /boot/config-RELEASE nor /proc/config.gz.
 constexpr char kNoConfig[] = "libbpf: failed to open system Kconfig";
 
 // "while attaching", "after completing step 2 of 5 (12.3s into test)", ...
@@ -62,13 +64,13 @@ std::string LastLine(const std::string& output, absl::string_view prefix) {
   return OneLine(found);
 }
 
-// The kernel's words: what the agent read in the kernel log, else what the scheduler printed of its
-// exit record. The kernel writes
+// The kernel's reason: from the kernel log that the agent read, else from the exit record that the
+// scheduler printed. The kernel writes
 //   sched_ext: BPF scheduler "NAME" disabled (REASON)
 //   sched_ext: NAME: MESSAGE
 //      BACKTRACE
-// and the second line only for some reasons: what else follows is about something else, as a line
-// about a scheduler that started again.
+// with the second line only for some reasons. Any other second line is about something else, such
+// as the start of another scheduler.
 std::string KernelReason(const Facts& facts) {
   const std::vector<absl::string_view> lines = absl::StrSplit(facts.death->detail(), '\n');
   std::string reason(lines[0]);
@@ -82,8 +84,8 @@ std::string KernelReason(const Facts& facts) {
   return detail.empty() ? LastLine(facts.scheduler_output, "EXIT:") : detail;
 }
 
-// The kernel ends a scheduler without ops.cpu_online and ops.cpu_offline at a hotplug. Whose
-// hotplug it was, "" when it was none of ours.
+// The kernel ends a scheduler without ops.cpu_online and ops.cpu_offline when a CPU goes offline.
+// Adds that the harness took it offline; "" when it did not.
 std::string Hotplug(const Facts& facts, absl::string_view reason) {
   // As kernel/sched/ext.c writes SCX_EXIT_UNREG_KERN, and the message of handle_hotplug().
   if (!absl::StrContains(reason, "unregistered from the main kernel") &&
@@ -110,8 +112,8 @@ struct Rejection {
   std::string reason;
 };
 
-// The first program that the verifier refused. Its reason is the last line of the log before the
-// statistics, and before the explanation that kernels from 7.3 on add.
+// Finds the first program that the verifier refused. The reason is the last line of the log before
+// the statistics and before the explanation that kernels from 7.3 on add.
 bool FindRejection(const std::string& output, Rejection* rejection) {
   const size_t begin = output.find(kLogBegin);
   if (begin == std::string::npos) return false;
@@ -129,7 +131,7 @@ bool FindRejection(const std::string& output, Rejection* rejection) {
         absl::StartsWith(stripped, "Verification failed:")) {
       break;
     }
-    // The line of the end marker begins with libbpf's own prefix.
+    // The line with the end marker begins with libbpf's prefix.
     if (!stripped.empty() && !absl::StartsWith(stripped, "libbpf:")) {
       rejection->reason = OneLine(base::ToStd(stripped));
     }
@@ -144,8 +146,7 @@ std::string ProcessStatus(const SchedulerExit& exit) {
   return status.ToString();
 }
 
-// A line of libbpf that names a cause. Not one: what it prints after any failure, and what it only
-// mentions.
+// A line of libbpf that names a cause, and not one that follows any failure or only informs.
 bool IsLibbpfCause(absl::string_view line) {
   return absl::StartsWith(line, "libbpf: ") && !absl::StartsWith(line, "libbpf: failed to load ") &&
          !absl::StrContains(line, "skipping") && !absl::StrContains(line, "BPF skeleton");
@@ -158,21 +159,67 @@ bool IsErrorLine(absl::string_view line) {
          absl::StrContains(line, ": option requires an argument");
 }
 
-// The line of the scheduler's output that says most about why it ended: the first of libbpf about a
-// cause, else the first that calls itself an error, else the last before a usage text, else the
-// last.
+// A line that a logger marks as no error, as "12:00:01 [INFO] text", "[TIME INFO  NAME] text" or
+// "TIME  INFO NAME: text": the first word in capitals that is a level decides.
+bool IsInformation(absl::string_view line) {
+  constexpr size_t kLongestStamp = 48;
+  line = line.substr(0, kLongestStamp);
+  for (size_t at = 0; at < line.size(); ++at) {
+    if (!absl::ascii_isalpha(line[at])) continue;
+    size_t end = at;
+    while (end < line.size() && absl::ascii_isalnum(line[end])) ++end;
+    const absl::string_view word = line.substr(at, end - at);
+    if (word == "INFO" || word == "DEBUG" || word == "TRACE") return true;
+    // The date and the time of a stamp have letters too: 2026-11-28T22:10:03Z.
+    const bool stamp = word.size() <= 1 || absl::ascii_isdigit(word[1]);
+    if (!stamp) return false;
+    at = end - 1;
+  }
+  return false;
+}
+
+// The chain of errors of Rust's anyhow from lines[at] on, as one line:
+//   Error: MEANING
+//
+//   Caused by:
+//       0: CAUSE            (the number stands only before one of several causes)
+//       1: CAUSE OF THE CAUSE
+// Without causes, lines[at] itself.
+std::string ErrorChain(const std::vector<absl::string_view>& lines, size_t at) {
+  std::string chain(lines[at]);
+  size_t next = at + 1;
+  while (next < lines.size() && lines[next].empty()) ++next;
+  if (next == lines.size() || lines[next] != "Caused by:") return chain;
+  for (++next; next < lines.size() && !lines[next].empty(); ++next) {
+    absl::string_view cause = lines[next];
+    const size_t digits = std::min(cause.find_first_not_of("0123456789"), cause.size());
+    absl::string_view text = cause.substr(digits);
+    if (digits > 0 && absl::ConsumePrefix(&text, ": ")) cause = text;
+    absl::StrAppend(&chain, ": ", cause);
+  }
+  return chain;
+}
+
+// The line of the scheduler's output that best explains its end: the first cause of libbpf, else
+// the first error with its causes, else the last line before a usage text, else the last line that
+// a logger does not mark as information.
 std::string QuoteOutput(const Facts& facts) {
-  absl::string_view libbpf, error, before_usage, last;
-  for (absl::string_view line : absl::StrSplit(facts.scheduler_output, '\n')) {
-    line = absl::StripAsciiWhitespace(line);
-    if (line.empty()) continue;
-    if (libbpf.empty() && IsLibbpfCause(line)) libbpf = line;
-    if (error.empty() && IsErrorLine(line)) error = line;
-    if (before_usage.empty() && absl::StartsWithIgnoreCase(line, "usage:")) before_usage = last;
+  std::vector<absl::string_view> lines;
+  for (const absl::string_view line : absl::StrSplit(facts.scheduler_output, '\n'))
+    lines.push_back(absl::StripAsciiWhitespace(line));
+  std::string libbpf, error, before_usage;
+  absl::string_view last;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const absl::string_view line = lines[i];
+    if (line.empty() || IsInformation(line)) continue;
+    if (libbpf.empty() && IsLibbpfCause(line)) libbpf = std::string(line);
+    if (error.empty() && IsErrorLine(line)) error = ErrorChain(lines, i);
+    if (before_usage.empty() && absl::StartsWithIgnoreCase(line, "usage:"))
+      before_usage = std::string(last);
     last = line;
   }
-  for (const absl::string_view line : {libbpf, error, before_usage}) {
-    if (!line.empty()) return absl::StrCat("; its output: ", OneLine(base::ToStd(line)));
+  for (const std::string& text : {libbpf, error, before_usage}) {
+    if (!text.empty()) return absl::StrCat("; its output: ", OneLine(text));
   }
   return last.empty() ? "" : absl::StrCat("; its last output: ", OneLine(base::ToStd(last)));
 }
@@ -247,7 +294,7 @@ void AddStop(const v1::Scenario& scenario, const Facts& facts, std::vector<Candi
   out->push_back(std::move(candidate));
 }
 
-// Why a scheduler did not load, where its own last words do not name the cause.
+// Adds why a scheduler did not load, when its own output does not name the cause.
 void AddMissingConfig(const Facts& facts, v1::Finding* finding) {
   if (facts.enabled || !absl::StrContains(facts.scheduler_output, kNoConfig)) return;
   absl::StrAppend(finding->mutable_message(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Findings about the end of a scheduler, provoked and not provoked, with their words.
+// Findings about the end of a scheduler and their messages, both when they must and when they must
+// not come.
 
 #include <algorithm>
 #include <string>
@@ -22,7 +23,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-// What the messages say of the time of a death.
+// How messages describe the time of a death.
 TEST(SchedulerDied, WordingSaysWhen) {
   struct Case {
     std::vector<std::string> before;
@@ -79,7 +80,7 @@ TEST(SchedulerDied, EjectedWithTheKernelsReason) {
        "worker_report { index: 1 wall_time_ns: 5600000000 }",
        Exit("cause: PROCESS_EXITED exit_code: 1"), kDone});
   EXPECT_EQ(judgement.verdict(), v1::FAIL);
-  // The pause began before the scheduler was thrown out: it has the same root and is no
+  // The pause began before the kernel ejected the scheduler: both have the same cause, so it is no
   // consequence.
   EXPECT_THAT(
       Lines(judgement),
@@ -116,8 +117,8 @@ TEST(SchedulerDied, TooLittleTimeAfterItIsNoFindingOfItsOwn) {
   EXPECT_THAT(lines[0], StartsWith("SCHEDULER_DIED"));
 }
 
-// A scheduler that started again after the kernel ended it: what the kernel logs then is another
-// event, as are lines about other schedulers.
+// Kernel lines about a scheduler that starts again after its end, and about other schedulers,
+// belong to other events.
 TEST(SchedulerDied, LaterLinesOfTheKernelAreNoPartOfTheReason) {
   const v1::Judgement judgement = Judge(
       {kEnabled, kBegin0,
@@ -152,7 +153,7 @@ TEST(SchedulerDied, TheHarnesssOwnHotplugIsNamed) {
                         "and ops.cpu_offline"));
 }
 
-// The line that names the cause, not the last one.
+// The finding quotes the line that names the cause, not the last one.
 TEST(SchedulerDied, QuotesTheCauseNotTheLastLine) {
   const struct {
     const char* output;
@@ -175,8 +176,18 @@ TEST(SchedulerDied, QuotesTheCauseNotTheLastLine) {
       {"loading\\nno such CPU: 99\\nusage: scx_x CPU\\n  CPU  a number",
        "; its output: no such CPU: 99"},
       {"Error: cannot open map\\n\\nCaused by:\\n    No such file",
-       "; its output: Error: cannot open map"},
+       "; its output: Error: cannot open map: No such file"},
+      {"Error: Failed to load BPF program\\n\\nCaused by:\\n    0: libbpf\\n    1: Invalid "
+       "argument "
+       "(os error 22)\\n\\nStack backtrace:",
+       "; its output: Error: Failed to load BPF program: libbpf: Invalid argument (os error 22)"},
+      {"Error: 8 CPUs wanted\\n22:10:03 [INFO] bye", "; its output: Error: 8 CPUs wanted"},
       {"loading\\nbye", "; its last output: bye"},
+      {"cannot go on\\n22:10:03 [INFO] Unregister scx_x\\n[2026-11-28T22:10:03Z DEBUG scx_x] bye\\n"
+       "2026-11-28T22:10:03.1Z  INFO scx_x: bye\\nINFO bye",
+       "; its last output: cannot go on"},
+      {"22:10:03 [WARN] no INFO is there", "; its last output: 22:10:03 [WARN] no INFO is there"},
+      {"22:10:03 [INFO] bye", "exited with 1"},
   };
   for (const auto& c : cases) {
     const v1::Judgement judgement =
@@ -212,7 +223,8 @@ TEST(SchedulerDied, PauseAfterTheDeathFollowsFromIt) {
   EXPECT_THAT(lines[2], StartsWith("> WORKER_DIED"));
 }
 
-// The agent tells of an ejection when the process is gone, with the time at which it began.
+// The agent reports an ejection when the process is gone, with the time at which the ejection
+// began.
 TEST(SchedulerDied, ComesBeforeWhatItBrokeThoughToldLater) {
   const v1::Judgement judgement =
       Judge({kEnabled, "guest_time_ns: 900 guest_error { message: 'cannot start a worker' }",
@@ -228,7 +240,7 @@ TEST(SchedulerDied, StoppedByTheAgentIsNoDeath) {
   auto run =
       With(GoodRun(), kStopped, "scheduler_exit { cause: STOPPED was_enabled: true signal: 2 }");
   EXPECT_EQ(Judge(run).verdict(), v1::PASS);
-  // An exit that is seen again after the stop is the stop.
+  // An exit after the stop is part of the stop.
   run.insert(run.end() - 1, Exit("cause: PROCESS_EXITED was_enabled: true"));
   EXPECT_EQ(Judge(run).verdict(), v1::PASS);
 }
@@ -246,7 +258,7 @@ TEST(SchedulerDied, KernelCachedWithoutItsConfiguration) {
   lines = Lines(Judge({libbpf, Exit("cause: ATTACH_TIMEOUT"), kDone}));
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_THAT(lines[0], EndsWith(reason));
-  // A scheduler that was enabled died of something else.
+  // A scheduler that was enabled did not die because of the configuration.
   lines = Lines(Judge(
       With(GoodRun(), kStopped, Exit("cause: PROCESS_EXITED was_enabled: true exit_code: 1"))));
   ASSERT_FALSE(lines.empty());

@@ -22,22 +22,22 @@
 namespace ktstr::scenario {
 namespace {
 
-// Two siblings err by the same, but for rounding: the first speaks.
+// Two siblings err by the same amount, apart from rounding: the finding is about the first.
 constexpr double kRounding = 1e-6;
 
-// A whole number, with a decimal when rounding would hide that it passes the threshold.
+// No decimals, or one when rounding would hide that `percent` exceeds the threshold.
 int Digits(double percent, double threshold) { return std::round(percent) > threshold ? 0 : 1; }
 
 struct Spread {
   double low = 100, high = 0;
   int workers = 0;
   size_t order = 0;
-  uint64_t wall_ns = std::numeric_limits<uint64_t>::max();  // The shortest.
+  uint64_t wall_ns = std::numeric_limits<uint64_t>::max();  // Of the worker that ran shortest.
   std::set<uint32_t> cpus;
   double percent() const { return workers < 2 ? 0 : high - low; }
 };
 
-// By cgroup, of the `work` whose workers lie furthest apart.
+// By cgroup: the spread of the `work` whose workers are furthest apart.
 std::map<std::string, Spread> SpreadsOf(const Facts& facts) {
   std::map<int, std::pair<std::string, Spread>> works;
   for (size_t i = 0; i < facts.workers.size(); ++i) {
@@ -67,10 +67,10 @@ std::map<std::string, Spread> SpreadsOf(const Facts& facts) {
 void CheckSpread(const v1::Scenario& scenario, const Facts& facts, std::vector<Candidate>* out) {
   constexpr int kNumber = v1::Checks::kMaxSpreadPctFieldNumber;
   const bool asked_for = IsSet(scenario.checks(), kNumber);
-  // Unlike priorities are meant to give unlike shares.
+  // Different priorities are meant to give different shares.
   if (scenario.perturb().has_pct() && !asked_for) return;
   const double threshold = *ValueOf(scenario.checks(), kNumber);
-  if (threshold >= 100) return;  // No spread is larger.
+  if (threshold >= 100) return;  // No spread exceeds 100 %.
   const uint64_t needed_ns = TimeForShare(threshold);
   for (const auto& [cgroup, spread] : SpreadsOf(facts)) {
     const double percent = spread.percent();
@@ -96,7 +96,7 @@ void CheckSpread(const v1::Scenario& scenario, const Facts& facts, std::vector<C
   }
 }
 
-// What one side of a contest got; no order when a worker of it gave no report.
+// What one competitor got. Not `complete` when a worker gave no report.
 struct Got {
   double cpu_ns = 0;
   uint64_t wall_ns = std::numeric_limits<uint64_t>::max();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Shares: who competes, what is judged, and over how much time.
+// Checks of shares: who competes, what is judged, and how long workers must run.
 
 #include <cmath>
 #include <cstdint>
@@ -66,7 +66,8 @@ std::vector<std::string> Lines(const v1::Judgement& judgement) {
   return lines;
 }
 
-// Off-CPU shares of 10 % and 90 %: right for nice -20 beside 19, and for spinners beside sleepers.
+// Off-CPU shares of 10 % and 90 % are right for nice -20 beside 19, and for spinners beside
+// sleepers.
 TEST(Spread, UnlikeWorkersAreNotCompared) {
   const std::vector<Worker> apart = {{3600, 400, 4000}, {400, 3600, 4000}};
   const auto two_works = [](const std::string& first, const std::string& second) {
@@ -94,7 +95,7 @@ TEST(Spread, TheWorstWorkSpeaksForTheCgroup) {
       ElementsAre(HasSubstr("spread=50% (40-90%) 2 workers")));
 }
 
-// EEVDF on 6.18.15: two of three workers shared a CPU for the 74 ms that it had.
+// EEVDF on 6.18.15: two of three workers shared a CPU for all of the 74 ms.
 TEST(Spread, TooLittleTimeIsNoFailure) {
   v1::Scenario scenario = Parse(
       absl::StrCat(kTwoCpus, "step { cgroup { name: 'a' work { workers: 2 spin_wait {} } } }"));
@@ -106,16 +107,17 @@ TEST(Spread, TooLittleTimeIsNoFailure) {
       ElementsAre("TOO_SHORT cgroup a: max_spread_pct cannot be judged: the workers ran for "
                   "200ms, and it takes 715ms; spread=37% (0-37%) 2 workers on 1 cpus "
                   "(threshold 35%)"));
-  // A default that would pass says nothing; a check that was asked for says that it saw too little.
+  // A default check that passes reports nothing; a check that the scenario sets reports that the
+  // time was too short.
   const std::vector<Worker> close = {{190, 10, 200}, {200, 0, 200}};
   EXPECT_EQ(Judge(scenario, close).verdict(), v1::PASS);
   scenario.mutable_checks()->set_max_spread_pct(35);
   EXPECT_EQ(Judge(scenario, close).verdict(), v1::INCONCLUSIVE);
-  // The tighter, the longer.
+  // A lower threshold takes a longer time.
   scenario.mutable_checks()->set_max_spread_pct(5);
   EXPECT_EQ(Judge(scenario, {{4900, 99, 4999}, {4999, 0, 4999}}).verdict(), v1::INCONCLUSIVE);
   EXPECT_EQ(Judge(scenario, {{4900, 100, 5000}, {5000, 0, 5000}}).verdict(), v1::PASS);
-  // 100 switches it off.
+  // 100 switches the check off.
   scenario.mutable_checks()->set_max_spread_pct(100);
   EXPECT_EQ(Judge(scenario, apart).verdict(), v1::PASS);
 }
@@ -131,7 +133,7 @@ TEST(Gap, ACheckThatWasAskedForNeedsALongerLife) {
   EXPECT_EQ(Judge(scenario, {{2600, 0, 2600}}).verdict(), v1::PASS);
 }
 
-// EEVDF on 7.3.4: of four workers that others outweigh ten to one, two had no turn in 1.1 s.
+// EEVDF on 7.3.4: of four workers that others outweigh ten to one, two did not run in 1.1 s.
 TEST(Starved, AWorkerOfLittleWeightWaitsLonger) {
   const v1::Scenario scenario = Parse(
       absl::StrCat(kTwoCpus,
@@ -143,7 +145,7 @@ TEST(Starved, AWorkerOfLittleWeightWaitsLonger) {
     workers[idle].cpu_ms = 0;
     return Judge(scenario, workers).verdict();
   };
-  // (250 + 6 * 20) ms: as they are for the heaviest, times 10 and times 10 * 1024 / 335.
+  // (250 + 6 * 20) ms for the heaviest; 10 times and 10 * 1024 / 335 times that for others.
   EXPECT_EQ(judge(0, 369), v1::INCONCLUSIVE);
   EXPECT_EQ(judge(0, 370), v1::FAIL);
   EXPECT_EQ(judge(8, 3699), v1::INCONCLUSIVE);
@@ -209,7 +211,7 @@ std::vector<int64_t> Expected(const Contest& contest) {
   return ms;
 }
 
-// No worker uses more than one CPU: what the heavy one leaves goes to the others.
+// A worker uses at most one CPU; the others share what the heavy one leaves.
 TEST(CompetitionTest, WhatAWorkerCannotUseGoesToTheOthers) {
   const Competition competition = Compete(
       "step { cgroup { name: 'h' weight: 10000 work { spin_wait {} workers: 1 } } "
@@ -226,7 +228,7 @@ TEST(CompetitionTest, LaterStepsTakeFromEarlierOnes) {
   EXPECT_THAT(Expected(competition.contests[0]), ElementsAre(6000, 2000));
 }
 
-// The weight of a parent counts among its siblings, however its children share it.
+// A parent's weight counts among its siblings; how its children share it does not matter.
 TEST(CompetitionTest, ParentsCompeteFirst) {
   const Competition competition = Compete(
       "step { cgroup { name: 'p' weight: 300 } "
@@ -284,7 +286,7 @@ TEST(CompetitionTest, WeightsOfNiceValues) {
   EXPECT_EQ(WeightOfNice(19), 15);
 }
 
-// A number that counts how often it is compared.
+// A number that counts its comparisons.
 struct Counted {
   uint64_t value = 0;
   static inline uint64_t comparisons = 0;
@@ -313,8 +315,8 @@ TEST(TimeUnionTest, OverlapsAndOthersCountOnce) {
   EXPECT_EQ(own.In(50, 10), 0u);
 }
 
-// What a hostile guest can send: many disturbances, each as long as the run, and many workers whose
-// pause covers all of them.
+// A hostile guest sends many disturbances, each as long as the run, and many workers whose pauses
+// cover all of them.
 TEST(TimeUnionTest, ManyIntervalsAndQuestionsTakeNearLinearSteps) {
   constexpr uint64_t kMany = 20'000;
   constexpr uint64_t kLog = 15;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a scheduler stops, and what the harness could not do under it: what is whose fault.
+// Whose fault it is when a scheduler does not stop in order, or an operation of the agent fails.
 
 #include <string>
 #include <vector>
@@ -38,7 +38,7 @@ std::string Report(int index, const std::string& more = "") {
                       " cpus_used: [0, 1] ", more, " }");
 }
 
-// All is well.
+// A run that passes.
 std::vector<std::string> GoodRun() {
   return {kEnabled, kBegin0, kEnd0, Report(0), Report(1), kStopped, "stage { stage: DONE }", kDone};
 }
@@ -61,7 +61,7 @@ v1::Judgement Judge(const std::vector<std::string>& run,
   return Evaluate(scenario, observations);
 }
 
-// "KIND where: message", with a "> " before what follows from an earlier finding.
+// "KIND where: message", with "> " before consequences.
 std::vector<std::string> Lines(const v1::Judgement& judgement) {
   std::vector<std::string> lines;
   for (const v1::Finding& finding : judgement.findings()) {
@@ -82,7 +82,7 @@ TEST(StopAndOperations, SchedulerThatDoesNotStopInOrder) {
   } cases[] = {
       {"exit_code: 0", ""},
       {"signal: 2", ""},       // SIGINT's default action.
-      {"exit_code: 130", ""},  // A shell's word for it.
+      {"exit_code: 130", ""},  // The same, reported by a shell.
       {"exit_code: 5", "exited with 5 when it was told to stop"},
       {"exit_code: -1", "exited with -1 when it was told to stop"},
       {"signal: 11", "killed by signal 11 (Segmentation fault) when it was told to stop"},
@@ -117,7 +117,7 @@ TEST(StopAndOperations, StopQuotesTheLastOutput) {
                           "to stop; its last output: Error: no statistics"));
 }
 
-// What a death leaves behind is no stop.
+// The end that follows a death is no stop.
 TEST(StopAndOperations, DeathIsJudgedAsDeathOnly) {
   const v1::Judgement judged = Judge(With(
       GoodRun(), kStopped,
@@ -135,7 +135,7 @@ TEST(StopAndOperations, WorkerThatRanOnlyAfterTheSchedulerIsStuck) {
                           "the stop signal until the scheduler was gone (threshold 3000ms)"));
 }
 
-// --- What the harness could not do.
+// --- Operations that fail.
 
 std::string Failed(const std::string& more) {
   return absl::StrCat(
@@ -175,8 +175,8 @@ TEST(StopAndOperations, OperationThatTheSchedulerRefuses) {
   }
 }
 
-// Not enabled, a guest that has nothing left, no scheduler, an operation without a callback: the
-// harness's.
+// It is the harness's fault when the scheduler is not enabled, the guest has nothing left, there is
+// no scheduler, or no callback can refuse the operation.
 TEST(StopAndOperations, OperationThatFailsForOtherReasonsIsTheHarnesss) {
   for (const char* more :
        {"operation: FORK free_memory_bytes: 400000000 tasks: 80 max_tasks: 4000",

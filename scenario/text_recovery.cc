@@ -17,7 +17,7 @@ class IgnoreErrors : public google::protobuf::io::ErrorCollector {
                 const std::string& message) override {}
 };
 
-// Byte offset of a place, walking forward: the tokenizer tells lines and columns only.
+// Byte offsets of places: the tokenizer reports only lines and columns.
 class Offsets {
  public:
   explicit Offsets(std::string_view text) : text_(text) {}
@@ -137,7 +137,7 @@ TextField TextTokens::MakeField(size_t name) const {
 std::optional<TextField> TextTokens::FieldOf(size_t index) const {
   if (index >= tokens_.size()) return std::nullopt;
   if (IsNameOf(index)) return MakeField(index);
-  // An error after the name, in the value, or in the token after a value ("Invalid value for
+  // The error is after the name, in the value, or at the token after the value ("Invalid value for
   // boolean field").
   for (size_t back = 1; back <= 4 && back <= index; ++back) {
     const size_t name = index - back;
@@ -145,7 +145,7 @@ std::optional<TextField> TextTokens::FieldOf(size_t index) const {
     const TextField field = MakeField(name);
     return index <= field.end ? std::optional<TextField>(field) : std::nullopt;
   }
-  // An element of a list.
+  // The error is in an element of a list.
   auto opener = OpenerBefore(index);
   if (opener.has_value() && tokens_[*opener].text == "[" && *opener >= 2 && IsNameOf(*opener - 2)) {
     return MakeField(*opener - 2);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds, in scenario text, the field that a parse error lies in, so that the parser can go on
-// without it. protobuf's TextFormat stops at the first wrong value; a user wants all of them. Used
-// by parse.cc only.
+// Finds the field around a parse error, so that the parser can go on without it: protobuf's
+// TextFormat stops at the first wrong value, and a user wants to see all of them. Internal to
+// parse_text.cc. One thread.
 
 #ifndef KTSTR_SCENARIO_TEXT_RECOVERY_H_
 #define KTSTR_SCENARIO_TEXT_RECOVERY_H_
@@ -29,20 +29,19 @@ struct TextField {
   size_t name;   // Token of the field's name.
   size_t end;    // One past the last token.
   size_t value;  // First token of the value; `end` when there is none.
-  std::optional<size_t>
-      enclosing;  // Name token of the message field around it; unset at top level.
+  // Name token of the message field around it; unset at top level.
+  std::optional<size_t> enclosing;
 };
 
 class TextTokens {
  public:
-  // Tokens that protobuf's tokenizer sees; bytes that are no token are left out.
+  // Splits as protobuf's tokenizer does; leaves out bytes that are no token.
   explicit TextTokens(std::string_view text);
 
   const std::vector<TextToken>& tokens() const { return tokens_; }
   // Token that starts at this place.
   std::optional<size_t> At(int line, int column) const;
-  // The innermost field that token `index`, as the place of an error, belongs to; nullopt when it
-  // belongs to none.
+  // The innermost field for an error at token `index`; nullopt: none.
   std::optional<TextField> FieldOf(size_t index) const;
 
  private:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Intervals of time that may overlap, and how much of a window they cover together. N intervals
-// take N log N steps to add and seal, a question log N: what a guest sends cannot make it slow. Not
-// thread-safe before Seal, any thread after it.
+// take N log N steps to add and seal, and a query log N, so that many intervals of a hostile guest
+// are no problem. One thread before Seal, any thread after it.
 
 #ifndef KTSTR_SCENARIO_TIME_UNION_H_
 #define KTSTR_SCENARIO_TIME_UNION_H_
@@ -15,7 +15,7 @@
 
 namespace ktstr::scenario {
 
-// `Time` is an unsigned number; a test counts with one of its own.
+// `Time` is an unsigned number; a test uses a type that counts its operations.
 template <typename Time = uint64_t>
 class TimeUnion {
  public:
@@ -24,7 +24,8 @@ class TimeUnion {
     if (from < to) parts_.push_back({from, to, Time{}});
   }
 
-  // After the last Add, before the first question. What `others` covers is not counted here.
+  // After the last Add, before the first In. Time that `others` covers does not count here;
+  // `others` is sealed and outlives this object.
   void Seal(const TimeUnion* others = nullptr) {
     others_ = others;
     std::sort(parts_.begin(), parts_.end(),

@@ -103,7 +103,7 @@ std::vector<std::pair<std::string, std::string>> ProblemsOfCounts(const v1::Topo
                           absl::StrCat("llcs ", proto.llcs(), " is not a multiple of numa_nodes ",
                                        proto.numa_nodes(), "; llcs counts the whole machine"));
   }
-  // Each factor is bounded first, so that the product cannot wrap.
+  // Bounds each factor, so that the product cannot overflow.
   const bool huge = proto.llcs() > kMaxCpus || proto.cores_per_llc() > kMaxCpus;
   const uint64_t cpus = uint64_t{proto.llcs()} * proto.cores_per_llc() * proto.threads_per_core();
   if (huge || cpus > kMaxCpus) {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest's CPUs: NUMA nodes, last-level caches, cores, threads. A value; used by the validator,
-// the plan, and by vmm/ to shape the machine. CPUs are numbered node, LLC, core, thread in that
-// order.
+// The guest's CPUs: NUMA nodes, last-level caches, cores, threads. A value for the validator, the
+// plan and the launch plan of vmm/. CPU numbers ascend by node, LLC, core, thread. Any thread.
 
 #ifndef KTSTR_SCENARIO_TOPOLOGY_H_
 #define KTSTR_SCENARIO_TOPOLOGY_H_
@@ -19,16 +18,15 @@
 namespace ktstr::scenario {
 
 inline constexpr int kMaxNumaNodes = 16;
-// QEMU's q35 with the default interrupt controller takes no more.
+// The limit of QEMU's q35 with the default interrupt controller.
 inline constexpr int kMaxCpus = 255;
 
 class Topology {
  public:
-  // Presets are resolved; an unset message is preset "tiny-1llc". InvalidArgument lists every
-  // problem.
+  // Resolves presets; an unset message means "tiny-1llc". InvalidArgument lists all problems.
   static absl::StatusOr<Topology> FromProto(const v1::Topology& proto);
-  // Field below `topology` ("" for the message itself) and what is wrong with it; empty when
-  // FromProto would succeed.
+  // Field of v1::Topology ("" for the whole message) and what is wrong with it; empty when
+  // FromProto succeeds.
   static std::vector<std::pair<std::string, std::string>> ProblemsOf(const v1::Topology& proto);
 
   int numa_nodes() const { return numa_nodes_; }
@@ -39,7 +37,7 @@ class Topology {
 
   std::string Label() const;  // "1n2l4c2t"
   std::vector<int> AllCpus() const;
-  // All but the last one where there are more than two: the last is left to the root cgroup.
+  // All, without the last one when there are more than two: the last is for the root cgroup.
   std::vector<int> UsableCpus() const;
   std::vector<int> CpusOfLlc(int llc) const;    // `llc` below llcs().
   std::vector<int> CpusOfNode(int node) const;  // `node` below numa_nodes().
@@ -65,7 +63,7 @@ struct Preset {
   std::string_view label;
   int cpus;
 };
-// All of them, small ones first. Never changes.
+// All presets. Constant.
 absl::Span<const Preset> Presets();
 
 }  // namespace ktstr::scenario

@@ -19,6 +19,7 @@
 #include "scenario/checks.h"
 #include "scenario/competition.h"
 #include "scenario/cpuset.h"
+#include "scenario/limits.h"
 #include "scenario/perturb.h"
 #include "scenario/plan.h"
 #include "scenario/topology.h"
@@ -29,11 +30,9 @@ namespace {
 
 using base::ToAbsl;
 
-constexpr size_t kMaxNameLength = 64;
-constexpr size_t kMaxCgroupPath = 255;
-constexpr uint32_t kMaxTimeoutMs = 3'600'000;
+constexpr size_t kMaxNameLength = LimitOf("Scenario.name").max;
 
-// Files that the kernel makes in each cgroup begin so: mkdir would fail or hide one.
+// Files that the kernel makes in each cgroup begin like this: a child of that name could collide.
 constexpr std::string_view kReservedPrefixes[] = {
     "cgroup.", "cpu.", "cpuset.", "memory.", "io.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."};
 
@@ -56,6 +55,8 @@ class Validator {
     CheckTopology();
     CheckScheduler();
     if (scenario_.step().empty()) Add("step", "scenario has no step; at least one is needed");
+    // What is too much is not looked through.
+    if (!CheckCounts()) return std::move(problems_);
     CheckNames();
     for (int s = 0; s < scenario_.step_size(); ++s) {
       for (int c = 0; c < scenario_.step(s).cgroup_size(); ++c) {
@@ -86,7 +87,13 @@ class Validator {
     }
   }
 
-  // Escapes in text format can make any bytes; messages and JSON cannot carry them.
+  bool CheckAbove(std::string field, std::string_view name, const Limit& limit, uint64_t value) {
+    const std::string problem = AboveLimit(limit, value);
+    if (!problem.empty()) Add(std::move(field), ToAbsl(name), ": ", problem);
+    return problem.empty();
+  }
+
+  // Escapes in text format can make any bytes, which JSON and protobuf strings do not allow.
   void CheckUtf8(std::string field, std::string_view name, const std::string& value) {
     if (base::SanitizeUtf8(value) != value)
       Add(std::move(field), ToAbsl(name), " is not valid UTF-8");
@@ -99,15 +106,20 @@ class Validator {
   void CheckHead() {
     if (scenario_.name().empty()) {
       Add("name", "name is missing; 1 to 64 of [A-Za-z0-9_.-]");
+    } else if (scenario_.name().size() > kMaxNameLength) {
+      CheckAbove("name", "name", LimitOf("Scenario.name"), scenario_.name().size());
     } else if (!IsName(scenario_.name())) {
       Add("name", "name '", scenario_.name(), "' is not allowed; 1 to 64 of [A-Za-z0-9_.-]");
     }
+    CheckAbove("description", "description", LimitOf("Scenario.description"),
+               scenario_.description().size());
     CheckUtf8("description", "description", scenario_.description());
     if (scenario_.description().find('\n') != std::string::npos) {
       Add("description", "description has more than one line");
     }
     if (scenario_.memory_mb() != 0) {
-      CheckRange<uint32_t>("memory_mb", "memory_mb", scenario_.memory_mb(), 256, 16384);
+      CheckRange<uint32_t>("memory_mb", "memory_mb", scenario_.memory_mb(), 256,
+                           LimitOf("Scenario.memory_mb").max);
     }
     if (scenario_.duration_ms() != 0) {
       CheckRange<uint32_t>("duration_ms", "duration_ms", scenario_.duration_ms(), 100,
@@ -132,20 +144,61 @@ class Validator {
     } else if (scheduler.name().find('\0') != std::string::npos || scheduler.name().back() == '/') {
       Add("scheduler.name", "scheduler name is not the name or path of a program");
     }
+    CheckAbove("scheduler.name", "scheduler name", LimitOf("Scheduler.name"),
+               scheduler.name().size());
     CheckUtf8("scheduler.name", "scheduler name", scheduler.name());
+    if (scheduler.attach_timeout_ms() != 0) {
+      CheckRange<uint32_t>("scheduler.attach_timeout_ms", "attach_timeout_ms",
+                           scheduler.attach_timeout_ms(), 1,
+                           LimitOf("Scheduler.attach_timeout_ms").max);
+    }
+    if (!CheckArgsTotal(scheduler)) return;
     for (int i = 0; i < scheduler.args_size(); ++i) {
       CheckUtf8(absl::StrCat("scheduler.args[", i, "]"), "scheduler argument", scheduler.args(i));
       if (scheduler.args(i).find('\0') != std::string::npos) {
         Add(absl::StrCat("scheduler.args[", i, "]"), "scheduler argument holds a NUL byte");
       }
     }
-    if (scheduler.attach_timeout_ms() != 0) {
-      CheckRange<uint32_t>("scheduler.attach_timeout_ms", "attach_timeout_ms",
-                           scheduler.attach_timeout_ms(), 1, kMaxTimeoutMs);
-    }
   }
 
-  // Uniqueness and nesting need all names first.
+  bool CheckArgsTotal(const v1::Scheduler& scheduler) {
+    const Limit& count = LimitOf("Scheduler.args");
+    const Limit& length = LimitOf("Scheduler.args", "bytes together");
+    uint64_t bytes = 0;
+    int last = 0;  // The argument that is too much.
+    for (int i = 0; i < scheduler.args_size(); ++i) {
+      if (bytes <= length.max) last = i;
+      bytes += scheduler.args(i).size() + 1;
+    }
+    return CheckAbove(absl::StrCat("scheduler.args[", count.max, "]"), "scheduler args", count,
+                      scheduler.args_size()) &&
+           CheckAbove(absl::StrCat("scheduler.args[", last, "]"), "scheduler args", length, bytes);
+  }
+
+  // Each with the place of the first one that is too much.
+  bool CheckCounts() {
+    const Limit& most_cgroups = LimitOf("Step.cgroup");
+    const Limit& most_work = LimitOf("Cgroup.work");
+    uint64_t cgroups = 0;
+    uint64_t works = 0;
+    std::string last_cgroup, last_work;
+    for (int s = 0; s < scenario_.step_size(); ++s) {
+      for (int c = 0; c < scenario_.step(s).cgroup_size(); ++c) {
+        if (++cgroups == most_cgroups.max + 1) last_cgroup = CgroupField(s, c);
+        const auto in_cgroup = static_cast<uint64_t>(scenario_.step(s).cgroup(c).work_size());
+        if (works <= most_work.max && works + in_cgroup > most_work.max) {
+          last_work = absl::StrCat(CgroupField(s, c), ".work[", most_work.max - works, "]");
+        }
+        works += in_cgroup;
+      }
+    }
+    return CheckAbove(absl::StrCat("step[", LimitOf("Scenario.step").max, "]"), "step",
+                      LimitOf("Scenario.step"), scenario_.step_size()) &&
+           CheckAbove(last_cgroup, "cgroup", most_cgroups, cgroups) &&
+           CheckAbove(last_work, "work", most_work, works);
+  }
+
+  // Comes before CheckCgroup, which needs the names of all cgroups.
   void CheckNames() {
     for (int s = 0; s < scenario_.step_size(); ++s) {
       for (int c = 0; c < scenario_.step(s).cgroup_size(); ++c) {
@@ -165,10 +218,7 @@ class Validator {
       Add(field, "cgroup name is missing");
       return false;
     }
-    if (name.size() > kMaxCgroupPath) {
-      Add(field, "cgroup name of ", name.size(), " bytes is too long; at most ", kMaxCgroupPath);
-      return false;
-    }
+    if (!CheckAbove(field, "cgroup name", LimitOf("Cgroup.name"), name.size())) return false;
     for (absl::string_view part : absl::StrSplit(name, '/')) {
       if (!IsName(base::ToStd(part))) {
         Add(field, "cgroup name '", name,
@@ -189,12 +239,13 @@ class Validator {
   void CheckCgroup(const v1::Cgroup& cgroup, const std::string& field) {
     if (cgroup.has_cpuset() && topology_.has_value()) CheckCpuset(cgroup, field);
     if (cgroup.weight() != 0) {
-      CheckRange<uint32_t>(absl::StrCat(field, ".weight"), "weight", cgroup.weight(), 1, 10000);
+      CheckRange<uint32_t>(absl::StrCat(field, ".weight"), "weight", cgroup.weight(), 1,
+                           LimitOf("Cgroup.weight").max);
     }
     for (int w = 0; w < cgroup.work_size(); ++w) {
       CheckWork(cgroup.work(w), absl::StrCat(field, ".work[", w, "]"), cgroup.name());
     }
-    // The parent with work is the mistake wherever the child stands.
+    // The order of the two in the scenario does not matter.
     const std::string parent = NearestDeclared(cgroup.name());
     if (!parent.empty() && !cgroups_[parent]->work().empty()) {
       Add(absl::StrCat(field, ".name"), "cgroup '", parent, "' has work and a child '",
@@ -270,14 +321,14 @@ class Validator {
     for (const Check& check : CheckTable()) {
       if (check.is_switch || !IsSet(scenario_.checks(), check.number)) continue;
       const double value = *ValueOf(scenario_.checks(), check.number);
-      if (value >= check.low && value <= check.high) continue;  // Not so for NaN.
+      if (value >= check.low && value <= check.high) continue;  // False for NaN.
       Add(absl::StrCat("checks.", ToAbsl(check.field)), ToAbsl(check.field), " ",
           ValueText(check, value), " is out of range; allowed: ", RangeText(check));
     }
     CheckWeightError();
   }
 
-  // Last: who competes is known only of a scenario that is right otherwise.
+  // Comes last: CompetitionOf needs a scenario that is valid otherwise.
   void CheckWeightError() {
     if (!IsOn(scenario_.checks(), v1::Checks::kMaxWeightErrorPctFieldNumber)) return;
     const std::string field = "checks.max_weight_error_pct";

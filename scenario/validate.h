@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The meaning of a scenario: every range, name, reference and cpuset, checked before anything
-// boots. The client does it with places in a file (parse.h), the daemon again on what it receives.
+// Checks the meaning of a scenario before anything boots: every range, name, reference and cpuset.
+// The client calls it by parse.h, which adds places in a file; the daemon calls it for what it
+// receives. Pure; any thread.
 
 #ifndef KTSTR_SCENARIO_VALIDATE_H_
 #define KTSTR_SCENARIO_VALIDATE_H_
@@ -14,11 +15,11 @@
 
 namespace ktstr::scenario {
 
-// Every problem, in the order of the message's fields; `field` set, no file and no place. Empty:
-// the scenario can be planned.
+// All problems, with their field but without file and place. Empty: MakeGuestPlan accepts the
+// scenario.
 std::vector<Problem> Validate(const v1::Scenario& scenario);
 
-// InvalidArgument with all problems, one a line.
+// InvalidArgument with all problems, one per line.
 absl::Status ValidationStatus(const v1::Scenario& scenario);
 
 }  // namespace ktstr::scenario

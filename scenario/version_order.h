@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Order and match of kernel versions and releases. Any thread.
+// Compares kernel versions and releases. Pure; any thread.
 
 #ifndef KTSTR_SCENARIO_VERSION_ORDER_H_
 #define KTSTR_SCENARIO_VERSION_ORDER_H_
@@ -9,11 +9,11 @@
 
 namespace ktstr::scenario {
 
-// Negative, 0 or positive, as `a` is older than, equal to or newer than `b`: runs of digits compare
-// as numbers, the rest as text, and "-rc" comes before the end: 7.3-rc2 < 7.3 < 7.3.4 < 7.10.
+// Negative, 0 or positive when `a` is older than, equal to or newer than `b`. Digits compare as
+// numbers, the rest as text; a candidate is older than its release: 7.3-rc2 < 7.3 < 7.3.4 < 7.10.
 int CompareVersions(std::string_view a, std::string_view b);
 
-// "7", "7.3" and "7.3.4" are prefixes of "7.3.4"; "7.3" is none of "7.30.1".
+// "7", "7.3" and "7.3.4" are prefixes of "7.3.4"; "7.3" is not one of "7.30.1".
 bool IsVersionPrefix(std::string_view prefix, std::string_view version);
 
 }  // namespace ktstr::scenario

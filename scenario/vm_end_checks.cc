@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the virtual machine ended, and what that means for the verdict. The end itself is a fact that
-// the engine or the window gives (VmEnd.cause), and the stage one of the agent's observations. Text
-// of the console only explains an end: anybody in the guest can write it, so it never makes one.
+// Findings about the end of the virtual machine. They depend on the cause, which the engine or the
+// window reports (VmEnd.cause), and on the stage, which the agent reports. Console text only
+// explains an end, because any program in the guest can write it; IsEmulationFault is the one
+// exception.
 
 #include <algorithm>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "base/cpu_list.h"
 #include "base/string_view.h"
 #include "scenario/facts.h"
 
@@ -42,7 +44,7 @@ absl::string_view WithoutStamp(absl::string_view line) {
   return line;
 }
 
-// The kernel's last words: its panic line, and the first line of what led to it.
+// What the console shows of a panic: its line, and the first line of its cause.
 struct LastWords {
   std::string panic;  // "Fatal exception"; empty when the kernel did not panic.
   std::string cause;  // "BUG: kernel NULL pointer dereference, address: 0"
@@ -55,7 +57,7 @@ LastWords LastWordsOf(const VmEnd& end) {
     if (absl::ConsumePrefix(&line, kPanic)) {
       words.panic = OneLine(base::ToStd(line));
     } else if (absl::StartsWith(line, "sysrq: Resetting") || absl::StartsWith(line, "reboot: ")) {
-      words = {};  // The kernel went on: it did not panic.
+      words = {};  // The kernel ran on: it did not panic.
     } else if (words.cause.empty()) {
       words.cause = OneLine(base::ToStd(line));
     }
@@ -68,13 +70,50 @@ LastWords LastWordsOf(const VmEnd& end) {
   return words;
 }
 
-// Software emulation can execute a half-patched instruction of the guest's kernel: an oops "int3:
-// 0000 [#1]" that ends in the panic of an oops.
+// ": Kernel panic - not syncing: Fatal exception (BUG: …)"; empty when the kernel did not panic.
+std::string PanicText(const LastWords& words) {
+  if (words.panic.empty()) return "";
+  return absl::StrCat(": ", kPanic, words.panic,
+                      words.cause.empty() ? "" : absl::StrCat(" (", words.cause, ")"));
+}
+
+// Software emulation can execute a half-patched instruction of the guest's kernel. The kernel then
+// prints an oops "int3: 0000 [#1]" and panics because of it.
 bool IsEmulationFault(const LastWords& words) {
   absl::string_view cause = words.cause;
   absl::ConsumePrefix(&cause, "Oops: ");
   return absl::StartsWith(cause, "int3: 0000 [#") &&
          absl::StartsWith(words.panic, "Fatal exception");
+}
+
+std::string PlaceText(const v1::VcpuState& vcpu) {
+  const std::string address = absl::StrCat("0x", absl::Hex(vcpu.rip()));
+  const std::string symbol = OneLine(vcpu.symbol());
+  return absl::StrCat(vcpu.halted()       ? "halted"
+                      : vcpu.user_space() ? "in user space"
+                                          : "in the kernel",
+                      " at ", symbol.empty() ? address : absl::StrCat(symbol, " (", address, ")"));
+}
+
+// "; vCPUs: cpu0 in user space at 0x40100b, cpu1-3 halted at do_idle+0x4f (0xffffffff810cf9a3)"
+std::string VcpuText(const VmEnd& end) {
+  std::vector<std::pair<std::string, std::vector<int>>> places;
+  for (const v1::VcpuState& vcpu : end.vcpu()) {
+    std::string place = PlaceText(vcpu);
+    const auto known = std::find_if(places.begin(), places.end(),
+                                    [&](const auto& other) { return other.first == place; });
+    if (known != places.end()) {
+      known->second.push_back(static_cast<int>(vcpu.cpu()));
+    } else {
+      places.push_back({std::move(place), {static_cast<int>(vcpu.cpu())}});
+    }
+  }
+  std::string text;
+  for (const auto& [place, cpus] : places) {
+    absl::StrAppend(&text, text.empty() ? "; vCPUs: " : ", ", "cpu", base::FormatCpuList(cpus), " ",
+                    place);
+  }
+  return text;
 }
 
 class EndJudge {
@@ -98,7 +137,7 @@ class EndJudge {
       default:
         break;
     }
-    // All has been observed: whatever the machine does from there on is no verdict on the run.
+    // The observations are complete: what the machine does afterwards does not matter.
     if (facts_.stage >= v1::DONE) return;
     switch (end_.cause()) {
       case VmEnd::ENGINE_FAILED:
@@ -106,7 +145,7 @@ class EndJudge {
       case VmEnd::TIMEOUT:
         Add(FindingKind::kHostTimeout,
             absl::StrCat("the run did not finish within the host's time limit; the guest stood",
-                         Where(), VcpuText()));
+                         Where(), VcpuText(end_)));
         out_->back().may_follow = true;
         return;
       case VmEnd::EARLY_POWER_OFF:
@@ -136,23 +175,10 @@ class EndJudge {
     return error.empty() ? "" : absl::StrCat("; the agent reported: ", error);
   }
 
-  std::string VcpuText() const {
-    std::string text;
-    for (const v1::VcpuState& vcpu : end_.vcpu()) {
-      absl::StrAppend(&text, text.empty() ? "; vCPUs: " : ", ", "cpu", vcpu.cpu(),
-                      vcpu.halted()       ? " halted at 0x"
-                      : vcpu.user_space() ? " in user space at 0x"
-                                          : " in the kernel at 0x",
-                      absl::Hex(vcpu.rip()));
-    }
-    return text;
-  }
-
-  // The guest ended by its own doing.
+  // The guest itself ended, or hung.
   void JudgeGuest() {
     const LastWords words = LastWordsOf(end_);
-    std::string why = words.panic.empty() ? "" : absl::StrCat(": ", kPanic, words.panic);
-    if (!why.empty() && !words.cause.empty()) absl::StrAppend(&why, " (", words.cause, ")");
+    const std::string why = PanicText(words);
     const bool panicked = end_.cause() == VmEnd::PANIC || !words.panic.empty();
     const bool went_down = panicked || end_.cause() == VmEnd::GUEST_RESET;
     if (end_.cause() != VmEnd::GUEST_HUNG && IsEmulationFault(words)) {
@@ -166,12 +192,12 @@ class EndJudge {
     if (facts_.stage < v1::READY) {
       Add(FindingKind::kHarness,
           absl::StrCat("the guest's kernel never reached the agent; it ", Verb(panicked), " ",
-                       StageText(end_), why, Detail(end_), VcpuText(), AgentError()));
+                       StageText(end_), why, Detail(end_), VcpuText(end_), AgentError()));
       return;
     }
     if (end_.cause() == VmEnd::GUEST_HUNG) {
       Add(FindingKind::kGuestTimeout,
-          absl::StrCat("the guest hung; it stood", Where(), VcpuText()));
+          absl::StrCat("the guest hung; it stood", Where(), VcpuText(end_)));
     } else if (end_.agent_gave_up()) {
       Add(FindingKind::kHarness,
           absl::StrCat("the agent ended the machine", Where(), AgentError()));
@@ -201,6 +227,29 @@ class EndJudge {
 };
 
 }  // namespace
+
+std::string AfterDoneText(const VmEnd& end) {
+  const LastWords words = LastWordsOf(end);
+  switch (end.cause()) {
+    case VmEnd::DONE:
+      return end.detail().empty() ? "" : absl::StrCat(OneLine(end.detail()), VcpuText(end));
+    case VmEnd::PANIC:
+    case VmEnd::GUEST_RESET:
+      return end.cause() == VmEnd::PANIC || !words.panic.empty()
+                 ? absl::StrCat("the guest's kernel panicked after DONE", PanicText(words))
+                 : "the guest reset the machine after DONE";
+    case VmEnd::GUEST_POWERED_OFF:
+    case VmEnd::EARLY_POWER_OFF:
+      return "the machine powered off after DONE, before its last doorbell";
+    case VmEnd::GUEST_HUNG:
+    case VmEnd::TIMEOUT:
+      return absl::StrCat("the guest hung after DONE", Detail(end), VcpuText(end));
+    case VmEnd::ENGINE_FAILED:
+      return absl::StrCat("the engine failed after DONE", Detail(end));
+    default:  // Findings of their own, or not known.
+      return "";
+  }
+}
 
 void AddVmEndFindings(const Facts& facts, std::vector<Candidate>* out) {
   for (const Seen<v1::GuestOverrun>& overrun : facts.overruns) {

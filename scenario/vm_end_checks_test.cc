@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Findings about the end of the machine: which facts decide, and that text of the guest does not.
+// Findings about the end of the machine: facts decide, text of the guest does not.
 
 #include <algorithm>
 #include <string>
@@ -19,7 +19,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::StartsWith;
 
-// A guest whose agent was there.
+// The agent was ready.
 const char kReady[] = "stage { stage: READY }";
 
 TEST(KernelPanic, WithTheKernelsLine) {
@@ -65,11 +65,10 @@ TEST(KernelPanic, DeathOfTheAgentIsOurs) {
               ElementsAre(StartsWith("HARNESS guest: the guest agent died at stage READY: ")));
 }
 
-// Whatever a program of the guest writes, wherever it is seen: the verdict is that of the run
-// without it.
+// Text that a program in the guest writes does not change the verdict, wherever the text appears.
 class GuestText : public ::testing::TestWithParam<const char*> {
  protected:
-  // The text in every place where a guest's text can come to be.
+  // Puts the text everywhere where a guest's text can appear.
   std::vector<std::string> Everywhere(const std::vector<std::string>& run) const {
     std::vector<std::string> with = run;
     with.insert(with.begin(), absl::StrCat("scheduler_output { data: '", GetParam(), "\\n' }"));
@@ -111,7 +110,7 @@ TEST_P(GuestText, DoesNotMakeAnotherEnd) {
   }
 }
 
-// A program that writes the text and reboots: the kernel's own line about that comes later.
+// A program writes the text and reboots: the kernel's own line about the reboot comes later.
 TEST_P(GuestText, BeforeAReboot) {
   const v1::Judgement judgement =
       Judge({kReady, kEnabled,
@@ -170,13 +169,14 @@ TEST(GuestTimeout, OfTheGuestIsAFail) {
   const v1::Judgement hang = Judge(
       {kReady, kEnabled,
        End("cause: GUEST_HUNG last_stage: STEPS_RUNNING vcpu { cpu: 0 rip: 0xffffffff81000000 } "
-           "vcpu { cpu: 1 rip: 4096 halted: true } vcpu { cpu: 2 rip: 7 user_space: true }")});
+           "vcpu { cpu: 1 rip: 4096 halted: true symbol: 'do_idle+0x4f' } "
+           "vcpu { cpu: 2 rip: 7 user_space: true } "
+           "vcpu { cpu: 3 rip: 4096 halted: true symbol: 'do_idle+0x4f' }")});
   EXPECT_EQ(hang.verdict(), v1::FAIL);
-  EXPECT_THAT(
-      Lines(hang),
-      ElementsAre("GUEST_TIMEOUT guest: the guest hung; it stood at stage STEPS_RUNNING; "
-                  "vCPUs: cpu0 in the kernel at 0xffffffff81000000, cpu1 halted at 0x1000, cpu2 in "
-                  "user space at 0x7"));
+  EXPECT_THAT(Lines(hang),
+              ElementsAre("GUEST_TIMEOUT guest: the guest hung; it stood at stage STEPS_RUNNING; "
+                          "vCPUs: cpu0 in the kernel at 0xffffffff81000000, cpu1,3 halted at "
+                          "do_idle+0x4f (0x1000), cpu2 in user space at 0x7"));
 }
 
 TEST(GuestTimeout, AfterADeathItFollows) {
@@ -187,7 +187,8 @@ TEST(GuestTimeout, AfterADeathItFollows) {
   EXPECT_THAT(lines[1], StartsWith("> GUEST_TIMEOUT"));
 }
 
-// The stage of the window and of the console may be anybody's word; that of observations counts.
+// Any program in the guest can forge the stage in the window and on the console; only the stage in
+// the observations counts.
 TEST(Boot, AGuestThatNeverReachedTheAgentIsAnError) {
   for (const char* cause : {"PANIC", "GUEST_RESET", "GUEST_POWERED_OFF", "GUEST_HUNG", "TIMEOUT"}) {
     const v1::Judgement judgement =
@@ -213,7 +214,7 @@ TEST(AfterDone, NoEndOfTheMachineCounts) {
   }
 }
 
-// Kind and verdict of each way in which the harness fails.
+// Kind and verdict of each failure of the harness.
 TEST(Errors, KindsOfTheEnd) {
   struct Case {
     const char* cause;
@@ -266,7 +267,7 @@ TEST(Errors, GoodRunWithABadEndIsNoPass) {
   }
 }
 
-// A failure that was seen stays one, however the machine ends after it.
+// A failure stays a failure, however the machine ends after it.
 TEST(Errors, FailureOutranksTheHarness) {
   const v1::Judgement judgement = Judge({kEnabled, Exit("cause: EJECTED was_enabled: true"),
                                          End("cause: CANCELLED last_stage: COLLECTING")});

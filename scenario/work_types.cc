@@ -28,7 +28,7 @@ constexpr WorkType kWorkTypes[] = {
      "computes for burst_ms, sleeps for sleep_ms, repeats"},
 };
 
-// The message of the type that `work` sets, and its field of this name.
+// The message of the type that `work` sets, and that message's field `name`.
 std::pair<const Message*, const FieldDescriptor*> Find(const v1::Work& work,
                                                        std::string_view name) {
   const FieldDescriptor* type = v1::Work::descriptor()->FindFieldByNumber(work.type_case());

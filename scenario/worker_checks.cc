@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checks on what the workers did. One finding per cgroup and kind: the worst worker speaks for the
-// others.
+// Checks of workers. One finding per cgroup and kind, about the worst worker.
 
 #include <algorithm>
 #include <map>
@@ -29,7 +28,7 @@ namespace {
 
 constexpr uint64_t kNsPerMs = 1'000'000;
 
-// What one worker adds to the finding of its cgroup.
+// What a worker contributes to the finding of its cgroup.
 struct Hit {
   std::string message;
   std::string observed;
@@ -46,7 +45,7 @@ class WorkerChecks {
       : scenario_(scenario), facts_(facts) {
     for (const DeclaredWorker& worker : facts.workers) ++size_[worker.cgroup];
     for (const v1::Perturbation* one : facts.disturbances) {
-      // A length that cannot be must not overflow.
+      // An impossible length from the guest must not overflow.
       const uint64_t from = one->begin_ns();
       const uint64_t to = from + std::min(one->length_ns(), ~from);
       (one->kind() == v1::Perturbation::HOTPLUG ? hotplug_ : disturbed_[one->cpu()]).Add(from, to);
@@ -95,7 +94,7 @@ class WorkerChecks {
     return all;
   }
 
-  // By cpu.weight of its cgroups and by nice; 1 of a worker that sets neither.
+  // From cpu.weight of its cgroups and nice; 1 when it sets neither.
   double WeightOf(const DeclaredWorker& worker) const {
     double weight = WeightOfNice(worker.nice) / static_cast<double>(WeightOfNice(0));
     for (std::string at = worker.cgroup; !at.empty(); at = std::string(ParentCgroup(at))) {
@@ -105,14 +104,15 @@ class WorkerChecks {
     return weight;
   }
 
-  // How much heavier the heaviest worker is that may use the same CPUs.
+  // Weight of the heaviest worker that may use the same CPUs, relative to this worker's; at least
+  // 1.
   double Outweighed(const DeclaredWorker& worker) const {
     double heaviest = 0;
     for (const int cpu : CpusOf(worker.cgroup)) heaviest = std::max(heaviest, heaviest_[cpu]);
     return std::max(1.0, heaviest / WeightOf(worker));
   }
 
-  // Workers for each CPU, where it is worst for this cgroup.
+  // Workers per CPU, on the most crowded CPU of this cgroup.
   double Crowd(const std::string& cgroup) const {
     double crowd = 1;
     for (const int cpu : CpusOf(cgroup)) crowd = std::max(crowd, per_cpu_[cpu]);
@@ -157,8 +157,8 @@ class WorkerChecks {
     Hit hit;
     hit.order = lost.order;
     if (lost->silent()) {
-      // The loops of the workers look for the stop signal all the time: one that lives and says
-      // nothing did not run.
+      // Workers test for the stop signal all the time: one that lives and does not report did not
+      // run.
       const uint32_t timeout_ms = ReportTimeoutMs(scenario_);
       hit.message = absl::StrCat("stuck ", timeout_ms, "ms: ", Name(worker),
                                  " lives, but did not run after the stop signal (threshold ",
@@ -177,7 +177,7 @@ class WorkerChecks {
     Add(FindingKind::kWorkerDied, worker, std::move(hit));
   }
 
-  // It went on only when the scheduler was gone.
+  // The worker reported only after the scheduler was gone.
   void CheckLate(size_t worker, const Seen<v1::WorkerReport>& report) {
     const uint32_t timeout_ms = ReportTimeoutMs(scenario_);
     Hit hit;
@@ -226,7 +226,7 @@ class WorkerChecks {
     Add(FindingKind::kStarved, worker, std::move(hit));
   }
 
-  // A pause cannot be longer than a worker's life.
+  // No pause is longer than the time for which a worker ran.
   void CheckTimeForGap(std::vector<Candidate>* out) const {
     constexpr int kNumber = v1::Checks::kMaxGapMsFieldNumber;
     const uint64_t needed_ns = (MaxGapMs(scenario_) + uint64_t{1}) * kNsPerMs;
@@ -235,8 +235,9 @@ class WorkerChecks {
         MakeTooShort(CheckOf(kNumber), "scenario", longest_ns_, needed_ns, "", last_order_));
   }
 
-  // What disturbances took of a pause: they are ours, not the scheduler's. The CPU is the one where
-  // the worker went on; a CPU that goes offline or comes back stops all of them.
+  // The part of a pause that disturbances took: it does not count against the scheduler.
+  // Disturbances of the CPU on which the worker continued count, and hotplug of any CPU, which
+  // stops all CPUs.
   uint64_t DisturbedNs(const v1::WorkerReport& report) const {
     const uint64_t end = report.max_gap_at_ns();
     const uint64_t begin = end - std::min(end, report.max_gap_ns());
@@ -261,8 +262,8 @@ class WorkerChecks {
     hit.observed = absl::StrCat(gap_ms, "ms");
     hit.threshold = absl::StrCat(threshold_ms, "ms");
     hit.severity = gap_ms;
-    // A pause that began before the scheduler was gone has the same root as its end, and is no
-    // consequence of it.
+    // A pause that began before the scheduler's death is no consequence of it: both have the same
+    // cause.
     const uint64_t end_ns = report->max_gap_at_ns();
     const uint64_t begin_ns = end_ns > report->max_gap_ns() ? end_ns - report->max_gap_ns() : 0;
     hit.may_follow = !facts_.death || begin_ns >= facts_.death->scenario_time_ns();
@@ -298,9 +299,9 @@ class WorkerChecks {
   std::map<std::string, uint32_t> weights_;  // cpu.weight, where it is set.
   std::vector<double> heaviest_;             // By CPU: the largest WeightOf.
   std::vector<double> per_cpu_;  // Workers, spread evenly over the CPUs of their cgroup.
-  uint64_t longest_ns_ = 0;      // The longest life of a worker.
+  uint64_t longest_ns_ = 0;      // Longest time for which a worker ran.
   size_t last_order_ = 0;        // Of the reports.
-  std::map<std::string, Candidate> too_short_;  // One for each cgroup.
+  std::map<std::string, Candidate> too_short_;  // By cgroup.
   std::map<Key, Hit> worst_;
   std::map<Key, int> count_;
 };

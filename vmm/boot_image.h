@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The boot image (initramfs): the agent as /init, the kernel's configuration where libbpf looks for
-// it, and mount points. A function of (agent, kernel). Any thread.
+// it, and mount points. A function of agent, kernel release and configuration. Any thread.
 
 #ifndef KTSTR_VMM_BOOT_IMAGE_H_
 #define KTSTR_VMM_BOOT_IMAGE_H_

@@ -60,18 +60,15 @@ absl::Status CheckFile(int fd, uint64_t size, const std::string& path) {
 
 absl::Status CopyFile(int from, uint64_t size, const std::string& path, int to) {
   std::vector<char> buffer(size_t{1} << 20);
-  uint64_t done = 0;
-  while (done < size) {
-    const ssize_t got = pread(from, buffer.data(), std::min<uint64_t>(buffer.size(), size - done),
-                              static_cast<off_t>(done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return base::ErrnoStatus(errno, absl::StrCat("bundle: read ", path));
-    if (got == 0) {
+  for (uint64_t done = 0; done < size;) {
+    const size_t piece = std::min<uint64_t>(buffer.size(), size - done);
+    KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(from, buffer.data(), piece, done, path));
+    if (got < piece) {
       return absl::DataLossError(
-          absl::StrCat("bundle: ", path, " ends after ", done, " of ", size, " bytes"));
+          absl::StrCat("bundle: ", path, " ends after ", done + got, " of ", size, " bytes"));
     }
-    KTSTR_RETURN_IF_ERROR(base::WriteAll(to, {buffer.data(), static_cast<size_t>(got)}, kName));
-    done += static_cast<uint64_t>(got);
+    KTSTR_RETURN_IF_ERROR(base::WriteAll(to, {buffer.data(), piece}, kName));
+    done += piece;
   }
   return absl::OkStatus();
 }

@@ -3,7 +3,7 @@
 // Files for the guest as a cpio archive in the "newc" format (kernel
 // Documentation/driver-api/early-userspace/buffer-format.rst), as a memfd. Used for the bundle of a
 // run and for the boot image. The bytes are a function of the content alone: entries are sorted,
-// owner is root, times are 0, inode numbers count up; parents are made where they are missing.
+// owner is root, times are 0, inode numbers count up; missing parents are added.
 //
 // One thread.
 
@@ -24,7 +24,7 @@ namespace ktstr::vmm {
 class BundleBuilder {
  public:
   // Paths are relative to the archive's root, without empty, "." or ".." components; `mode` is
-  // permissions (0755). A bad path, or one that comes twice, is reported by Finish().
+  // permissions (0755). Finish() reports a bad path, or one that comes twice.
   void AddData(std::string path, std::string data, int mode);
   void AddDirectory(std::string path, int mode);
   // A whole regular file of `size` bytes. Finish() opens it when its turn comes and closes it
@@ -32,8 +32,9 @@ class BundleBuilder {
   using Opener = std::function<absl::StatusOr<base::UniqueFd>()>;
   void AddFile(std::string path, uint64_t size, int mode, Opener open);
 
-  // The archive. Once. InvalidArgument when it would have more than `max_bytes`, before anything is
-  // allocated; also when a file is not regular, has another size, or has 4 GiB or more.
+  // Makes the archive, once. InvalidArgument when it would have more than `max_bytes` (checked
+  // before anything is allocated), or when a file is not regular, has another size, or has 4 GiB or
+  // more.
   absl::StatusOr<base::UniqueFd> Finish(uint64_t max_bytes);
 
  private:

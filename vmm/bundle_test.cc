@@ -93,7 +93,7 @@ TEST(Bundle, OnlyRegularFilesOfTheirSize) {
   EXPECT_TRUE(absl::IsNotFound(gone.Finish(kLimit).status()));
 }
 
-// What is too large is refused before a file is opened or memory taken.
+// Finish() refuses what is too large before it opens a file or takes memory.
 TEST(Bundle, LimitIsExact) {
   auto make = [](uint64_t limit) {
     BundleBuilder builder;

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <iterator>
 
 #include "absl/strings/ascii.h"
@@ -21,8 +20,6 @@
 namespace ktstr::vmm {
 namespace {
 
-// Of a console that is over its cap, the text ends with the last of it.
-constexpr uint64_t kTailBytes = uint64_t{1} << 20;
 constexpr size_t kMaxCrashLine = 400;
 // How a line of CrashLines() begins, behind its time stamp.
 constexpr absl::string_view kCrashMarks[] = {"Kernel panic - not syncing",
@@ -39,13 +36,12 @@ constexpr absl::string_view kCrashMarks[] = {"Kernel panic - not syncing",
 absl::Status Append(int fd, uint64_t begin, uint64_t end, std::string* out) {
   while (begin < end) {
     char buffer[1 << 16];
-    ssize_t got = pread(fd, buffer, std::min<uint64_t>(sizeof(buffer), end - begin),
-                        static_cast<off_t>(begin));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return base::ErrnoStatus(errno, "console: read");
+    KTSTR_ASSIGN_OR_RETURN(const size_t got,
+                           base::ReadAt(fd, buffer, std::min<uint64_t>(sizeof(buffer), end - begin),
+                                        begin, "the console"));
     if (got == 0) break;
-    out->append(buffer, static_cast<size_t>(got));
-    begin += static_cast<uint64_t>(got);
+    out->append(buffer, got);
+    begin += got;
   }
   return absl::OkStatus();
 }
@@ -112,7 +108,7 @@ std::vector<std::string> CrashLines(std::string_view console) {
       continue;
     }
     if (lines.size() == 2 * kKept) lines.erase(lines.begin() + kKept);
-    lines.push_back(base::PrintableTail(base::ToStd(raw.substr(0, kMaxCrashLine)), 1));
+    lines.push_back(base::OneLine(base::ToStd(raw), kMaxCrashLine));
   }
   return lines;
 }

@@ -42,7 +42,7 @@ struct NamedFd {
 absl::Status SendMessage(int socket, v1::VmRequest message, const std::vector<NamedFd>& fds = {});
 absl::Status SendMessage(int socket, v1::VmEvent message, const std::vector<NamedFd>& fds = {});
 
-// What came with a message.
+// The descriptors of a received message.
 class Descriptors {
  public:
   Descriptors() = default;
@@ -53,9 +53,9 @@ class Descriptors {
                                         std::vector<base::UniqueFd> fds);
 
   bool Has(const std::string& name) const { return fds_.count(name) != 0; }
-  // InvalidArgument when it did not come, or was taken.
+  // InvalidArgument when it is missing or already taken.
   absl::StatusOr<base::UniqueFd> Take(const std::string& name);
-  // InvalidArgument names those that nobody took: unknown ones.
+  // InvalidArgument names those that nobody took: they are unknown.
   absl::Status ExpectNoMore() const;
 
  private:

@@ -18,11 +18,11 @@ namespace {
 constexpr uint64_t kBlock = uint64_t{4} << 20;
 constexpr uint64_t kPiece = 64 * kPageSize;
 
-// What may be other than zero of one block.
+// The parts of one block that may hold something other than zeros.
 struct Block {
   uint64_t index = 0;
   std::vector<GuestMemory::Extent> extents;
-  std::string digest;  // Empty: nothing was.
+  std::string digest;  // Empty: all zeros.
 };
 
 std::vector<Block> Divide(const std::vector<GuestMemory::Extent>& extents) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An engine runs virtual machines: QEMU's software emulation is one (vmm/qemu/). Each lives in a
-// folder of its own, implements this interface, and is registered by one line in engines.cc;
-// nothing else names it. The daemon asks an engine what it is and plans launches with it; ktstr-vm
-// boots and restores with it.
+// folder of its own and implements this interface; one line in engines.cc registers it, and nothing
+// else names it. The daemon gets an engine's identity and plans launches with it; ktstr-vm boots
+// and restores with it.
 //
 // Any thread; engines have no state.
 
@@ -23,7 +23,7 @@
 
 namespace ktstr::vmm {
 
-// What an engine runs from, open: a program, or a device.
+// The open file that an engine runs from: a program, or a device.
 struct EngineFile {
   std::string path;  // For messages.
   base::UniqueFd fd;
@@ -31,13 +31,14 @@ struct EngineFile {
 
 struct EngineIdentity {
   std::string version;  // "QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"
-  std::string file;     // FileIdentity() of what it runs from.
+  std::string file;     // FileIdentity() of the EngineFile.
 };
 
-// Path, device, inode, size and time: another file of the same version is another text.
+// Path, device, inode, size and modification time: the text differs for another file of the same
+// version.
 absl::StatusOr<std::string> FileIdentity(const EngineFile& file);
 
-// Everything that a machine is started from; borrowed during the call.
+// Everything that a machine starts from; borrowed during the call.
 struct Launch {
   const v1::LaunchPlan& plan;  // With this engine's part.
   const EngineFile& file;
@@ -50,10 +51,10 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  // Finds what it runs from; `configured`: as the daemon's configuration names it.
-  // FailedPrecondition with the remedy when it is not there.
+  // Opens the file that the engine runs from; `configured` is its name in the daemon's
+  // configuration. FailedPrecondition, with the remedy, when it is missing.
   virtual absl::StatusOr<EngineFile> Open(const std::string& configured) const = 0;
-  // Asks the engine itself, which takes as long as the restore of a guest. An error names
+  // Runs the engine to find out, which takes as long as the restore of a guest. An error names
   // `file.path`.
   virtual absl::StatusOr<EngineIdentity> Identity(const EngineFile& file) const = 0;
   // Adds this engine's part to a plan that has everything else.
@@ -63,17 +64,17 @@ class Engine {
   virtual absl::StatusOr<std::string> SnapshotIdentity(const v1::LaunchPlan& plan,
                                                        const EngineIdentity& identity) const = 0;
 
-  // Starts a machine on `memory`, which holds the window already, and lets the guest go. An error
-  // carries the engine's own words.
+  // Starts a machine on `memory`, which holds the window already, and lets the guest run. An error
+  // contains what the engine printed.
   virtual absl::StatusOr<std::unique_ptr<Machine>> Boot(
       const Launch& launch, std::unique_ptr<SharedMemory> memory) const = 0;
-  // A guest that stands still where `snapshot` was taken, of the same launch. The snapshot's files
-  // must outlive the machine.
+  // Restores a guest, which stands still where `snapshot` was taken. Same launch as the snapshot's.
+  // The snapshot's files must outlive the machine.
   virtual absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch,
                                                            const Snapshot& snapshot) const = 0;
 };
 
-// Never goes away. Unimplemented, with the remedy, when this version has no such engine.
+// The pointer stays valid. Unimplemented, with the remedy, when this version has no such engine.
 absl::StatusOr<const Engine*> FindEngine(v1::Engine kind);
 
 // "tcg", "kvm"

@@ -17,7 +17,7 @@
 namespace ktstr::vmm {
 namespace {
 
-// Raised when what a snapshot holds, or how it is taken, changes while no other fact does.
+// Raise it when a snapshot's content, or how it is taken, changes while no other fact does.
 constexpr int kSnapshotFormat = 4;
 
 struct Registration {

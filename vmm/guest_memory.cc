@@ -25,14 +25,9 @@ absl::Status CopyFile(int from, uint64_t size, uint8_t* to) {
   std::vector<GuestMemory::Extent> extents;
   KTSTR_RETURN_IF_ERROR(AppendDataExtents(from, size, 0, &extents));
   for (const GuestMemory::Extent& extent : extents) {
-    uint64_t done = 0;
-    while (done < extent.size) {
-      const uint64_t at = extent.offset + done;
-      const ssize_t got = pread(from, to + at, extent.size - done, static_cast<off_t>(at));
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return base::ErrnoStatus(got < 0 ? errno : EIO, "snapshot: reading its RAM");
-      done += static_cast<uint64_t>(got);
-    }
+    KTSTR_ASSIGN_OR_RETURN(const size_t got, base::ReadAt(from, to + extent.offset, extent.size,
+                                                          extent.offset, "snapshot: its RAM"));
+    if (got < extent.size) return absl::DataLossError("snapshot: its RAM ends early");
   }
   return absl::OkStatus();
 }

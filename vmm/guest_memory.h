@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// RAM of one guest, seen from the host: the one checked door to it. An offset is an offset into
-// RAM, whatever node it is on.
+// The RAM of one guest, seen from the host; all access goes through this checked door. Offsets
+// count through the RAM of all nodes.
 //
-// Two kinds: SharedMemory, memfds that the engine maps shared (a cold boot), and PrivateMemory
-// (private_memory.h), the engine's copy-on-write view of a snapshot (a restore).
+// Two kinds: SharedMemory, memfds that the engine maps shared (a cold boot, or a restore onto a
+// copy of the snapshot), and PrivateMemory (private_memory.h), the engine's copy-on-write view of a
+// snapshot (a restore).
 //
-// Everything in here is written by the guest: hostile until checked. Access copies: the copy is
-// what gets checked.
+// The guest writes all of it: hostile until checked. Read() copies, so that the caller checks and
+// uses the same bytes.
 //
-// One thread; Read() from several at once while nobody writes.
+// One thread; several may Read() at once while nobody writes.
 
 #ifndef KTSTR_VMM_GUEST_MEMORY_H_
 #define KTSTR_VMM_GUEST_MEMORY_H_
@@ -40,9 +41,9 @@ class GuestMemory {
   GuestMemory& operator=(const GuestMemory&) = delete;
 
   uint64_t size() const { return size_; }
-  // Copies [offset, offset + size). OutOfRange when it is not all inside. Unavailable when the
-  // engine is gone. An aligned word of 4 or 8 bytes is copied whole, also while the guest writes
-  // it, and with acquire and release order.
+  // Copies [offset, offset + size). OutOfRange when a part lies outside. Unavailable when the
+  // engine is gone. Read() copies an aligned word of 4 or 8 bytes whole, also while the guest
+  // writes it; SharedMemory copies such words with acquire and release order.
   absl::Status Read(uint64_t offset, void* to, uint64_t size);
   absl::Status Write(uint64_t offset, const void* from, uint64_t size);
   // The parts that may hold something other than zeros, ascending.
@@ -58,11 +59,12 @@ class GuestMemory {
   uint64_t size_;
 };
 
-// Pages of a file that are no holes, ascending, shifted by `shift`: lseek(2) SEEK_DATA.
+// Appends the pages of a file that are not holes (lseek(2), SEEK_DATA), ascending, shifted by
+// `shift`.
 absl::Status AppendDataExtents(int fd, uint64_t size, uint64_t shift,
                                std::vector<GuestMemory::Extent>* extents);
 
-// One memfd per NUMA node, mapped one behind the other. The engine maps the same memfds: both sides
+// One memfd per NUMA node, mapped one after the other. The engine maps the same memfds: both sides
 // see each other's writes at once, and nothing has a name in /dev/shm.
 class SharedMemory : public GuestMemory {
  public:
@@ -76,7 +78,7 @@ class SharedMemory : public GuestMemory {
 
   // One per node.
   const std::vector<base::UniqueFd>& files() const { return files_; }
-  // Gives up the mapping and hands over the files; the object is spent.
+  // Unmaps the memory and returns the files; the object is unusable afterwards.
   std::vector<base::UniqueFd> Release();
   // The bytes themselves, for tests that play the guest.
   absl::StatusOr<absl::Span<uint8_t>> At(uint64_t offset, uint64_t size);

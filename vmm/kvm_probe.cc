@@ -29,8 +29,8 @@ absl::Status CheckKvm(const std::string& dev_path) {
   const int version = ioctl(device->get(), KVM_GET_API_VERSION, 0);
   if (version != KVM_API_VERSION) {
     return absl::FailedPreconditionError(
-        absl::StrCat(dev_path, " does not answer as KVM does (KVM_GET_API_VERSION: ", version,
-                     " instead of ", KVM_API_VERSION, "). Use software emulation: --engine tcg"));
+        absl::StrCat(dev_path, " is not KVM (KVM_GET_API_VERSION returns ", version, " instead of ",
+                     KVM_API_VERSION, "). Use software emulation: --engine tcg"));
   }
   return absl::OkStatus();
 }

@@ -12,7 +12,7 @@
 
 namespace ktstr::vmm {
 
-// OK when `dev_path` ("/dev/kvm") opens for reading and writing and answers as KVM does. NotFound,
+// OK when `dev_path` ("/dev/kvm") opens for reading and writing and is KVM. NotFound,
 // PermissionDenied or FailedPrecondition, with a text for the user.
 absl::Status CheckKvm(const std::string& dev_path);
 

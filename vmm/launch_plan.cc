@@ -35,13 +35,13 @@ std::vector<uint64_t> SplitMemory(uint64_t total, int nodes) {
 }
 
 // Why each is there:
-//   quiet loglevel=4        The serial port is slow, also in virtual time; errors still come.
-//   loglevel=7              Instead, for users who ask for the kernel's log (dmesg).
+//   quiet loglevel=4        The serial port is slow, also in virtual time; errors still show.
+//   loglevel=7              In place of these, for users who ask for the kernel's log (dmesg).
 //   cryptomgr.notests       Self-tests of ciphers: 0.5 s of a cold boot.
 //   tsc=reliable no_timer_check  No calibration against other clocks; they all are virtual time.
 //   nokaslr                 Addresses are equal over runs: the memory digest needs it.
 //   mitigations=off         Nothing to protect in a guest of one user; the emulation pays for them.
-//   random.trust_cpu=on     No waiting for entropy: the pool is seeded by the plan.
+//   random.trust_cpu=on     No waiting for entropy: the agent seeds the pool from the plan.
 //   oops=panic panic=-1     A broken kernel resets the machine at once, which ends it (-no-reboot).
 //                           Distribution kernels have the pvpanic driver as a module, so that the
 //                           panic itself is seen only on the console.
@@ -74,7 +74,7 @@ absl::StatusOr<v1::LaunchPlan> MakeLaunchPlan(const LaunchRequest& request, cons
         absl::StrCat("memory_mb: ", request.memory_mb, " is more than ", kMaxMemoryMb));
   }
   plan.set_window_size(WindowSize(request.bundle_bytes));
-  // Initramfs and bundle are there twice while they are unpacked.
+  // The guest holds initramfs and bundle twice while it unpacks them.
   const uint64_t need = kBaseNeed + kNeedPerCpu * static_cast<uint64_t>(topology.num_cpus()) +
                         request.kernel_bytes + 2 * request.boot_image_bytes + plan.window_size() +
                         request.bundle_bytes;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A launch as a value: everything that makes one boot what it is, decided once, by the daemon,
-// before anything starts, and sent to ktstr-vm in VmStart. The value is v1::LaunchPlan: what every
-// engine needs, and the part that the engine adds (Engine::CompletePlan). A pure function of the
-// request and the engine, compared in unit tests. Any thread.
+// A launch as a value: everything that makes one boot what it is. The daemon decides it once,
+// before anything starts, and sends it to ktstr-vm in VmStart. The value is v1::LaunchPlan: what
+// every engine needs, and the part that the engine adds (Engine::CompletePlan). It is a pure
+// function of the request and the engine, which unit tests compare. Any thread.
 
 #ifndef KTSTR_VMM_LAUNCH_PLAN_H_
 #define KTSTR_VMM_LAUNCH_PLAN_H_
@@ -31,7 +31,7 @@ struct LaunchRequest {
 // InvalidArgument names what is too large, and the bound.
 absl::StatusOr<v1::LaunchPlan> MakeLaunchPlan(const LaunchRequest& request, const Engine& engine);
 
-// What ktstr-vm checks before it uses a plan: InvalidArgument names the field that cannot be.
+// ktstr-vm checks a plan with this before it uses it. InvalidArgument names the invalid field.
 absl::Status CheckLaunchPlan(const v1::LaunchPlan& plan);
 
 // RAM of all nodes together.

@@ -118,7 +118,7 @@ TEST(LaunchPlan, LimitsAreErrors) {
   EXPECT_THAT(Error(request), HasSubstr("need "));
 }
 
-// What is made passes the check, and each field that cannot be is named.
+// A plan that was made passes the check, and an error names the invalid field.
 TEST(LaunchPlan, IsCheckedWhenItComes) {
   for (const uint32_t mib : {256u, 2048u, 2560u, 3072u, 16384u}) {
     EXPECT_TRUE(CheckLaunchPlan(*Plan(Request(2, 4, 2, 1, mib))).ok()) << mib;

@@ -30,12 +30,12 @@ namespace ktstr::vmm {
 struct MachineEvent {
   enum class Kind {
     kStopped,     // The guest wrote to the panic port and stands still at that instruction.
-    kPoweredOff,  // The guest will not run again. Its memory is still there.
-    kReset,       // The same.
+    kPoweredOff,  // The guest does not run again; its memory stays readable.
+    kReset,       // The guest reset the machine; the same holds.
     kEnded,       // The engine's process is gone.
   };
   Kind kind;
-  std::string detail;  // The engine's own words.
+  std::string detail;  // What the engine reports.
 };
 
 class Machine {
@@ -44,22 +44,22 @@ class Machine {
 
   // Readable when NextEvent() may have something.
   virtual std::vector<int> PollFds() const = 0;
-  // Never blocks. An error: the engine broke its protocol; the machine is of no use any more.
+  // Never blocks. An error means that the engine broke its protocol: the machine is unusable.
   virtual absl::StatusOr<std::optional<MachineEvent>> NextEvent() = 0;
-  // After kStopped, and after a restore.
+  // Lets the guest go on: after kStopped, or after a restore.
   virtual absl::Status Resume() = 0;
-  // After kStopped at kDoorbellReady, of a machine that was booted. The machine is ended by it, and
-  // Memory() is not to be used any more, whether it succeeds or not.
+  // After kStopped at kDoorbellReady, on a machine that was booted. Ends the machine, also on an
+  // error; do not use Memory() afterwards.
   virtual absl::StatusOr<Snapshot> TakeSnapshot() = 0;
-  // Ends the engine, which has nothing to save: kills it, and returns when it is gone. Any state,
-  // any number of times.
+  // Kills the engine, which has nothing to save, and returns when it is gone. In any state, any
+  // number of times.
   virtual void Stop() = 0;
 
-  // Guest time that has passed since the machine was booted, at the last moment at which it was
-  // told; nullopt: not known yet, or by this engine. Looking does not disturb the guest.
+  // Guest time since the boot, as the engine last published it; nullopt when it has not, or never
+  // does. The guest cannot observe the call.
   virtual std::optional<absl::Duration> GuestTime() const = 0;
-  // Where each vCPU stands, for a machine that is to be ended: stops it. Empty when it cannot be
-  // told within some seconds.
+  // Stops the guest for good and returns where each vCPU stands; empty when the engine does not
+  // report it within some seconds.
   virtual std::vector<v1::VcpuState> HaltAndLook() = 0;
 
   virtual GuestMemory& Memory() = 0;

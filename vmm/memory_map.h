@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Where a guest's RAM is in its physical address space, for every engine and every size of guest.
-// RAM offsets count the nodes' memory one behind the other; one node may lie on both sides of the
+// RAM offsets count the nodes' memory one after the other; one node may lie on both sides of the
 // hole.
 //
 // clang-format off

@@ -67,7 +67,7 @@ TEST(GuestMemory, NodesLieSideBySideAndShareTheirFile) {
   EXPECT_EQ(seen, 9);
 }
 
-// What a restored guest's memory is made of, with this test's child in the place of the engine.
+// The memory of a restored guest, with a child of this test in the place of the engine.
 class PrivateMemoryTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -153,7 +153,7 @@ TEST_F(PrivateMemoryTest, MissingMappingsAreRefused) {
   EXPECT_TRUE(absl::IsFailedPrecondition(PrivateMemory::Create(idle, files_).status()));
 }
 
-// The pid stays the engine's until nobody can read any more: no other process gets it meanwhile.
+// The pid stays the engine's until the last reader is gone: no other process gets it meanwhile.
 TEST_F(PrivateMemoryTest, EngineThatIsGone) {
   StartEngine(MAP_PRIVATE);
   auto memory = *PrivateMemory::Create(engine_, files_);
@@ -170,8 +170,8 @@ TEST_F(PrivateMemoryTest, EngineThatIsGone) {
   EXPECT_EQ(waitpid(pid, nullptr, WNOHANG), -1);  // Reaped.
 }
 
-// Lines as the kernel prints them: equal inode numbers are on several devices, of memfds, of
-// deleted files, of none at all.
+// Lines as the kernel prints them: one inode number on several devices, memfds, deleted files, and
+// mappings of no file.
 constexpr char kMaps[] =
     "10000000-10200000 rw-p 00000000 00:2a 1027                       /tmp/other\n"
     "20000000-20100000 rw-p 00000000 00:01 1027                       /memfd:ktstr-guest-ram "
@@ -201,8 +201,8 @@ TEST(FindMapping, OthersAreRefused) {
   EXPECT_TRUE(absl::IsFailedPrecondition(FindMapping(twice, {"00:2a", 1027}, 2 * kMiB).status()));
 }
 
-// On any file system: of a memfd, and of a file where this test keeps its own (which may be an
-// overlay or a subvolume, where st_dev is another number).
+// For memfds, and for a file in the directory of this test, which may be on an overlay or a
+// subvolume, where st_dev is another number.
 TEST(ShownInMaps, IsWhatTheKernelPrints) {
   const base::TempDir dir = *base::TempDir::Make("maps");
   const std::string path = dir.path() + "/file";
@@ -257,8 +257,7 @@ TEST(Digest, BlocksOfZerosDoNotCount) {
   EXPECT_NE(*DigestOf(*a), *DigestOf(*b));
 }
 
-// Its definition, so that it does not change unseen: digests of other builds would mean another
-// thing.
+// Fixes the definition: after an unnoticed change, digests of two builds could not be compared.
 TEST(Digest, OfAKnownMemory) {
   auto memory = Make({16 * kMiB});
   Put(*memory, 4096, 1);

@@ -104,7 +104,7 @@ class GuestMemoryVmTest : public ::testing::TestWithParam<Shape> {
       EXPECT_EQ(word, ~(address ^ (kMagic + round))) << absl::StrFormat("%#x", address);
     }
   }
-  // To the guest's next doorbell, which it gives.
+  // Waits for the guest's next doorbell, and returns it.
   static uint32_t AwaitDoorbell(Machine* machine, const Window& window) {
     const absl::Time deadline = absl::Now() + kPatience;
     while (absl::Now() < deadline) {
@@ -171,8 +171,8 @@ TEST_P(GuestMemoryVmTest, IsWhereTheMapPutsIt) {
   HostFinds(memory, 2);
 }
 
-// Of 2.5 GiB QEMU by itself would put all into low RAM. Of 3 GiB on two nodes the hole is inside of
-// the second node, of 6 GiB inside of the first.
+// By itself, QEMU would put all of 2.5 GiB into low RAM. With two nodes, the hole splits the second
+// one of 3 GiB, and the first one of 6 GiB.
 INSTANTIATE_TEST_SUITE_P(Shapes, GuestMemoryVmTest,
                          ::testing::Values(Shape{2560, 1}, Shape{3072, 1}, Shape{6144, 1},
                                            Shape{3072, 2}, Shape{6144, 2}),

@@ -149,7 +149,7 @@ absl::Status PrivateMemory::Transfer(bool write, uint64_t offset, void* local, u
       const uint64_t inside = offset - segment.offset;
       const uint64_t piece = std::min(size, segment.size - inside);
       iovec here = {bytes, piece};
-      // An address of another process, which this one never follows.
+      // An address of another process, which this one never dereferences.
       auto* address =
           reinterpret_cast<void*>(segment.address + inside);  // NOLINT(performance-no-int-to-ptr)
       iovec there = {address, piece};
@@ -164,7 +164,7 @@ absl::Status PrivateMemory::Transfer(bool write, uint64_t offset, void* local, u
   return absl::OkStatus();
 }
 
-// The kernel's copy may go byte by byte: a word counts when two copies of it agree.
+// The kernel may copy byte by byte, so a word counts only when two copies of it agree.
 absl::Status PrivateMemory::DoRead(uint64_t offset, void* to, uint64_t size) {
   KTSTR_RETURN_IF_ERROR(Transfer(false, offset, to, size));
   if ((size != sizeof(uint32_t) && size != sizeof(uint64_t)) || offset % size != 0) {
@@ -176,7 +176,7 @@ absl::Status PrivateMemory::DoRead(uint64_t offset, void* to, uint64_t size) {
     if (std::memcmp(to, &again, size) == 0) return absl::OkStatus();
     std::memcpy(to, &again, size);
   }
-  return absl::OkStatus();  // The guest does nothing but write it: any value is as good.
+  return absl::OkStatus();  // The guest writes it without end: any value is valid.
 }
 
 absl::Status PrivateMemory::DoWrite(uint64_t offset, const void* from, uint64_t size) {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // RAM of a restored guest: the engine maps the snapshot's sealed files privately, so that N guests
-// of one snapshot share its pages and each pays for those it writes. The files stay as they are;
-// what the guest sees is in the engine's address space only, and is reached there:
-// process_vm_readv(2), process_vm_writev(2), and /proc/PID/pagemap for which pages are the guest's
-// own. All three need the rights of ptrace(2) over the engine, which a parent of the same user has
-// (Documentation/admin-guide/LSM/Yama.rst: also with ptrace_scope 1).
+// of one snapshot share its pages and each pays for those it writes. The files never change: what
+// the guest writes is in the engine's address space only. This class reads and writes it there,
+// with process_vm_readv(2) and process_vm_writev(2), and finds the guest's own pages in
+// /proc/PID/pagemap. All three need the rights of ptrace(2) over the engine; a parent of the same
+// user has them (Documentation/admin-guide/LSM/Yama.rst: also with ptrace_scope 1).
 //
-// The object shares the engine's process: nobody reaps that before the last read, so no read goes
-// to another process that got its pid. After the engine's end it is Unavailable.
+// The object co-owns the engine's base::Child, so no other process gets the engine's pid before the
+// last read. After the engine's end, every access is Unavailable.
 //
 // Threads: as GuestMemory.
 
@@ -29,18 +29,20 @@
 namespace ktstr::vmm {
 
 // A file as a line of /proc/PID/maps names it ("major:minor inode"). On a file system whose
-// stat(2) reports a device of its own for each subvolume or layer (btrfs, overlayfs), this is not
-// st_dev: it is the device, and may be the inode, below.
+// stat(2) reports a device of its own for each subvolume or layer (btrfs, overlayfs), the kernel
+// prints those of the file below here: the device differs from st_dev, and the inode may differ
+// from st_ino.
 struct MappedFile {
   std::string device;
   uint64_t inode = 0;
 };
 
-// What maps shows for `fd`: of a mapping that this process makes for a moment.
+// What /proc/self/maps shows for `fd`, which this function maps for a moment.
 absl::StatusOr<MappedFile> ShownInMaps(int fd);
 
-// Where a process with these `maps` has mapped all `size` bytes of the file, once and privately; a
-// mapping may be split into neighbours. FailedPrecondition when there is no such mapping.
+// The address at which a process with these `maps` has mapped all `size` bytes of the file, once
+// and privately; the mapping may be split over adjacent lines. FailedPrecondition when there is no
+// such mapping.
 absl::StatusOr<uint64_t> FindMapping(const std::string& maps, const MappedFile& file,
                                      uint64_t size);
 
@@ -48,7 +50,7 @@ class PrivateMemory : public GuestMemory {
  public:
   // `engine` has mapped each of `files` (one per node, in the order of RAM) once, whole and
   // privately. The files are borrowed for the life of the object. PermissionDenied when this
-  // process may not look into the engine; FailedPrecondition when a mapping is not there.
+  // process may not look into the engine; FailedPrecondition when a mapping is missing.
   static absl::StatusOr<std::unique_ptr<PrivateMemory>> Create(
       std::shared_ptr<const base::Child> engine, const std::vector<base::UniqueFd>& files);
 

@@ -34,11 +34,11 @@ constexpr absl::Duration kBootLimit = absl::Seconds(200);
 // hang.
 constexpr absl::Duration kDoneLimit = absl::Seconds(5);
 constexpr absl::Duration kDoneLimitPerCpu = absl::Milliseconds(250);
-// How often the ring is read. It is read at every doorbell anyway, so no frame is ever lost; this
-// is how fresh progress is, and how soon a flood is noticed.
+// How often ktstr-vm reads the ring. It also reads it at every doorbell, so no frame is lost; the
+// period bounds how late progress and a flood show.
 constexpr int kRingPeriodMs = 20;
 
-// A message that came, with its descriptors.
+// A received message with its descriptors.
 struct Received {
   v1::VmRequest request;
   std::vector<base::UniqueFd> fds;
@@ -66,11 +66,11 @@ class Process {
  public:
   explicit Process(base::UniqueFd control) : control_(std::move(control)) {}
 
-  // An error is the control socket's: the daemon is gone.
+  // An error means that the daemon is gone.
   absl::Status Run();
 
  private:
-  // What VmStart asked for, ready to be started as often as needed.
+  // What VmStart describes; a machine can start from it any number of times.
   struct Start {
     v1::VmStart request;
     const Engine* engine = nullptr;
@@ -88,15 +88,15 @@ class Process {
   absl::Status ColdRun(const Start& start);
   absl::Status SnapshotRun(const Start& start);
   absl::Status RestoredRun(const Start& start);
-  // A booted machine, let go. `bundle`: -1 when it is to stop at ready.
+  // Boots a machine and lets the guest run. `bundle`: -1 when the guest is to stop at Ready.
   absl::StatusOr<std::unique_ptr<Machine>> Boot(const Start& start, int bundle,
                                                 std::optional<Window>* window);
   absl::StatusOr<Snapshot> BootToReady(const Start& start, const v1::VmRun& run,
                                        absl::Duration started, bool* ended);
-  // VmRun with the bundle; nullopt when there will be none, and the daemon knows. `prepared`: a
-  // machine that waits, or null.
+  // Waits for VmRun with the bundle; nullopt when there is none, and the daemon has the reason.
+  // `prepared`: the restored machine that waits meanwhile, or null.
   absl::StatusOr<std::optional<RunOrder>> AwaitRun(Machine* prepared);
-  // Lets a restored machine go, and follows it to its end.
+  // Resumes a restored machine and follows it to its end.
   absl::Status Begin(const Start& start, Machine* machine, const RunOrder& run,
                      absl::Duration started);
   Session::Options SessionOptions(const Start& start, const v1::VmRun& run);
@@ -105,7 +105,7 @@ class Process {
   absl::Status SendObservation(v1::Observation observation);
   absl::Status SendEnd(v1::VmEnd end);
   absl::Status SendEvent(v1::VmEvent event, const std::vector<NamedFd>& fds = {});
-  // The run fails before a guest did anything.
+  // For a run that fails before its guest ran.
   absl::Status SendFailure(const absl::Status& status);
   absl::Status SendNoSnapshot(const absl::Status& status);
   void SendProgress(std::string text);
@@ -114,7 +114,7 @@ class Process {
   }
 
   base::UniqueFd control_;
-  std::string engine_version_;  // Known as soon as the engine was asked.
+  std::string engine_version_;  // Empty until MakeStart() has it.
 };
 
 absl::Duration Now() { return base::RealClock()->Monotonic(); }
@@ -153,7 +153,7 @@ absl::Status Process::SendNoSnapshot(const absl::Status& status) {
   return SendEvent(std::move(event));
 }
 
-// A lost line is no loss: the next observation finds out that the daemon is gone.
+// Continues after an error: when the daemon is gone, the next observation fails.
 void Process::SendProgress(std::string text) {
   v1::VmEvent event;
   event.mutable_progress()->set_text(std::move(text));
@@ -239,7 +239,7 @@ absl::Status Process::ColdRun(const Start& start) {
   return SendEnd(session.end());
 }
 
-// `*ended`: the guest did not come to ready, and the run has ended with that.
+// `*ended`: the guest did not reach Ready, and the run is over.
 absl::StatusOr<Snapshot> Process::BootToReady(const Start& start, const v1::VmRun& run,
                                               absl::Duration started, bool* ended) {
   std::optional<Window> window;
@@ -292,7 +292,7 @@ absl::Status Process::RestoredRun(const Start& start) {
   const bool asked_for = poll(&waiting, 1, 0) == 1;
   KTSTR_ASSIGN_OR_RETURN(std::optional<RunOrder> run, AwaitRun(machine->get()));
   if (!run.has_value()) return absl::OkStatus();
-  // A machine that was prepared ahead starts when it is asked for.
+  // The times of a machine that was prepared ahead count from its VmRun.
   if (!asked_for) started = Now();
   return Begin(start, machine->get(), *run, started);
 }
@@ -345,10 +345,11 @@ Session::Options Process::SessionOptions(const Start& start, const v1::VmRun& ru
   options.timeout = absl::Milliseconds(run.timeout_ms());
   options.boot_limit = kBootLimit;
   if (run.guest_limit_ms() != 0) options.run_limit = absl::Milliseconds(run.guest_limit_ms());
-  // A topology that is none has ended the start already.
+  // MakeStart() has refused an invalid topology already.
   const auto topology = scenario::Topology::FromProto(start.plan().topology());
   options.done_limit = kDoneLimit + (topology.ok() ? topology->num_cpus() : 1) * kDoneLimitPerCpu;
   options.take_digest = run.take_digest();
+  options.symbols = [kernel = start.kernel.get()] { return KernelSymbols::Read(kernel); };
   options.observe = [this](v1::Observation o) { return SendObservation(std::move(o)); };
   options.progress = [this](std::string text) { SendProgress(std::move(text)); };
   if (start.request.send_console()) {
@@ -371,7 +372,7 @@ absl::Status Process::HandleControl(Session* session) {
   return absl::OkStatus();
 }
 
-// To the end of the session, or to its stop at ready.
+// Steps the session to its end, or to its stop at Ready.
 absl::StatusOr<Session::State> Process::Follow(Machine* machine, Session* session) {
   std::vector<pollfd> waits = {{control_.get(), POLLIN, 0}};
   for (int fd : machine->PollFds()) waits.push_back({fd, POLLIN, 0});

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ktstr-vm: one process, one virtual machine, one run. Speaks proto/ktstr/v1/vm.proto with the
-// daemon on a SOCK_SEQPACKET socket: a VmStart with its descriptors comes in, checked observations
-// go out, the last one a VmEnd; then it ends. A VmStop cancels; when the daemon is gone, so is the
-// VM. It trusts the daemon and nothing else: not the guest, not the images.
+// ktstr-vm: one process, one virtual machine, one run. It speaks proto/ktstr/v1/vm.proto with the
+// daemon on a SOCK_SEQPACKET socket: it receives VmStart and VmRun with their descriptors, sends
+// checked observations, and ends after a VmEnd or a VmNoSnapshot. A VmStop cancels; when the daemon
+// is gone, ktstr-vm ends and the engine with it. It trusts the daemon and nothing else: not the
+// guest, not the images.
 //
-// One thread: an event loop over the control socket, the engine and, every 20 ms, the ring.
+// One thread (a second one helps with the memory digest): an event loop over the control socket and
+// the engine, which reads the ring every 20 ms.
 
 #ifndef KTSTR_VMM_PROCESS_H_
 #define KTSTR_VMM_PROCESS_H_
@@ -17,10 +19,10 @@
 
 namespace ktstr::vmm {
 
-// Frames of one run that are relayed; a guest that sends more floods the ring.
+// Bytes of frames that one run may send; more is a flood, which ends the run.
 inline constexpr uint64_t kMaxRingBytes = uint64_t{64} << 20;
 
-// Runs the machine to its end. The value is the process's exit code: 0 when a VmEnd was sent,
+// Runs the machine to its end. Returns the process's exit code: 0 after a VmEnd or a VmNoSnapshot,
 // 1 when the daemon is gone.
 int RunVmProcess(base::UniqueFd control);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real ktstr-vm with requests that it must refuse and with engines that are none.
+// The real ktstr-vm with requests that it must refuse and with programs that are no engines.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -55,7 +55,7 @@ class ProcessTest : public ::testing::Test {
                     .ok());
     v1::VmRequest run;
     run.mutable_run()->set_timeout_ms(10000);
-    // A process that has refused already may be gone.
+    // After a refusal the process may be gone already.
     static_cast<void>(driver.Send(run, {{kBundleName, image.get()}}));
     return End(&driver);
   }
@@ -133,7 +133,7 @@ TEST_F(ProcessTest, DescriptorsWithoutNamesAndTheSameNameTwice) {
 TEST_F(ProcessTest, RunsDescriptorHasAName) {
   const base::UniqueFd image = *base::MakeMemfd("image", 4096);
   v1::VmRequest request = Request();
-  request.mutable_start()->set_engine_version("QEMU 7.2.0");  // Is not asked.
+  request.mutable_start()->set_engine_version("QEMU 7.2.0");  // So ktstr-vm does not run it.
   const std::vector<NamedFd> start = {
       {kKernelName, image.get()}, {kBootImageName, image.get()}, {kEngineName, image.get()}};
   v1::VmRequest run;
@@ -156,8 +156,9 @@ TEST_F(ProcessTest, BadTopology) {
 }
 
 TEST_F(ProcessTest, EngineThatIsNotQemu) {
-  EXPECT_THAT(Refusal(Request(), "/bin/echo").detail(),
-              HasSubstr("engine program /usr/bin/fake-engine: -version does not answer as QEMU"));
+  EXPECT_THAT(
+      Refusal(Request(), "/bin/echo").detail(),
+      HasSubstr("engine program /usr/bin/fake-engine: -version does not print a version of"));
   EXPECT_THAT(Refusal(Request(), "/bin/false").detail(), HasSubstr("exited with 1"));
 }
 

@@ -2,11 +2,13 @@
 #include "vmm/session.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/utf8.h"
@@ -19,12 +21,13 @@ namespace {
 constexpr size_t kTailLines = 20;
 constexpr size_t kMaxTailBytes = 16 << 10;
 constexpr size_t kMaxDetailBytes = 8 << 10;
-// Replaced bytes grow threefold; a message has 128 KiB.
+// An invalid byte becomes three; a message holds 128 KiB.
 constexpr uint64_t kConsolePiece = 8 << 10;
 
-std::string Printable(std::string text, size_t max_bytes, size_t max_lines) {
-  if (text.size() > max_bytes) text.erase(0, text.size() - max_bytes);
-  return base::PrintableTail(text, max_lines);
+// VmEnd.console_tail: where the guest stood.
+std::string LastLines(std::string text) {
+  if (text.size() > kMaxTailBytes) text.erase(0, text.size() - kMaxTailBytes);
+  return base::PrintableTail(text, kTailLines);
 }
 
 int64_t Nanoseconds(absl::Duration duration) {
@@ -95,7 +98,7 @@ absl::Status Session::HandleEvent(const MachineEvent& event) {
   return absl::OkStatus();
 }
 
-// Everything that happens here happens at a definite instruction of the guest.
+// The guest stands still at a definite instruction here.
 absl::Status Session::HandleStop() {
   KTSTR_RETURN_IF_ERROR(DrainRing());
   if (end_.has_value()) return absl::OkStatus();
@@ -112,7 +115,7 @@ absl::Status Session::HandleStop() {
       if (options_.until_ready) {
         ready_stop_ = true;
       } else {
-        Misbehaved("it said unasked that it is ready");
+        Misbehaved("it rang Ready unasked");
       }
       break;
     case window::kDoorbellRingFull:
@@ -145,7 +148,7 @@ void Session::ResumeFromDoorbell() {
   if (!resumed.ok()) EngineLost(base::ToStd(resumed.message()));
 }
 
-// An engine that is gone took the ring with it, maybe; NextEvent() tells of that.
+// Ignores Unavailable: then the engine is gone, which NextEvent() reports.
 absl::Status Session::DrainRing() {
   if (absl::StatusOr<uint32_t> stage = window_.Stage(); stage.ok()) claimed_stage_ = *stage;
   while (true) {
@@ -169,7 +172,11 @@ absl::Status Session::DrainRing() {
       Misbehaved(absl::StrCat("frame ", (*frame)->sequence, " pretends to come from the host"));
       return absl::OkStatus();
     }
-    observation.set_guest_time_ns((*frame)->guest_time_ns);
+    // The agent stamps what lasts with its beginning. Nothing is seen after it was reported.
+    const uint64_t seen = observation.guest_time_ns();
+    if (seen == 0 || seen > (*frame)->guest_time_ns) {
+      observation.set_guest_time_ns((*frame)->guest_time_ns);
+    }
     NoteTimes(observation);
     KTSTR_RETURN_IF_ERROR(options_.observe(std::move(observation)));
   }
@@ -196,16 +203,30 @@ void Session::NoteTimes(const v1::Observation& observation) {
 }
 
 absl::Status Session::TellConsole() {
+  constexpr uint64_t kHead = Console::kCap - Console::kTailBytes;
   const bool last = end_.has_value() || ready_stop_;
-  while (console_told_ < Console::kCap) {
-    absl::StatusOr<std::string> text =
-        machine_->GuestConsole().TextFrom(console_told_, kConsolePiece);
+  const uint64_t size = machine_->GuestConsole().size();
+  // The end of a console over its cap is not known before; what is below is told whole.
+  if (!last || size <= Console::kCap) return TellConsoleTo(last ? size : kHead, last);
+  KTSTR_RETURN_IF_ERROR(TellConsoleTo(kHead, last));
+  if (const uint64_t tail = size - Console::kTailBytes; console_told_ < tail) {
+    const uint64_t left_out = tail - console_told_;
+    console_told_ = tail;
+    KTSTR_RETURN_IF_ERROR(options_.console(absl::StrCat("\n", base::LeftOutLine(left_out), "\n")));
+  }
+  return TellConsoleTo(size, last);
+}
+
+absl::Status Session::TellConsoleTo(uint64_t end, bool last) {
+  while (console_told_ < end) {
+    absl::StatusOr<std::string> text = machine_->GuestConsole().TextFrom(
+        console_told_, std::min(kConsolePiece, end - console_told_));
     if (!text.ok() || text->empty()) break;
-    // A line that is longer than a piece goes in parts.
+    // A line longer than a piece is sent in parts.
     const size_t line_end = text->rfind('\n');
     if (line_end != std::string::npos) {
       text->resize(line_end + 1);
-    } else if (!last && text->size() < kConsolePiece) {
+    } else if (!last && text->size() < kConsolePiece && console_told_ + text->size() < end) {
       break;
     }
     console_told_ += text->size();
@@ -222,9 +243,9 @@ void Session::CheckLimits() {
   } else if (CheckGuestTime()) {
     return;
   } else if (TimeLeft() <= absl::ZeroDuration()) {
-    Finish(v1::VmEnd::TIMEOUT,
-           absl::StrCat("the host's time limit of ", absl::FormatDuration(options_.timeout),
-                        " was reached"));
+    FinishHung(v1::VmEnd::TIMEOUT,
+               absl::StrCat("the host's time limit of ", absl::FormatDuration(options_.timeout),
+                            " was reached"));
   }
 }
 
@@ -233,29 +254,29 @@ bool Session::CheckGuestTime() {
   if (!now.has_value()) return false;
   if (!ready_.has_value()) {
     if (*now < options_.boot_limit) return false;
-    Finish(v1::VmEnd::GUEST_HUNG,
-           absl::StrCat("the boot's limit of ", absl::FormatDuration(options_.boot_limit),
-                        " of guest time was reached"));
+    FinishHung(v1::VmEnd::GUEST_HUNG,
+               absl::StrCat("the boot's limit of ", absl::FormatDuration(options_.boot_limit),
+                            " of guest time was reached"));
     return true;
   }
   // A restored guest has reported READY before it runs.
   if (!guest_ready_.has_value()) guest_ready_ = now;
   if (*now - *guest_ready_ < options_.run_limit) return false;
-  Finish(v1::VmEnd::GUEST_HUNG,
-         absl::StrCat("the limit of ", absl::FormatDuration(options_.run_limit),
-                      " of guest time was reached"));
+  FinishHung(v1::VmEnd::GUEST_HUNG,
+             absl::StrCat("the limit of ", absl::FormatDuration(options_.run_limit),
+                          " of guest time was reached"));
   return true;
 }
 
-// All has been observed: a guest that hangs on its way to the last doorbell costs the digest only.
+// The observations are complete: a guest that hangs before its last doorbell costs the digest only.
 void Session::CheckAfterDone() {
   const std::optional<absl::Duration> now = machine_->GuestTime();
   if (!guest_done_.has_value()) guest_done_ = now;
   const bool hangs = now.has_value() && *now - *guest_done_ >= options_.done_limit;
   if (!hangs && options_.clock->Monotonic() - *done_ < options_.done_patience) return;
-  Finish(
+  FinishHung(
       v1::VmEnd::DONE,
-      absl::StrCat("no digest: the guest did not come to its last doorbell within ",
+      absl::StrCat("no digest: the guest did not reach its last doorbell within ",
                    hangs ? absl::StrCat(absl::FormatDuration(options_.done_limit), " of guest time")
                          : absl::FormatDuration(options_.done_patience),
                    " after DONE"));
@@ -269,7 +290,7 @@ void Session::Misbehaved(std::string_view what) {
   Finish(v1::VmEnd::GUEST_MISBEHAVED, absl::StrCat("guest broke the rules: ", base::ToAbsl(what)));
 }
 
-// An engine that hits its file size limit dies of the guest's flood, not of itself.
+// The guest's flood, not the engine, is the cause when the engine dies at its file size limit.
 void Session::EngineLost(std::string_view what) {
   if (machine_->GuestConsole().OverCap()) {
     Misbehaved(absl::StrCat("console flood: more than ", Console::kCap >> 20, " MiB"));
@@ -284,12 +305,8 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   v1::VmEnd& end = end_.emplace();
   const absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
   const bool gave_up = doorbell.ok() && *doorbell == window::kDoorbellGaveUp;
-  if (cause == v1::VmEnd::GUEST_HUNG || cause == v1::VmEnd::TIMEOUT) {
-    for (v1::VcpuState& vcpu : machine_->HaltAndLook()) {
-      *end.add_vcpu() = std::move(vcpu);
-    }
-  }
   machine_->Stop();
+  AddVcpus(&end);
   const std::string console = machine_->GuestConsole().Text().value_or("");
   const int claimed = static_cast<int>(claimed_stage_);
   last_stage_ = std::max(last_stage_, AgentStage(console));
@@ -297,16 +314,33 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
     last_stage_ = std::max(last_stage_, static_cast<v1::Stage>(claimed));
   }
   for (std::string& line : CrashLines(console)) *end.add_crash_line() = std::move(line);
-  end.set_agent_error(Printable(AgentError(console), kMaxDetailBytes, 1));
+  end.set_agent_error(base::OneLine(AgentError(console), kMaxDetailBytes));
   end.set_agent_gave_up(gave_up);
   end.set_cause(cause);
-  end.set_detail(Printable(std::move(detail), kMaxDetailBytes, 60));
+  end.set_detail(base::PrintableTail(
+      base::CutMiddleLines(base::CutMiddle(detail, kMaxDetailBytes / 2, kMaxDetailBytes / 2), 30,
+                           30),
+      std::numeric_limits<size_t>::max()));
   end.set_last_stage(last_stage_);
-  end.set_console_tail(Printable(console, kMaxTailBytes, kTailLines));
+  end.set_console_tail(LastLines(console));
   end.set_guest_digest(digest_);
   end.set_console_truncated(machine_->GuestConsole().OverCap());
   end.set_engine_version(machine_->EngineVersion());
   FillTimes(&end);
+}
+
+void Session::FinishHung(v1::VmEnd::Cause cause, std::string detail) {
+  vcpus_ = machine_->HaltAndLook();
+  Finish(cause, std::move(detail));
+}
+
+void Session::AddVcpus(v1::VmEnd* end) {
+  if (vcpus_.empty()) return;
+  const KernelSymbols symbols = options_.symbols ? options_.symbols() : KernelSymbols();
+  for (v1::VcpuState& vcpu : vcpus_) {
+    if (!vcpu.user_space()) vcpu.set_symbol(symbols.At(vcpu.rip()));
+    *end->add_vcpu() = std::move(vcpu);
+  }
 }
 
 void Session::FillTimes(v1::VmEnd* end) const {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The course of one VM, apart from sockets: what a stop, a frame, a flood or a time-out means. It
-// takes a running Machine with its Window and makes observations and one VmEnd out of it.
+// One VM from its start to its end, without sockets: what a stop, a frame, a flood or a time-out
+// means. A session turns a running Machine and its Window into observations and one VmEnd.
 //
-// A machine that stands still at kDoorbellReady, just restored, is let go by Begin(). The boot that
-// leads to a snapshot is a session of its own (`until_ready`), whose observations are not the
-// run's: they are in the ring of the snapshot, and come again from each restored guest.
+// Begin() resumes a machine that was just restored and stands still at kDoorbellReady. The boot
+// that leads to a snapshot is a session of its own (`until_ready`). Its observations do not belong
+// to the run: they stay in the snapshot's ring, and each restored guest's session reads them again.
 //
 // One thread. The machine must outlive the object.
 
@@ -16,11 +16,13 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "ktstr/v1/observation.pb.h"
+#include "vmm/kernel_symbols.h"
 #include "vmm/machine.h"
 #include "vmm/window.h"
 
@@ -29,38 +31,40 @@ namespace ktstr::vmm {
 class Session {
  public:
   struct Options {
-    absl::Duration timeout;  // Of the host, from now.
-    // In guest time, where the machine gives it: what a boot may take until the agent reports
-    // READY, and the run from there on.
+    absl::Duration timeout;  // Host time from `started` on.
+    // In guest time, where the machine reports it: how long the boot may take until the agent
+    // reports READY, and the run from there on.
     absl::Duration boot_limit = absl::InfiniteDuration();
     absl::Duration run_limit = absl::InfiniteDuration();
-    // What a guest that has reported DONE gets for its last doorbell, in guest time and of the
-    // host, whichever is over first. Then it is ended as DONE, without a digest.
+    // How long a guest that has reported DONE may take to its last doorbell, in guest time and in
+    // host time, whichever is over first. Then the session ends it as DONE, without a digest.
     absl::Duration done_limit = absl::Seconds(5);
     absl::Duration done_patience = absl::Seconds(30);
     bool take_digest = false;
-    // The guest is to stop at kDoorbellReady, and that is all.
+    // The session is over when the guest stops at kDoorbellReady.
     bool until_ready = false;
-    // A checked observation. An error means that nobody listens any more.
+    // Takes a checked observation. An error means that nobody listens any more.
     std::function<absl::Status(v1::Observation)> observe;
     std::function<void(std::string)> progress;
-    // What the console said, as RunConsole.text. Unset: not wanted. An error as of `observe`.
+    // Takes the console's text, as RunConsole.text. Unset: not wanted. Errors as of `observe`.
     std::function<absl::Status(std::string)> console;
+    // Reads the symbols of the guest's kernel, for a machine that hangs. Unset: there are none.
+    std::function<KernelSymbols()> symbols;
     const base::Clock* clock = base::RealClock();
   };
   // `started`: clock->Monotonic() when the engine was started.
   Session(Machine* machine, Window window, absl::Duration started, Options options);
 
-  // Lets a restored guest go: takes what its ring holds, writes the bundle, resumes. An error is
-  // the one of `observe`; anything else is in end().
+  // Starts a restored guest: reads its ring, writes the bundle, resumes. Returns an error of
+  // `observe` only; any other failure is in end().
   absl::Status Begin(int bundle_fd);
   enum class State {
     kRuns,
     kReady,  // With `until_ready`: the guest stands still at its doorbell, and stays so.
     kEnded,  // The machine has been stopped, and end() is valid.
   };
-  // One look at everything: events of the machine, ring, console, time limit. An error is the one
-  // of `observe` or `console`.
+  // Handles what has come since the last call: machine events, ring, console, time limits. Returns
+  // an error of `observe` or `console` only.
   absl::StatusOr<State> Step();
   // Ends the run from outside.
   void Cancel(const std::string& reason);
@@ -77,13 +81,19 @@ class Session {
   void NoteTimes(const v1::Observation& observation);
   void CheckLimits();
   void CheckAfterDone();
-  // True when the run has ended for it.
+  // True when it ended the run.
   bool CheckGuestTime();
-  // New whole lines; at the end, everything up to the console's cap.
+  // Passes new whole lines on. Of a console over its cap, the end follows when the run has ended,
+  // behind a line that says how much is missing.
   absl::Status TellConsole();
+  // Up to byte `end`; `last`: also a line that has no end.
+  absl::Status TellConsoleTo(uint64_t end, bool last);
   void Misbehaved(std::string_view what);
   void EngineLost(std::string_view what);
   void Finish(v1::VmEnd::Cause cause, std::string detail);
+  // The same for a machine that hangs: looks first where each vCPU stands.
+  void FinishHung(v1::VmEnd::Cause cause, std::string detail);
+  void AddVcpus(v1::VmEnd* end);
   void FillTimes(v1::VmEnd* end) const;
 
   Machine* machine_;
@@ -98,11 +108,12 @@ class Session {
   std::optional<absl::Duration> first_step_;
   std::optional<absl::Duration> last_step_end_;
   std::optional<absl::Duration> done_;  // The agent reported DONE.
-  // Guest time, as far as it was known, when the agent reported READY and DONE.
+  // Guest time, as last published, when the agent reported READY and DONE.
   std::optional<absl::Duration> guest_ready_;
   std::optional<absl::Duration> guest_done_;
   v1::Stage last_stage_ = v1::STAGE_UNSPECIFIED;
   std::string digest_;
+  std::vector<v1::VcpuState> vcpus_;
   std::optional<v1::VmEnd> end_;
 };
 

@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "vmm/digest.h"
 #include "vmm/process.h"
 #include "vmm/testing/fake_machine.h"
+#include "vmm/testing/kernel_image.h"
 #include "vmm/testing/ring_writer.h"
 
 namespace ktstr::vmm {
@@ -42,6 +44,10 @@ class SessionTest : public ::testing::Test {
       console_.push_back(std::move(text));
       return listener_;
     };
+    options.symbols = [] {
+      return KernelSymbols::Parse(testing::SymtabImage(
+          {{testing::kKernelBase, "Tdo_idle"}, {testing::kKernelBase + 64, "T_end"}}));
+    };
     options.clock = &clock_;
     Window window = attach ? Window::Attach(&machine_.Memory(), 0, kWindow)
                            : *Window::Create(&machine_.Memory(), 0, kWindow);
@@ -66,7 +72,7 @@ class SessionTest : public ::testing::Test {
     EXPECT_EQ(session_->end().cause(), cause) << session_->end().DebugString();
     EXPECT_THAT(session_->end().detail(), HasSubstr(detail));
     EXPECT_EQ(machine_.stops, 1);
-    EXPECT_TRUE(Step());  // Once is for ever.
+    EXPECT_TRUE(Step());  // An end is final.
     EXPECT_EQ(machine_.stops, 1);
   }
   static std::string Mark(v1::StepMark::Edge edge) {
@@ -112,6 +118,22 @@ TEST_F(SessionTest, WholeRunWithItsTimes) {
   EXPECT_EQ(end.host_teardown_ns(), 1000000000u);
   ASSERT_EQ(observations_.size(), 3u);
   EXPECT_EQ(observations_[1].guest_time_ns(), 77u);
+}
+
+// An observation that comes when all of it is over has the time at which it began.
+TEST_F(SessionTest, AnObservationKeepsTheTimeAtWhichItWasSeen) {
+  testing::RingWriter guest = Guest();
+  for (const uint64_t seen : {0, 500, 901}) {
+    v1::Observation o;
+    o.set_guest_time_ns(seen);
+    o.mutable_scheduler_exit()->set_cause(v1::SchedulerExit::EJECTED);
+    guest.Write(o.SerializeAsString(), 900);
+  }
+  EXPECT_FALSE(Step());
+  ASSERT_EQ(observations_.size(), 3u);
+  EXPECT_EQ(observations_[0].guest_time_ns(), 900u);
+  EXPECT_EQ(observations_[1].guest_time_ns(), 500u);
+  EXPECT_EQ(observations_[2].guest_time_ns(), 900u);  // Nobody sees the future.
 }
 
 TEST_F(SessionTest, FullRingIsEmptiedAndGivenBack) {
@@ -183,7 +205,7 @@ TEST_F(SessionTest, PanicByItsNotifier) {
   ExpectEnd(v1::VmEnd::PANIC, "");
 }
 
-// What the console holds explains an end; it is never the end.
+// Console text explains an end, and never changes its cause.
 TEST_F(SessionTest, TextDoesNotChangeTheCause) {
   Print("[    2.0] Oops: int3: 0000 [#1]\n[    2.1] Kernel panic - not syncing: Fatal exception\n");
   Ring(window::kDoorbellDone);
@@ -223,7 +245,7 @@ TEST_F(SessionTest, HangAfterDoneCostsTheDigestOnly) {
   clock_.Advance(absl::Seconds(29));  // Beyond the run's own limit of 10 s.
   EXPECT_FALSE(Step());
   clock_.Advance(absl::Seconds(1));
-  ExpectEnd(v1::VmEnd::DONE, "no digest: the guest did not come to its last doorbell within 30s");
+  ExpectEnd(v1::VmEnd::DONE, "no digest: the guest did not reach its last doorbell within 30s");
   EXPECT_EQ(session_->end().guest_digest(), "");
 }
 
@@ -236,22 +258,34 @@ TEST_F(SessionTest, HangAfterDoneInGuestTime) {
   machine_.guest_time = absl::Seconds(104);
   EXPECT_FALSE(Step());
   machine_.guest_time = absl::Seconds(105);
+  v1::VcpuState vcpu;
+  vcpu.set_rip(77);
+  machine_.vcpus = {vcpu};
   ExpectEnd(v1::VmEnd::DONE, "within 5s of guest time after DONE");
+  ASSERT_EQ(session_->end().vcpu_size(), 1);
+  EXPECT_EQ(session_->end().vcpu(0).rip(), 77u);
 }
 
 TEST_F(SessionTest, BootThatIsNeverReady) {
   machine_.guest_time = absl::Seconds(199);
   EXPECT_FALSE(Step());
   machine_.guest_time = absl::Seconds(200);
-  v1::VcpuState vcpu;
-  vcpu.set_rip(77);
-  machine_.vcpus = {vcpu};
+  v1::VcpuState kernel;
+  kernel.set_rip(testing::kKernelBase + 0x12);
+  v1::VcpuState user = kernel;  // A program may have any address.
+  user.set_user_space(true);
+  v1::VcpuState firmware;
+  firmware.set_rip(77);
+  machine_.vcpus = {kernel, user, firmware};
   ExpectEnd(v1::VmEnd::GUEST_HUNG, "the boot's limit of 3m20s of guest time was reached");
-  ASSERT_EQ(session_->end().vcpu_size(), 1);
-  EXPECT_EQ(session_->end().vcpu(0).rip(), 77u);
+  ASSERT_EQ(session_->end().vcpu_size(), 3);
+  EXPECT_EQ(session_->end().vcpu(0).rip(), testing::kKernelBase + 0x12);
+  EXPECT_EQ(session_->end().vcpu(0).symbol(), "do_idle+0x12");
+  EXPECT_EQ(session_->end().vcpu(1).symbol(), "");
+  EXPECT_EQ(session_->end().vcpu(2).symbol(), "");
 }
 
-// From READY on, not from the boot.
+// The run's limit counts from READY, not from the boot.
 TEST_F(SessionTest, GuestThatHangsInItsRun) {
   v1::Observation ready;
   ready.mutable_stage()->set_stage(v1::READY);
@@ -319,6 +353,36 @@ TEST_F(SessionTest, LongConsoleIsToldInPiecesUpToItsCap) {
   for (const std::string& piece : console_) told += piece;
   EXPECT_GE(told.size(), Console::kCap);
   EXPECT_LE(told.size(), Console::kCap + (8 << 10));
+}
+
+// The terminal of `--dmesg` sees why it ended, too.
+TEST_F(SessionTest, TheEndOfAConsoleOverItsCapIsTold) {
+  const std::string flood(size_t{1} << 20, 'y');
+  Print("first\n");
+  for (int i = 0; i < 3; ++i) Print(flood + "\n");
+  EXPECT_FALSE(Step());
+  for (int i = 0; i < 3; ++i) Print(flood + "\n");
+  Print("last words\n");
+  ASSERT_TRUE(Step());
+  std::string told;
+  for (const std::string& piece : console_) told += piece;
+  EXPECT_THAT(told, ::testing::StartsWith("first\n"));
+  EXPECT_THAT(told, ::testing::EndsWith("y\nlast words\n"));
+  // 6 floods, 7 line ends and the words, without 3 MiB and 1 MiB.
+  const uint64_t all = 6 * flood.size() + 6 + 6 + 11;
+  EXPECT_THAT(told, HasSubstr(absl::StrCat("\n[", all - Console::kCap,
+                                           " bytes of output are left out here]\n")));
+}
+
+TEST_F(SessionTest, AConsoleBelowItsCapIsToldWhole) {
+  const std::string text = std::string(Console::kCap - 7, 'y') + "\nlast";
+  Print(text);
+  EXPECT_FALSE(Step());
+  Ring(window::kDoorbellDone);
+  ASSERT_TRUE(Step());
+  std::string told;
+  for (const std::string& piece : console_) told += piece;
+  EXPECT_EQ(told == text, true);
 }
 
 TEST_F(SessionTest, ConsoleFlood) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A guest frozen at kDoorbellReady, before it has seen any bundle: a function of kernel, boot
-// image, topology, memory and engine, and of nothing of any user. Many guests are restored from one
-// at the same time: it never changes.
+// image, topology, memory and engine, with nothing of any user. It never changes, so many guests
+// can be restored from it at the same time.
 //
-// The engine's device state is opaque, and valid for the very same engine with the very same launch
-// only (SnapshotIdentity, in engine.h).
+// The engine's device state is opaque, and valid only for the same engine with the same launch
+// (SnapshotIdentity, in engine.h).
 
 #ifndef KTSTR_VMM_SNAPSHOT_H_
 #define KTSTR_VMM_SNAPSHOT_H_
@@ -34,8 +34,8 @@ absl::Status CheckSnapshot(const Snapshot& snapshot, const v1::LaunchPlan& plan)
 std::vector<NamedFd> SnapshotFds(const Snapshot& snapshot);
 absl::StatusOr<Snapshot> TakeSnapshotFds(Descriptors* descriptors);
 
-// Room for a bundle in the window of a machine that is restored: a snapshot serves every bundle up
-// to it. The smallest of 6 MiB, 14 MiB, 30 MiB, … that holds `bundle_bytes`.
+// Room for a bundle in the window of a machine that can be restored: one snapshot serves every
+// bundle up to it. The smallest of 6 MiB, 14 MiB, 30 MiB, … that holds `bundle_bytes`.
 uint64_t BundleCapacity(uint64_t bundle_bytes);
 
 }  // namespace ktstr::vmm

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <utility>
 
@@ -56,19 +55,17 @@ absl::Status Window::WriteBundle(int fd) {
         absl::StrCat("window: a bundle of ", bundle_size, " bytes does not fit into ", room));
   }
   std::string buffer(std::min(kPiece, bundle_size), '\0');
-  uint64_t done = 0;
-  while (done < bundle_size) {
-    ssize_t got =
-        pread(fd, buffer.data(), std::min(kPiece, bundle_size - done), static_cast<off_t>(done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return base::ErrnoStatus(errno, "bundle: read");
-    if (got == 0) {
+  for (uint64_t done = 0; done < bundle_size;) {
+    const uint64_t piece = std::min(kPiece, bundle_size - done);
+    KTSTR_ASSIGN_OR_RETURN(const size_t got,
+                           base::ReadAt(fd, buffer.data(), piece, done, "the bundle"));
+    if (got < piece) {
       return absl::DataLossError(
-          absl::StrCat("bundle: ends after ", done, " of ", bundle_size, " bytes"));
+          absl::StrCat("bundle: ends after ", done + got, " of ", bundle_size, " bytes"));
     }
-    KTSTR_RETURN_IF_ERROR(memory_->Write(address_ + window::kAlignment + done, buffer.data(),
-                                         static_cast<uint64_t>(got)));
-    done += static_cast<uint64_t>(got);
+    KTSTR_RETURN_IF_ERROR(
+        memory_->Write(address_ + window::kAlignment + done, buffer.data(), piece));
+    done += piece;
   }
   return memory_->Write(address_ + offsetof(WindowHeader, bundle_size), &bundle_size,
                         sizeof(bundle_size));

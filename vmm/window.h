@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The host's side of the window (layout and rules: vmm/window_abi.h): fills header and bundle
-// before the guest starts, then reads the ring. The guest may write anything at any time; whatever
-// does not obey the rules is an error, found in bounded time, and never a crash: a frame is copied
-// out of the ring first, and the copy is checked.
+// before the guest starts, then reads the ring. The guest may write anything at any time; a broken
+// rule is an error, found in bounded time, and never a crash: the reader copies a frame out of the
+// ring, then checks the copy.
 //
 // One thread. The memory must outlive the object.
 
@@ -34,34 +34,36 @@ struct WindowFrame {
 
 class Window {
  public:
-  // Of a guest that has not started: writes the header, without a bundle. The window is `size`
-  // bytes of `memory` at `address`. `flags`: window::kFlag*. InvalidArgument when it is too small.
+  // For a guest that has not started: writes the header, without a bundle. The window is `size`
+  // bytes of `memory` at `address`. `flags`: window::kFlag*. InvalidArgument when `size` is too
+  // small.
   static absl::StatusOr<Window> Create(GuestMemory* memory, uint64_t address, uint64_t size,
                                        uint32_t flags = 0);
-  // Of a guest that stands still at its first doorbell, restored from a snapshot: nothing of its
-  // ring has been read.
+  // For a guest restored from a snapshot, which stands still at its first doorbell: reading starts
+  // at the beginning of its ring.
   static Window Attach(GuestMemory* memory, uint64_t address, uint64_t size) {
     return Window(memory, address, size);
   }
 
-  // Copies the bundle, the whole file, into its place. Before the guest starts, or while it stands
-  // still at kDoorbellReady. InvalidArgument when it has no room.
+  // Copies the whole file to the bundle's place. Before the guest starts, or while it stands still
+  // at kDoorbellReady. InvalidArgument when the bundle does not fit.
   absl::Status WriteBundle(int fd);
 
-  // The next whole observation, nullopt when the ring holds none (parts of one that goes on later
-  // are kept). InvalidArgument when the guest broke a rule,
-  // with the rule and the values; the ring is not readable any more then, and the error repeats.
-  // Unavailable when the engine is gone.
+  // The next whole observation; nullopt when the ring holds none (the window keeps the parts of an
+  // incomplete one). InvalidArgument names the rule that the guest broke, and the values; the ring
+  // is unreadable from then on, and every later call returns the same error. Unavailable when the
+  // engine is gone.
   absl::StatusOr<std::optional<WindowFrame>> Next();
   // Bytes of ring read so far.
   uint64_t bytes_read() const { return position_; }
 
-  // Valid while the guest stands still. One of window::kDoorbell*, or anything.
+  // Valid while the guest stands still. One of window::kDoorbell*; a hostile guest may store
+  // anything else.
   absl::StatusOr<uint32_t> Doorbell() const;
-  // What the guest claims to have reached: a number that may be no v1::Stage.
+  // The stage that the guest claims to have reached; the number may be no v1::Stage.
   absl::StatusOr<uint32_t> Stage() const;
-  // Gives the bytes that were read back to the guest, and clears the doorbell. Only while the guest
-  // stands still at a doorbell: a definite instruction.
+  // Returns the ring space of the bytes read so far to the guest, and clears the doorbell. Only
+  // while the guest stands still at a doorbell.
   absl::Status AnswerDoorbell();
 
  private:

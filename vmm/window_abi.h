@@ -4,10 +4,10 @@
 // the agent. The only channel between them besides the console. Included by both sides;
 // C-compatible layout, little endian.
 //
+// clang-format off
 //   window base (physical address and size on the guest command line: ktstr.window=0xADDR,0xSIZE)
 //   +----------------------------+ 0
-//   | WindowHeader (4096 bytes)  |  host-written words, then guest-written words, a cache line
-//   apart
+//   | WindowHeader (4096 bytes)  |  the host's words and the guest's words, in separate cache lines
 //   +----------------------------+ kRingOffset = 4096
 //   | ring, ring_size bytes      |  guest -> host, frames
 //   +----------------------------+ bundle_offset (2 MiB aligned)
@@ -15,20 +15,22 @@
 //   |                            |  starts, or while it stands still at kDoorbellReady
 //   |                            |  (bundle_size is valid from then on)
 //   +----------------------------+ window size
+// clang-format on
 //
-// Ring: byte positions `head` (guest) and `tail` (host) only grow; position p is at ring[p %
-// ring_size]. Frames are 8-byte aligned and may wrap at the end of the ring. Guest: one producer
-// lock; copies the frame, then publishes `head` with release order. Host: loads `head` with acquire
-// order at any time, reads without writing anything, and keeps its own read position.
+// Ring: byte positions `head` (guest) and `tail` (host) only grow; position p is at byte
+// p % ring_size of the ring. Frames are 8-byte aligned and may wrap at the end of the ring. The
+// guest has one producer: it copies the frame, then publishes `head` with release order. The host
+// loads `head` with acquire order at any time, writes nothing while it reads, and keeps its own
+// read position.
 //
-// `tail` moves only while the guest stands still at a doorbell, a definite instruction. So how fast
-// the host reads never reaches the guest, and runs stay equal bit for bit. When the ring is full
-// the guest rings kDoorbellRingFull, the host reads everything, sets `tail` and lets the guest go
-// on.
+// The host moves `tail` only while the guest stands still at a doorbell, a definite instruction. So
+// the guest cannot observe how fast the host reads, and runs stay equal bit for bit. When the ring
+// is full, the guest rings kDoorbellRingFull; the host reads everything, sets `tail` and resumes
+// the guest.
 //
 // Doorbell: the agent stores the reason in `doorbell`, then writes kPvpanicPanicked to I/O port
-// kPvpanicPort; the machine stops there. A stop with `doorbell` == 0 is the kernel's own panic
-// notifier. The host clears the word before it resumes.
+// kPvpanicPort; the machine stops there. A stop with `doorbell` == 0 comes from the kernel's own
+// panic notifier. The host clears the word before it resumes the guest.
 //
 // Compatibility: both sides come from one build and check `magic` and `version`; any change of
 // layout raises kVersion. Everything the guest writes is hostile until checked: head, lengths,
@@ -54,16 +56,16 @@ inline constexpr uint8_t kPvpanicPanicked = 1;
 
 // Values of WindowHeader::doorbell.
 inline constexpr uint32_t kDoorbellNone = 0;
-inline constexpr uint32_t kDoorbellReady = 1;     // Agent is ready; the place of a snapshot.
-inline constexpr uint32_t kDoorbellRingFull = 2;  // Host must empty the ring.
-// Everything is written; the place of the memory digest.
+inline constexpr uint32_t kDoorbellReady = 1;  // The agent is ready; the host may take a snapshot.
+inline constexpr uint32_t kDoorbellRingFull = 2;  // The host must empty the ring.
+// The agent has reported everything; the host takes the memory digest.
 inline constexpr uint32_t kDoorbellDone = 3;
-// Stored, never rung: the agent cannot go on, and powers the machine off.
+// Stored without ringing: the agent cannot go on, and powers the machine off.
 inline constexpr uint32_t kDoorbellGaveUp = 4;
 
-// Bits of WindowHeader::flags. Ready is rung only when asked for, to take a snapshot: the emulator
-// does not resume at one definite place in its order of vCPUs, so that a run that goes on after a
-// stop may take one of two courses. Runs from the snapshot all take the same.
+// Bits of WindowHeader::flags. The agent rings Ready only when this bit asks for it, to take a
+// snapshot: the emulator does not resume at one definite place in its order of vCPUs, so a run that
+// goes on after a stop may have one of two executions. All runs from one snapshot have the same.
 inline constexpr uint32_t kFlagStopAtReady = 1;
 
 struct WindowHeader {
@@ -107,8 +109,8 @@ static_assert(sizeof(FrameHeader) == 32);
 inline constexpr uint32_t kFrameMagic = 0x4652544bU;  // "KTRF", little endian
 // Payload: a serialized ktstr.v1.Observation, or the last part of one.
 inline constexpr uint32_t kFrameObservation = 1;
-// Payload: a part of a serialized observation that is too long for one frame; the next frame goes
-// on with it.
+// Payload: a part of a serialized observation that is too long for one frame; the next frame
+// continues it.
 inline constexpr uint32_t kFramePart = 2;
 inline constexpr uint32_t kMaxFramePayload = 48 << 10;
 inline constexpr uint32_t kMaxObservation = 1 << 20;  // Bytes of all parts together.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whatever a guest writes into its window, the host's reader ends, and returns checked
-// observations, put together from their parts, or an error. Input: 8 bytes of head, 1 byte of
-// flags, then the ring. With flag 1, each frame found in it gets a right CRC, so that the fuzzer
-// comes past that check.
+// Whatever a guest writes into its window, the host's reader terminates, and returns checked
+// observations, assembled from their parts, or an error. Input: 8 bytes of head, 1 byte of flags,
+// then the ring. With flag 1, each frame gets a correct CRC, so that the fuzzer gets past that
+// check.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -49,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   while (true) {
     auto frame = reader->Next();
     if (!frame.ok()) {
-      if (reader->Next().ok()) abort();  // Broken is for ever.
+      if (reader->Next().ok()) abort();  // The error must repeat.
       break;
     }
     if (!frame->has_value()) break;

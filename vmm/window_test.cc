@@ -97,7 +97,7 @@ TEST_F(WindowTest, PartsBecomeOneAcrossAFullRing) {
   EXPECT_EQ((*window_.Next())->payload, "next");
 }
 
-// A guest that never ends an observation: bounded.
+// The host bounds an observation that the guest never ends.
 TEST_F(WindowTest, EndlessPartsAreRefused) {
   const std::string part(window::kMaxFramePayload, 'p');
   for (uint64_t sent = 0; sent <= window::kMaxObservation; sent += part.size()) {
@@ -187,7 +187,7 @@ TEST_F(WindowTest, RingOfGarbageIsAnError) {
   ExpectBroken("magic");
 }
 
-// What a restored guest has written before the host looked: everything is still to be read.
+// A restored guest has written frames that the host has not read yet.
 TEST_F(WindowTest, AttachReadsFromTheStart) {
   guest_.Write("one", 7);
   guest_.header()->doorbell = window::kDoorbellReady;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The replaced calls stand at the end, as the C library declares them. Each asks Gate whether it
-// fails; what it does then goes to the kernel by syscall(2), so that nothing here calls itself.
+// The replaced calls are at the end, as the C library declares them. Each asks Gate whether to
+// fail, and otherwise calls the kernel by syscall(2), so that nothing here calls itself.
 #include "base/testing/faults.h"
 
 #include <dirent.h>
@@ -28,12 +28,12 @@
 namespace ktstr::base {
 namespace {
 
-// In which ways a call can fail.
+// The ways in which a call can fail.
 enum Ability : unsigned {
   kCanIo = 0,  // All can.
   kNeedsSpace = 1,
   kOpens = 2,
-  kRepeats = 4,  // Its caller makes it again after EINTR.
+  kRepeats = 4,  // The caller repeats it after EINTR.
   kTransfers = 8,
   kChanges = 16,
 };
@@ -42,16 +42,16 @@ constexpr int kMaxFd = 65536;
 constexpr int kChildFailed = 99;
 constexpr off_t kInlineBytes = 2048;  // Less stands in the inode.
 
-// How a change of names is undone.
+// A change of names, with what is needed to undo it.
 struct NameChange {
   enum Kind { kCreated, kMadeDir, kRenamed, kRemoved, kRemovedDir };
   Kind kind;
-  std::string path;   // The name that came or went.
-  std::string from;   // kRenamed: the name before.
-  std::string stash;  // A link to what had the name `path` before; empty: nothing.
+  std::string path;   // The name that appeared or disappeared.
+  std::string from;   // kRenamed: the old name.
+  std::string stash;  // A link to the file that had the name `path` before; empty: none.
 };
 
-// What a file holds for sure.
+// What a file holds after a power cut.
 struct Content {
   int fd = -1;  // For reading and writing, of our own.
   std::string synced;
@@ -134,7 +134,7 @@ void WriteRaw(int fd, const std::string& data) {
   }
 }
 
-// Before a file may be changed: keeps what it holds. `empty`: it has just been made.
+// Keeps the content of a file before it may change. `empty`: the file is new.
 void KeepContent(const std::string& path, bool empty) {
   if (!PowerCut(state().fault) || state().at == 0) return;
   struct stat info;
@@ -152,7 +152,7 @@ void KeepName(NameChange change) {
   if (PowerCut(state().fault) && state().at != 0) state().names.push_back(std::move(change));
 }
 
-// A second name of what `path` names now; "" when it names no file.
+// Gives the file at `path` a second name; "" when there is no file.
 std::string Stash(const std::string& path) {
   if (!PowerCut(state().fault) || state().at == 0) return "";
   std::string stash = state().stash + "/" + std::to_string(++state().stashed);
@@ -274,7 +274,7 @@ int Gate(unsigned abilities) {
   }
 }
 
-// Holds the state while a call is made. Inactive: nothing is counted.
+// Locks the state for the duration of a call. False without a Faults object.
 class Turn {
  public:
   Turn() : on_(active.load()) {
@@ -319,7 +319,7 @@ int OpenAt(int dir, const char* path, int flags, mode_t mode) {
   return fd;
 }
 
-// A read or write. `call` makes it, of so many bytes.
+// A read or write; `call(n)` transfers n bytes.
 template <typename Call>
 ssize_t Transfer(int fd, size_t size, unsigned abilities, Call call) {
   const Turn turn;
@@ -339,7 +339,7 @@ int OnFd(int fd, unsigned abilities, Call call) {
   return call();
 }
 
-// The disk itself is not asked: only a power cut could tell, and that is made here.
+// Does not call the kernel: only a power cut would show the difference, and End() makes those.
 int Sync(int fd) {
   const Turn turn;
   if (!turn || !Tracked(fd)) return fcntl(fd, F_GETFD) < 0 ? -1 : 0;
@@ -367,7 +367,7 @@ int MakeDir(const char* path, mode_t mode) {
   const std::string full = turn ? Resolve(AT_FDCWD, path) : "";
   if (full.empty()) return static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
   struct stat info;
-  // EEXIST is the kernel's first answer.
+  // The kernel checks for EEXIST first.
   if (lstat(full.c_str(), &info) == 0) return Fail(EEXIST);
   if (const int error = Gate(kNeedsSpace | kChanges); error != 0) return Fail(error);
   const int done = static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
@@ -524,7 +524,7 @@ int openat64(int dir, const char* path, int flags, ...) {
   va_end(arguments);
   return OpenAt(dir, path, flags, mode);
 }
-// What _FORTIFY_SOURCE makes of open.
+// _FORTIFY_SOURCE replaces open by these.
 int __open_2(const char* path, int flags) { return OpenAt(AT_FDCWD, path, flags, 0); }
 int __open64_2(const char* path, int flags) { return OpenAt(AT_FDCWD, path, flags, 0); }
 int close(int fd) {

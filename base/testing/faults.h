@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Faults of the file system, for tests of what a program keeps on disk. A test program that links
-// faults.cc has these calls of the C library replaced, in all of its code and in the shared
-// libraries that it uses (sqlite, libarchive): open, read, write, fsync, rename, unlink, mkdir and
-// their relatives. Calls on paths below one directory are counted, and the n-th of those that can
-// fail in a given way fails, once or from then on. Everything else goes through untouched, but for
-// fsync, which never waits for the disk.
+// Faults of the file system, for tests of what a program keeps on disk. faults.cc replaces these
+// calls of the C library in all code of the test program and of the shared libraries that it uses
+// (sqlite, libarchive): open, read, write, fsync, rename, unlink, mkdir and their relatives. It
+// counts the calls on paths below one directory; of those that can fail in a given way, the n-th
+// fails, or it and all later ones. All other calls go through unchanged, except that fsync never
+// waits for the disk.
 //
 //   for (uint64_t n = 1;; ++n) {
 //     base::TempDir dir = ...;
 //     base::Faults faults(dir.path());
 //     faults.Arm(base::Fault::kNoSpace, n);
-//     ... the operation, which must report the fault or get over it ...
+//     ... the operation, which must report the fault or succeed in spite of it ...
 //     if (!faults.fired()) break;  // n - 1 steps.
-//     ... what was acknowledged is there, also to whoever opens the files again ...
+//     ... what was acknowledged is there, also when the files are opened again ...
 //   }
 //
-// One Faults at a time; calls of any thread are counted.
+// One Faults at a time; it counts the calls of all threads.
 
 #ifndef KTSTR_BASE_TESTING_FAULTS_H_
 #define KTSTR_BASE_TESTING_FAULTS_H_
@@ -33,18 +33,18 @@ enum class Fault {
   kIo,             // EIO, of all
   kNoDescriptors,  // EMFILE, of calls that open
   kInterrupted,    // EINTR, of calls that the caller has to make again
-  kShort,          // a read or write of one byte or more less than asked for
+  kShort,          // a read or write transfers half of what was asked for
   // The process ends by SIGKILL before the n-th call that changes something.
   kKill,
-  // So does the machine: what no fsync covers is gone. Content of files goes back to the last fsync
-  // of the file, names to the last fsync of their directory.
+  // The machine ends there: what no fsync covers is lost. Files have the content of their last
+  // fsync, directories the names of theirs.
   kPowerCut,
-  // The same, when the file system wrote the names, but not the content, to the disk.
+  // The same, but the file system had written all names to the disk.
   kPowerCutNamesStay,
-  // The same, when it wrote names, sizes and what stands in inodes, as small files do: the missing
-  // content of the others reads as zeros.
+  // The same, but the file system had written names, sizes and what stands in inodes, as small
+  // files do. The lost content of the others reads as zeros.
   kPowerCutSizesStay,
-  // The same, when it wrote the content, but not the names.
+  // The same, but the file system had written all content.
   kPowerCutContentStays,
 };
 // "ENOSPC", "kill", ...
@@ -52,29 +52,28 @@ const char* FaultName(Fault fault);
 
 class Faults {
  public:
-  // Below `root`, an absolute path. What is there now counts as synced.
+  // Counts calls below `root`, an absolute path. What is there now counts as synced.
   explicit Faults(std::string root);
   ~Faults();
   Faults(const Faults&) = delete;
   Faults& operator=(const Faults&) = delete;
 
-  // The n-th (from 1) call from now on that can fail in this way does. `lasting`: all later ones
-  // too.
+  // From now on, the n-th call (from 1) that can fail in this way fails; with `lasting` all later
+  // ones, too.
   void Arm(Fault fault, uint64_t n, bool lasting = false);
   void Disarm();
   bool fired() const;
 };
 
-// For n = 1, 2, ... until the operation gets to its end: `path(n)` in a child process that ends at
-// its n-th call as `fault` says (kKill and below), then `check(n)` in this process. `prepare` makes
-// the state before, and returns the directory. Returns how many steps there were.
-// The child must not use what the parent's threads use; `path` reports through memory that both
-// share (SharedFacts).
+// For n = 1, 2, ... until `path` runs to its end: calls `prepare(n)`, which makes the initial state
+// and returns the directory; `path(n)` in a child process that `fault` (kKill or a power cut) ends
+// at its n-th call; then `check(n)` in this process. Returns the number of steps. The child must
+// not use what the parent's threads use; `path` reports through shared memory (SharedFacts).
 uint64_t EndAtEachStep(Fault fault, const std::function<std::string(uint64_t)>& prepare,
                        const std::function<void(uint64_t)>& path,
                        const std::function<void(uint64_t)>& check);
 
-// A T in memory shared with child processes, zeroed. T has no constructor worth its name.
+// A T in memory shared with child processes, all bytes zero; no constructor runs.
 template <typename T>
 class SharedFacts;
 

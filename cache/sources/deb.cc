@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// deb:PACKAGE: a kernel package of the distribution, by the host's apt.
+// deb:PACKAGE: fetches a kernel package of the distribution with the host's apt.
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "base/utf8.h"
 #include "cache/apt_fetch.h"
 #include "cache/kernel_source.h"
+#include "scenario/limits.h"
 
 namespace ktstr::cache {
 namespace {
 
-constexpr size_t kMaxSuites = 8;
+using scenario::CheckLimit;
+using scenario::LimitOf;
 
-// Policy manual of Debian, 5.6.1; suites have the same characters.
+// Debian Policy 5.6.1, also for names of suites.
 bool IsDebianName(const std::string& text) {
-  return text.size() >= 2 && text.size() <= 128 &&
-         (absl::ascii_islower(text[0]) || absl::ascii_isdigit(text[0])) &&
+  return text.size() >= 2 && (absl::ascii_islower(text[0]) || absl::ascii_isdigit(text[0])) &&
          std::all_of(text.begin(), text.end(), [](char c) {
            return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '+' || c == '-' ||
                   c == '.';
@@ -33,18 +35,18 @@ class Deb : public KernelSource {
   absl::Status Check(const FetchRequest& request) const override {
     if (!IsDebianName(request.what)) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "source 'deb:", base::SanitizeUtf8(request.what.substr(0, 128)),
-          "': no name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
+          "source 'deb:", base::SanitizeUtf8(request.what),
+          "': not the name of a Debian package (lower-case letters, digits and \"+-.\"). Write ",
           usage(), ", as ", example()));
     }
-    if (request.suites.size() > kMaxSuites) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("suites: ", request.suites.size(), ", at most ", kMaxSuites));
-    }
+    KTSTR_RETURN_IF_ERROR(
+        CheckLimit(LimitOf("FetchKernelRequest.suites"), "suites", request.suites.size()));
     for (const std::string& suite : request.suites) {
+      KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("FetchKernelRequest.suites", "bytes of a suite"),
+                                       "suites", suite.size()));
       if (IsDebianName(suite)) continue;
-      return absl::InvalidArgumentError(absl::StrCat(
-          "suites: '", base::SanitizeUtf8(suite.substr(0, 64)), "' is not the name of a suite"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("suites: '", base::SanitizeUtf8(suite), "' is not the name of a suite"));
     }
     return absl::OkStatus();
   }

@@ -24,19 +24,20 @@
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
+#include "scenario/limits.h"
 
 namespace ktstr::client {
 namespace {
 
 constexpr absl::string_view kLoader = "ld-linux-x86-64.so.2";
-constexpr uint64_t kMaxFileBytes = uint64_t{512} << 20;  // Limit of PutBlob.
+constexpr uint64_t kMaxFileBytes = scenario::LimitOf("PutBlobRequest.size").max;
 constexpr size_t kMaxFiles = 256;
-// Room for the bundle's prefix in the daemon's limits.
+// Below the daemon's limits, with room for the bundle's prefix.
 constexpr size_t kMaxAbsolutePath = 900;
 constexpr size_t kMaxComponents = 31;
 constexpr absl::string_view kSystemLoader = "/lib64/ld-linux-x86-64.so.2";
 
-// What the loader reads of one object.
+// The parts of an object that the loader reads.
 struct Object {
   std::string path;
   bool dynamic = false;
@@ -83,8 +84,8 @@ std::vector<std::string> Directories(absl::string_view list, const std::string& 
   return out;
 }
 
-// The string at virtual address `strings` + `offset`, found through the program headers: files may
-// be stripped of sections.
+// The string at virtual address `strings` + `offset`, found through the program headers: a stripped
+// file may have no sections.
 absl::StatusOr<std::string> StringAt(absl::string_view file, const std::vector<GElf_Phdr>& segments,
                                      uint64_t strings, uint64_t offset, const std::string& path) {
   const uint64_t address = strings + offset;
@@ -171,8 +172,8 @@ absl::StatusOr<Object> ReadObject(const std::string& path) {
   return ParseObject(path, *std::move(file));
 }
 
-// Where a file that programs name by an absolute path is in the bundle. Some directories of the
-// guest hold what is not ours to replace.
+// The bundle's path of a file that programs name by an absolute path. Refuses directories that the
+// guest needs itself.
 absl::StatusOr<std::string> AbsoluteInGuest(const std::string& path, const std::string& needed_by) {
   bool plain = absl::StartsWith(path, "/") && path.size() <= kMaxAbsolutePath;
   const std::vector<std::string> parts = absl::StrSplit(absl::string_view(path).substr(1), '/');
@@ -191,7 +192,7 @@ absl::StatusOr<std::string> AbsoluteInGuest(const std::string& path, const std::
   return absl::StrCat("root", path);
 }
 
-// Whether the loader would take it: it passes over files of another architecture.
+// True when the loader would take the file: it skips files of another architecture.
 bool Loadable(const std::string& path) {
   const absl::StatusOr<base::UniqueFd> fd = base::Open(path, O_RDONLY | O_NONBLOCK);
   if (!fd.ok()) return false;
@@ -201,8 +202,8 @@ bool Loadable(const std::string& path) {
          header.e_machine == EM_X86_64;
 }
 
-// Walks the objects breadth first, as the loader does: the first library of a name is the one for
-// all who need it.
+// Walks the objects breadth first, as the loader does: the first library of a name serves all
+// objects that need it.
 class Walk {
  public:
   explicit Walk(const LibraryPlaces& places) : places_(places) {}
@@ -241,7 +242,7 @@ class Walk {
         }
         KTSTR_RETURN_IF_ERROR(Add(path, in_guest, /*executable=*/true));
         KTSTR_ASSIGN_OR_RETURN(Object library, ReadObject(path));
-        // DT_RPATH of an object holds for what its libraries need, too (ld.so(8)).
+        // DT_RPATH of an object also counts for the libraries of its libraries (ld.so(8)).
         if (next.runpath.empty())
           library.rpath.insert(library.rpath.end(), next.rpath.begin(), next.rpath.end());
         queue.push_back(std::move(library));
@@ -327,7 +328,7 @@ std::map<std::string, std::string> ParseLdconfig(absl::string_view text) {
     absl::string_view name = halves[0].substr(0, halves[0].find(" ("));
     while (absl::ConsumePrefix(&name, "\t") || absl::ConsumePrefix(&name, " ")) {
     }
-    out.emplace(name, halves[1]);  // The first one is what the loader takes.
+    out.emplace(name, halves[1]);  // The loader takes the first one.
   }
   return out;
 }

@@ -69,7 +69,7 @@ TEST_F(ClosureTest, OriginInRunpathAndLibraryOfALibrary) {
   for (const BundleFile& file : *files) paths.insert(file.ref.guest_path());
   EXPECT_TRUE(paths.count("lib/libka.so"));
   EXPECT_TRUE(paths.count("lib/libkb.so"));
-  // Without the library: named, with who needs it.
+  // The error names a missing library and the object that needs it.
   ASSERT_TRUE(Compile("rm lib/libkb.so"));
   EXPECT_THAT(Why(base::JoinPath(dir_.path(), "prog")),
               HasSubstr("shared library libkb.so, needed by "));
@@ -83,7 +83,7 @@ TEST_F(ClosureTest, LoaderAndLibrariesOfAStore) {
               "echo 'int a(void){return 1;}' >a.c; echo 'int b(void){return 1;}' >b.c;"
               "echo 'int a(void); int b(void); int main(void){return a()+b();}' >m.c;"
               "cc -shared -fPIC -o $S/libka.so a.c; cc -shared -fPIC -o $S/libkb.so b.c;"
-              // libkb.so has no DT_SONAME: its path stands in DT_NEEDED.
+              // libkb.so has no DT_SONAME: DT_NEEDED holds its path.
               "cc -o prog m.c -L$S -lka $S/libkb.so -Wl,--dynamic-linker=$S/ld-linux-x86-64.so.2 "
               "-Wl,-rpath,$S"));
   const std::string store = base::JoinPath(dir_.path(), "store/lib");
@@ -148,7 +148,7 @@ TEST_F(ClosureTest, OtherArchitectureAndObjectFile) {
   EXPECT_THAT(Why(Write("obj", ls)), HasSubstr("no program"));
 }
 
-// Whatever is cut off or overwritten: an answer, never a crash.
+// Cut and overwritten files give a result or an error, never a crash.
 TEST_F(ClosureTest, DamagedFiles) {
   const std::string ls = *base::ReadFile("/bin/ls");
   const LibraryPlaces places = HostLibraryPlaces();

@@ -66,7 +66,7 @@ std::vector<std::string> SearchDirectories(const DiscoveryPlaces& places) {
 absl::StatusOr<std::string> FindScheduler(const std::string& name, const DiscoveryPlaces& places) {
   if (name.empty()) return absl::InvalidArgumentError("scheduler: the name is empty");
   if (absl::StrContains(name, '/')) {
-    // In a scenario file, a relative path means the same from wherever the command is started.
+    // A relative path in a scenario file means the same in every working directory.
     const std::string beside =
         base::JoinPath(base::JoinPath(places.working_directory, places.scenario_directory), name);
     if (!places.scenario_directory.empty() && WhyNotExecutable(beside).empty()) return beside;

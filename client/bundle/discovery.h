@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where a scheduler's program is. A name with a "/" is a path; a bare name is searched for. Any
-// thread.
+// Finds a scheduler's program: a name with a "/" is a path, a bare name needs a search. Any thread.
 
 #ifndef KTSTR_CLIENT_BUNDLE_DISCOVERY_H_
 #define KTSTR_CLIENT_BUNDLE_DISCOVERY_H_
@@ -17,11 +16,11 @@ struct DiscoveryPlaces {
   std::string variable;  // KTSTR_SCHEDULER; empty: not set, or a flag named the scheduler.
   std::string scenario_directory;  // Empty: a canned scenario.
   std::string working_directory;
-  std::string program_directory;  // Where ktstrctl itself stands.
+  std::string program_directory;  // Of ktstrctl itself.
   std::string path;               // $PATH
 };
 
-// The directories in which a bare name is looked for, in order, without duplicates.
+// The directories to search for a bare name, in order, without duplicates.
 std::vector<std::string> SearchDirectories(const DiscoveryPlaces& places);
 
 // An absolute path of an executable regular file. InvalidArgument names every place searched.

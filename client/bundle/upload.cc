@@ -5,7 +5,6 @@
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -23,16 +22,11 @@ constexpr size_t kPiece = size_t{1} << 20;
 absl::StatusOr<std::string> ReadPiece(int fd, uint64_t offset, uint64_t left,
                                       const std::string& path) {
   std::string data(std::min<uint64_t>(kPiece, left), '\0');
-  size_t done = 0;
-  while (done < data.size()) {
-    const ssize_t n =
-        pread(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return base::ErrnoStatus(errno, absl::StrCat("read ", path));
-    if (n == 0)
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": became shorter while it was sent. Start again"));
-    done += static_cast<size_t>(n);
+  KTSTR_ASSIGN_OR_RETURN(const size_t got,
+                         base::ReadAt(fd, data.data(), data.size(), offset, path));
+  if (got < data.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": became shorter during the upload. Start again"));
   }
   return data;
 }
@@ -56,7 +50,7 @@ absl::Status PutOne(const Session& session, const BundleFile& file,
         ReadPiece(fd.get(), offset, file.ref.size() - offset, file.path);
     if (!piece.ok()) {
       call.context()->TryCancel();
-      writer->Finish().ok();  // The reason is known here, the answer would be "cancelled".
+      writer->Finish().ok();  // Only "cancelled"; `piece` has the reason.
       return piece.status();
     }
     offset += piece->size();
@@ -93,7 +87,7 @@ absl::Status UploadFiles(const Session& session, const std::vector<BundleFile>& 
     const auto found = by_digest.find(digest);
     if (found == by_digest.end())
       return absl::InternalError(
-          absl::StrCat("the daemon misses a blob that it was not asked for: ", digest));
+          absl::StrCat("the daemon asks for a blob that is not in the bundle: ", digest));
     total += found->second->ref.size();
   }
   for (const std::string& digest : response.missing()) {

@@ -16,13 +16,13 @@
 
 namespace ktstr::client {
 
-// `progress` is called with bytes sent and bytes to send. InvalidArgument when a file changed since
+// `progress` gets the bytes sent and the bytes to send. InvalidArgument when a file changed since
 // it was hashed, Cancelled when the session is interrupted, DeadlineExceeded when the daemon takes
 // nothing for a minute.
 absl::Status UploadFiles(const Session& session, const std::vector<BundleFile>& files,
                          const std::function<void(uint64_t sent, uint64_t total)>& progress);
 
-// Sends the plan's files that the daemon lacks, and shows on the terminal how far it is.
+// Sends the plan's files that the daemon lacks, and shows the progress on the terminal.
 absl::Status UploadPlan(const Session& session, const RunPlan& plan, Terminal* terminal);
 
 }  // namespace ktstr::client

@@ -92,7 +92,7 @@ DriveEnd Drive(RunFlow* flow, Terminal* terminal, SignalFd* signals, const Drive
     const DriveEnd before = end;
     if (signal) {
       end = DriveEnd::kInterrupted;
-      terminal->Note("cancelling; waiting for the records (once more to leave at once)");
+      terminal->Note("cancelling; waiting for the records (interrupt again to leave at once)");
     } else if (end == DriveEnd::kDone && (fds[2].revents & POLLIN) != 0) {
       end = DriveEnd::kEnough;
     } else if (end == DriveEnd::kDone && base::RealClock()->Monotonic() >= options.deadline) {

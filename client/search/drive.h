@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs that are made to find something out: followed to their end, to a signal, to the end of the
-// time allowed, or until whoever counts them has seen enough.
+// Follows the runs of a search to their end, to a signal, to the end of the time allowed, or until
+// the caller has enough of them.
 
 #ifndef KTSTR_CLIENT_SEARCH_DRIVE_H_
 #define KTSTR_CLIENT_SEARCH_DRIVE_H_
@@ -39,7 +39,7 @@ struct DriveOptions {
 // their records; a second signal leaves at once. Main thread.
 DriveEnd Drive(RunFlow* flow, Terminal* terminal, SignalFd* signals, const DriveOptions& options);
 
-// A run that was stopped before it could end by itself: it says nothing.
+// True for a run that was stopped before it could end by itself: it has no result.
 bool WasCancelled(const v1::RunRecord& record);
 
 // Batches of runs, one batch at a time. Main thread.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole `explore` commands against a daemon whose runs fail by their seed.
+// Whole `explore` commands against a daemon that lets runs fail by their seed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -74,7 +74,7 @@ TEST_F(ExploreTest, PctKeepsTheDisturbancesOfTheScenario) {
 TEST_F(ExploreTest, StopAfter) {
   EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..100000", "-j", "1", "--stop-after", "2"}),
             kFail);
-  // The run after the last failure may have been submitted before it was stopped.
+  // The client may submit one more run before the second failure stops it.
   EXPECT_LE(service_.specs().size(), 19u);
   EXPECT_THAT(out_, HasSubstr("2 failed"));
   EXPECT_THAT(out_, HasSubstr("of 100000 not made: their seeds were not tried"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// When two failures are the same one. A run's failure is its first finding: the later ones follow
+// Decides when two failures are the same. A run's failure is its first finding: later ones follow
 // from it, or come from the same moment. Pure functions, any thread.
 
 #ifndef KTSTR_CLIENT_SEARCH_FINDING_KEY_H_
@@ -21,8 +21,8 @@ struct FindingKey {
 
   bool operator==(const FindingKey& other) const { return Tied() == other.Tied(); }
   bool operator<(const FindingKey& other) const { return Tied() < other.Tied(); }
-  // The same kind at the same place: what `minimize` and `explain` hold on to, as numbers and words
-  // of the message change with the scenario.
+  // The same kind at the same place. For `minimize` and `explain`: the message changes with the
+  // scenario.
   bool SamePlace(const FindingKey& other) const {
     return kind == other.kind && where == other.where;
   }
@@ -35,13 +35,13 @@ struct FindingKey {
   }
 };
 
-// The key of a run's first finding; all empty when it has none. For a scheduler that died the
-// message is how it ended (the kernel's exit kind, the process's status), not when: races end it at
-// other times.
+// The key of a run's first finding; all empty when it has none. For a scheduler that died, the
+// message is how it ended (the kernel's exit kind, the process's status), not when: a race ends it
+// at a different time with each seed.
 FindingKey KeyOf(const v1::RunRecord& record);
 
-// Every number (with its decimals, or hexadecimal after 0x) as "N"; what follows the first ';' is
-// left out: it counts or explains.
+// Replaces every number (with its decimals, or hexadecimal after 0x) by "N", and drops the part
+// from the first ';' on, which counts or explains.
 std::string Normalized(absl::string_view message);
 
 }  // namespace ktstr::client

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole `minimize`, `explain` and `run --repeat` commands against a daemon whose runs fail by what
-// they are.
+// Whole `minimize`, `explain` and `run --repeat` commands against a daemon that lets runs fail by
+// their spec.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -71,7 +71,7 @@ TEST_F(MinimizeTest, WritesTheSmallestAndVerifiesIt) {
   EXPECT_THAT(text, HasSubstr("# Made by `ktstrctl minimize` from r-0001. Fails with\n"
                               "#   STUCK (cgroup left): stuck Nms on cpuN\n"));
   EXPECT_THAT(text, HasSubstr(command));
-  // The last run is the file's own, by a plan of its own.
+  // The last run is that of the file.
   EXPECT_EQ(service_.specs().back().scenario().SerializeAsString(), best.SerializeAsString());
   EXPECT_EQ(service_.specs().back().kernel(), "deb-7.3.4");
   EXPECT_THAT(err_, HasSubstr(": still fails, kept"));
@@ -108,7 +108,8 @@ TEST_F(MinimizeTest, RunsThatCannotBeMinimized) {
   EXPECT_EQ(Run({"minimize", "r-0001"}), kUnavailable);
   ASSERT_EQ(Run({"run", "steady", "--seed", "1"}), kOk);
   EXPECT_EQ(Run({"minimize", "r-0001"}), kUnavailable);
-  EXPECT_THAT(err_, HasSubstr("r-0001 (steady, seed 1) ended with PASS: only a run that failed"));
+  EXPECT_THAT(err_,
+              HasSubstr("r-0001 (steady, seed 1) ended with PASS; minimize and explain need"));
   service_.judge = [](const v1::RunSpec&, v1::RunRecord* record) {
     FailWith("STUCK", "x", record);
     record->mutable_variant()->set_engine("kvm");
@@ -123,7 +124,7 @@ TEST_F(MinimizeTest, ARunThatDoesNotFailAgain) {
   Failed();
   service_.judge = [&judged](const v1::RunSpec&, v1::RunRecord* record) {
     record->mutable_variant()->set_engine("tcg");
-    // GetRun's answer is the failed one.
+    // The first record, which GetRun returns, is the failed one.
     if (judged++ == 0) FailWith("STUCK", "x", record);
   };
   EXPECT_EQ(Run({"minimize", "r-0001", "-o", path_}), kHarness);
@@ -135,11 +136,11 @@ TEST_F(MinimizeTest, FilesThatAreGone) {
   ASSERT_EQ(Run({"run", "steady", "--seed", "3", "--scheduler", "/bin/true"}), kFail) << err_;
   service_.Forget();
   EXPECT_EQ(Run({"minimize", "r-0001", "-o", path_}), kUnavailable);
-  EXPECT_THAT(err_, HasSubstr("files are no longer kept by the daemon. Run it again (ktstrctl run "
-                              "steady --scheduler /bin/true"));
+  EXPECT_THAT(err_, HasSubstr("r-0001: the daemon no longer keeps "));
+  EXPECT_THAT(err_, HasSubstr("files. Run it again (ktstrctl run steady --scheduler /bin/true"));
 }
 
-// Named by a relative path, the scheduler is found from every directory by the file alone.
+// The file alone finds a scheduler that a relative path named, from every directory.
 TEST_F(MinimizeTest, FileRunsAsItIs) {
   const auto program = base::ReadFile("/bin/true");
   ASSERT_TRUE(program.ok()) << program.status();
@@ -170,7 +171,7 @@ TEST_F(MinimizeTest, BudgetKeepsWhatWasFound) {
   Failed();
   service_.hold = false;
   std::thread user([this] {
-    // The daemon stops answering after a few tries.
+    // The daemon stops ending runs after a few tries.
     while (service_.specs().size() < 12) usleep(1000);
     service_.hold = true;
     while (service_.cancelled().empty()) usleep(1000);

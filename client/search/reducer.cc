@@ -26,7 +26,7 @@ constexpr size_t kNamesShown = 3;
 constexpr uint32_t kShortestMs = 100;
 constexpr uint32_t kGrainMs = 100;
 
-// Lengths in ms must go on adding up to the duration.
+// Scales holds in ms too: their sum must stay the duration.
 void SetDuration(v1::Scenario* scenario, uint32_t ms) {
   const uint64_t before = scenario::DurationMs(*scenario);
   for (v1::Step& step : *scenario->mutable_step()) {
@@ -78,7 +78,7 @@ const char* KindName(v1::Perturbation::Kind kind) {
   }
 }
 
-// Kinds of disturbances that happen. `scenario` is valid.
+// The kinds of disturbances that are on. `scenario` is valid.
 std::vector<v1::Perturbation::Kind> KindsOn(const v1::Scenario& scenario) {
   std::vector<v1::Perturbation::Kind> kinds;
   const auto topology = scenario::Topology::FromProto(scenario.topology());
@@ -92,7 +92,7 @@ std::vector<v1::Perturbation::Kind> KindsOn(const v1::Scenario& scenario) {
 void RemoveElement(const google::protobuf::FieldDescriptor* field, int index,
                    v1::Perturb* perturb) {
   const google::protobuf::Reflection* reflection = perturb->GetReflection();
-  // Moved to the end step by step: the others keep their order.
+  // Swaps the element to the end, so that the others keep their order.
   for (int i = index; i + 1 < reflection->FieldSize(*perturb, field); ++i)
     reflection->SwapElements(perturb, field, i, i + 1);
   reflection->RemoveLast(perturb, field);
@@ -171,7 +171,7 @@ std::vector<Reducer::Item> Reducer::Disturbances(const v1::Scenario& scenario) {
                      [f](v1::Scenario* to) { to->mutable_seed_fork()->DeleteSubrange(f, 1); }});
   }
   if (!scenario.has_perturb()) return items;
-  // First in the list, so that it is left out last where all are.
+  // First in the list, so that a candidate without all items removes it last.
   items.push_back({"disturbances", [](v1::Scenario* to) { to->clear_perturb(); }});
   if (scenario.perturb().has_pct()) {
     items.push_back(
@@ -225,7 +225,7 @@ std::vector<Reducer::Number> Reducer::TopologyNumbers(const v1::Scenario& scenar
 }
 
 std::vector<Reducer::Number> Reducer::Numbers(const v1::Scenario& scenario) {
-  // Who takes part comes before how long: a short run may fail by the crowd only.
+  // Workers come before durations: a short run may fail with many workers only.
   std::vector<Number> numbers, lengths;
   lengths.push_back(
       {"duration", scenario::DurationMs(scenario), kShortestMs, kGrainMs, &SetDuration});
@@ -333,7 +333,7 @@ void Reducer::Advance(bool still_fails) {
     if (!still_fails) lost_at_ = tried_;
     return;
   }
-  // What follows moves to the place of what was left out.
+  // After a removal the next items are at `at_` already.
   if (still_fails) {
     sweep_helped_ = true;
   } else {

@@ -1,24 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The smallest scenario that still fails: proposes smaller ones, is told which of them still fail,
-// and goes on from there. Knows neither runs nor daemon. One thread.
+// Finds the smallest scenario that still fails: proposes smaller ones, and goes on from those that
+// the caller reports as failing. Knows neither runs nor daemon. One thread.
 //
 //   Reducer reducer(scenario);
 //   while (auto candidate = reducer.Next()) reducer.Report(StillFails(*candidate));
 //   Use(reducer.best());
 //
-// Lists (steps, cgroups, works, and the settings that a scenario can do without) are reduced by
+// Reduces lists (steps, cgroups, works, and the settings that a scenario can do without) by
 // ddmin (A. Zeller, R. Hildebrandt, "Simplifying and isolating failure-inducing input", IEEE TSE
 // 28(2), 2002): leave out all, then halves, quarters, ... down to single elements. Of ddmin's two
-// kinds of candidates only complements are tried; at two parts they are the subsets. Numbers
-// (workers, intensity, duration, the topology's counts, ...) are bisected between the smallest
-// value that is allowed and the one that fails. All that is repeated until a whole round finds
-// nothing.
+// kinds of candidates Reducer tries only complements; at two parts they are the subsets. It bisects
+// numbers (workers, intensity, duration, the topology's counts, ...) between the smallest allowed
+// value and the one that fails. It repeats all this until a whole round finds nothing.
 //
-// The result is 1-minimal: no single element can be left out and no number lowered by one grain
-// without losing the failure, whatever the oracle does in between (it need not be monotone, but it
-// must answer the same question in the same way). Every step makes the scenario smaller, so it
-// ends.
+// The result is 1-minimal: it passes without any single element, and every number is the smallest
+// allowed or at most one grain above a value that passes. The oracle must be deterministic, but it
+// need not be monotone. Every candidate that still fails is smaller, so the search ends.
 
 #ifndef KTSTR_CLIENT_SEARCH_REDUCER_H_
 #define KTSTR_CLIENT_SEARCH_REDUCER_H_
@@ -37,17 +35,17 @@ namespace ktstr::client {
 
 class Reducer {
  public:
-  // `start` is valid, and fails.
+  // `start` is valid and fails.
   explicit Reducer(v1::Scenario start) : best_(std::move(start)) {}
 
-  // A valid scenario that is smaller than best() and was not refused before; nullopt when there is
-  // none left. Call Report() before the next one.
+  // A valid scenario that is smaller than best() and was not reported as passing before; nullopt
+  // when there is none left. Call Report() before the next one.
   std::optional<v1::Scenario> Next();
   // Whether the last candidate still fails.
   void Report(bool still_fails);
 
   const v1::Scenario& best() const { return best_; }
-  // What the last candidate changes: "without cgroup left", "duration 2000 to 100 ms".
+  // What the last candidate changes: "without cgroup left", "duration 2000 to 100".
   const std::string& change() const { return change_; }
 
  private:

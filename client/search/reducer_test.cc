@@ -51,7 +51,7 @@ struct Result {
   int asked = 0;
 };
 
-// Runs to the end; checks what must hold of every candidate.
+// Reduces to the end; checks what must hold for every candidate.
 Result Reduce(const v1::Scenario& start, const Oracle& fails) {
   Reducer reducer(start);
   Result result;
@@ -97,7 +97,7 @@ TEST(Reducer, EverythingGoesWhenEverythingFails) {
   EXPECT_FALSE(result.best.has_perturb());
   EXPECT_EQ(result.best.seed_fork_size(), 0);
   EXPECT_EQ(Cpus(result.best), 1);
-  // What decides the verdict, and what is under test, stays.
+  // The checks and the scheduler under test stay.
   EXPECT_EQ(result.best.checks().max_gap_ms(), 500u);
   EXPECT_EQ(result.best.scheduler().args(0), "--x");
   EXPECT_EQ(result.best.seed(), 42u);
@@ -127,7 +127,7 @@ TEST(Reducer, FindsTheSmallestOfAMonotoneFailure) {
 }
 
 TEST(Reducer, FewWorkersBeforeAShortRun) {
-  // A short run needs the crowd, a long one does not.
+  // A short run fails only with many workers, a long one with few.
   const v1::Scenario crowd = Parse(R"(
     name: "crowd" duration_ms: 4000
     topology { numa_nodes: 1 llcs: 1 cores_per_llc: 1 threads_per_core: 1 }
@@ -167,7 +167,7 @@ TEST(Reducer, CpusetsThatNeedTheTopologyHoldIt) {
   EXPECT_EQ(Cpus(result.best), 2);
 }
 
-// No single element can go, no number be lowered by a grain: asked of the oracle directly.
+// Asks the oracle directly: no single element can go, and no worker.
 void ExpectMinimal(const v1::Scenario& best, const Oracle& fails) {
   const auto check = [&](const v1::Scenario& smaller, const std::string& what) {
     if (scenario::Validate(smaller).empty()) {
@@ -200,8 +200,8 @@ void ExpectMinimal(const v1::Scenario& best, const Oracle& fails) {
   if (best.seed_fork_size() > 0) check(without, "fork");
 }
 
-// Oracles that are deterministic and otherwise arbitrary: whether a scenario fails is drawn from
-// its content.
+// Deterministic oracles that are otherwise arbitrary: a hash of the scenario decides whether it
+// fails.
 TEST(Reducer, EndsOneMinimalWithOraclesThatAreNotMonotone) {
   for (uint64_t salt = 1; salt <= 30; ++salt) {
     const uint64_t percent = salt % 3 == 0 ? 5 : salt % 3 == 1 ? 30 : 80;
@@ -216,8 +216,8 @@ TEST(Reducer, EndsOneMinimalWithOraclesThatAreNotMonotone) {
 
 TEST(Reducer, OneOfTwoCgroupsIsEnough) {
   const Oracle fails = [](const v1::Scenario& s) {
-    // Either alone; not both absent. Even numbers of workers never fail: the bisection crosses
-    // them.
+    // Fails with either cgroup alone, but only with odd numbers of workers (and the initial one),
+    // so the bisection meets numbers that pass.
     const int a = WorkersIn(s, "a"), b = WorkersIn(s, "b");
     return (a > 0 && (a % 2 == 1 || a == 6)) || (b > 0 && (b % 2 == 1 || b == 10));
   };

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kShownBytes = 160;
 
-// Without what the host measured, and without the digest: that it differs is known.
+// Without the times of the host, and without the digest, whose difference is known.
 v1::Observation OfTheGuest(const v1::Observation& observation) {
   v1::Observation out = observation;
   if (!out.has_vm_end()) return out;
@@ -31,9 +31,7 @@ v1::Observation OfTheGuest(const v1::Observation& observation) {
 std::string Text(const v1::Observation& observation) {
   v1::Observation fact = observation;
   fact.clear_guest_time_ns();
-  std::string text = base::PrintableTail(fact.ShortDebugString(), 1);
-  if (text.size() > kShownBytes) text = absl::StrCat(text.substr(0, kShownBytes), "...");
-  return absl::StrFormat("%s at %.6f ms", text,
+  return absl::StrFormat("%s at %.6f ms", base::OneLine(fact.ShortDebugString(), kShownBytes),
                          static_cast<double>(observation.guest_time_ns()) / 1e6);
 }
 
@@ -55,7 +53,7 @@ RepeatCheck CheckRepeats(const std::vector<v1::RunRecord>& records) {
     if (record.channel().full_waits() > 0) {
       check.left_out.push_back(absl::StrCat(
           record.run_id(), " is not comparable: its guest waited ", record.channel().full_waits(),
-          " times for the host to empty the channel, so the host's pace got into it"));
+          " times for the host to empty the channel, so its result depends on the host's speed"));
       continue;
     }
     if (record.guest_digest().empty()) {
@@ -109,7 +107,7 @@ v1::RunRecord NondeterminismRecord(const RepeatGroup& group, const std::string& 
                    group.first.variant().seed(), " left different guest memory (",
                    group.first.guest_digest().substr(0, 12), ", ",
                    group.differing.guest_digest().substr(0, 12), "); ",
-                   difference.empty() ? "all that was seen of them is the same"
+                   difference.empty() ? "their observations are the same"
                                       : absl::StrCat("first difference: ", difference)));
   return record;
 }

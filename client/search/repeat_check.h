@@ -13,33 +13,33 @@
 
 namespace ktstr::client {
 
-// Runs that must be equal: the same scenario, kernel, scheduler and seed, and started alike (a cold
-// boot and a restored snapshot have their own histories and may differ from each other).
+// Runs that must be equal: the same scenario, kernel, topology, scheduler and seed, and the same
+// start (a cold boot and a restored snapshot have different histories and may differ).
 struct RepeatGroup {
   v1::RunRecord first;
-  int compared = 0;  // Runs whose digest was looked at, the first included.
-  // The first run whose digest is another one; no run_id: all are equal.
+  int compared = 0;  // Runs of the group, the first included.
+  // The first run with a different digest; without run_id: all are equal.
   v1::RunRecord differing;
   bool differs() const { return !differing.run_id().empty(); }
 };
 
 struct RepeatCheck {
   std::vector<RepeatGroup> groups;
-  // Why runs were left out, one line each: "r-0007: the guest waited for ...".
+  // Why runs were left out, one line each: "r-0007 is not comparable: its guest waited ...".
   std::vector<std::string> left_out;
 };
 
-// Looks at tcg runs that ended with PASS or FAIL. Left out with a reason: runs without a digest,
-// and runs whose guest waited for the host to empty the channel (channel.full_waits): there the
-// host's pace got into the guest.
+// Compares tcg runs that ended with PASS or FAIL. Leaves out, with the reason, runs without a
+// digest and runs whose guest waited for the host to empty the channel (channel.full_waits): their
+// result depends on the host's speed.
 RepeatCheck CheckRepeats(const std::vector<v1::RunRecord>& records);
 
-// What is the first thing that two runs saw differently, in one line: "event 12 at +350.001000 ms:
-// {...} here, {...} there". What the host measured is no part of it. Empty: they saw the same.
+// The first difference between the observations of two runs, in one line: "event 12: step_mark
+// { step: 1 } at 350.001000 ms, against ...". Ignores the times of the host. Empty: no difference.
 std::string FirstDifference(const v1::RunObservations& here, const v1::RunObservations& there);
 
-// The ERROR record that says so: no run_id, one finding NONDETERMINISM. `difference` as of
-// FirstDifference.
+// The ERROR record of a group that differs: no run_id, one finding NONDETERMINISM. `difference`:
+// the result of FirstDifference.
 v1::RunRecord NondeterminismRecord(const RepeatGroup& group, const std::string& difference);
 
 }  // namespace ktstr::client

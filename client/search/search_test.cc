@@ -32,7 +32,7 @@ TEST(SeedRange, Values) {
   EXPECT_THAT(std::string(ParseSeedRange("9..2").status().message()), HasSubstr("Write 2..9"));
 }
 
-// Computed apart from this code.
+// Values computed with another program.
 TEST(Wilson, KnownValues) {
   EXPECT_NEAR(WilsonInterval(0, 100).low, 0, 0);
   EXPECT_NEAR(WilsonInterval(0, 100).high, 0.036993, 1e-6);
@@ -279,7 +279,7 @@ TEST(TurningPoint, CertainFromTheStartOrNever) {
   EXPECT_THAT(never.Conclusion(), HasSubstr("1 of 3 forks avoid it"));
 }
 
-// All forks failing by luck at an early moment must not hide a later open one.
+// An early moment at which all forks fail by luck must not hide a later open one.
 TEST(TurningPoint, EndsWhateverTheAnswers) {
   for (uint32_t salt = 0; salt < 200; ++salt) {
     int asked;

@@ -21,7 +21,7 @@ struct SeedRange {
   uint64_t size() const { return last - first + 1; }
 };
 
-// "1..100", or "7" for one seed. At most kMaxSeeds of them. InvalidArgument names the value and the
+// "1..100", or "7" for one seed; at most kMaxSeeds seeds. InvalidArgument names the value and the
 // form.
 absl::StatusOr<SeedRange> ParseSeedRange(absl::string_view text);
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "client/command.h"
+#include "client/pieces.h"
 #include "client/render.h"
 #include "scenario/plan.h"
 
@@ -21,10 +22,10 @@ absl::Status CheckFiles(const Session& session, const Subject& subject) {
   KTSTR_RETURN_IF_ERROR(
       Call(session, &v1::Ktstr::StubInterface::FindMissingBlobs, request, &response));
   if (response.missing().empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(subject.record.run_id(), ": ", response.missing_size(), " of its ",
-                   subject.spec.files_size(), " files are no longer kept by the daemon. Run it ",
-                   "again (", subject.record.reproduce(), ") and take the new run's id"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      subject.record.run_id(), ": the daemon no longer keeps ", response.missing_size(), " of its ",
+      subject.spec.files_size(), " files. Run it again (", subject.record.reproduce(),
+      ") and take the new run's id"));
 }
 
 }  // namespace
@@ -39,14 +40,14 @@ absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord
     return absl::FailedPreconditionError(
         absl::StrCat(record.run_id(), " (", record.scenario(), ", seed ", record.variant().seed(),
                      ") ended with ", VerdictName(record.verdict()),
-                     ": only a run that failed can be looked into. `ktstrctl explore` finds seeds "
-                     "that fail"));
+                     "; minimize and explain need a run that failed. `ktstrctl explore` finds "
+                     "seeds that fail"));
   }
   Subject subject = {spec, record, KeyOf(record)};
   subject.spec.set_engine(v1::TCG);
   subject.spec.set_cancel_when_unwatched(true);
   subject.spec.mutable_scenario()->set_seed(scenario::SeedOf(spec.scenario()));
-  // "The newest one" may be another kernel by now.
+  // Without a name, the run might get a newer kernel by now.
   if (!record.variant().kernel().empty()) subject.spec.set_kernel(record.variant().kernel());
   v1::Reproduction* run = subject.spec.mutable_reproduction();
   run->set_deterministic(true);
@@ -61,7 +62,7 @@ absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& 
   request.set_run_id(run_id);
   request.set_with_spec(true);
   v1::GetRunResponse response;
-  KTSTR_RETURN_IF_ERROR(Call(session, &v1::Ktstr::StubInterface::GetRun, request, &response));
+  KTSTR_RETURN_IF_ERROR(GetRun(session, request, &response));
   if (!response.has_record()) {
     return absl::FailedPreconditionError(
         absl::StrCat("run ", run_id, " is ", response.summary().state(),
@@ -90,7 +91,7 @@ absl::Status FailsAgain(const Subject& subject, Trials* trials) {
       subject.record.run_id(), " failed with ", subject.key.PlaceText(), ", but run again (",
       records[0].run_id(), ") it ended with ", VerdictName(records[0].verdict()),
       now.kind.empty() ? "" : absl::StrCat(", ", now.PlaceText()),
-      ": it is not deterministic, or what it depends on has changed. `ktstrctl run … --repeat 5` ",
+      ": the run is not deterministic, or its input has changed. `ktstrctl run … --repeat 5` ",
       "compares runs"));
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A failed run that a command asks questions about: what it was made from, and its failure. Main
-// thread.
+// A failed run that a command examines: its spec and its failure. Main thread.
 
 #ifndef KTSTR_CLIENT_SEARCH_SUBJECT_H_
 #define KTSTR_CLIENT_SEARCH_SUBJECT_H_
@@ -31,11 +30,11 @@ bool IsRunId(const std::string& text);
 // or its files are gone.
 absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& run_id);
 
-// `record` is what came of `spec`. FailedPrecondition when it did not fail.
+// `record`: the result of `spec`. FailedPrecondition when the run did not fail.
 absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord& record);
 
 // Runs the subject again. Internal when it does not fail in the same way: the run was not
-// deterministic, or what it depends on has changed.
+// deterministic, or its input has changed.
 absl::Status FailsAgain(const Subject& subject, Trials* trials);
 
 // The record failed at the subject's place.

@@ -37,13 +37,12 @@ ListValue* PutList(Struct* object, const char* key) {
   return (*object->mutable_fields())[key].mutable_list_value();
 }
 
+// Sanitizes where and message: they may hold text of the guest.
 void PutKey(Struct* object, const FindingKey& key) {
   Put(object, "kind", key.kind);
   Put(object, "where", base::SanitizeUtf8(key.where));
   Put(object, "message", base::SanitizeUtf8(key.message));
 }
-
-// Guest text may stand in a message.
 
 absl::StatusOr<std::string> Line(const Struct& object) {
   KTSTR_ASSIGN_OR_RETURN(std::string json, scenario::ToJson(object, /*pretty=*/false));

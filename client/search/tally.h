@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a search over seeds found: runs counted by strategy, failures by distinct finding, as text
-// and as JSON. No clock, no terminal. One thread at a time.
+// The results of a search over seeds: counts runs by strategy and failures by distinct finding, as
+// text and as JSON. No clock, no terminal. One thread at a time.
 
 #ifndef KTSTR_CLIENT_SEARCH_TALLY_H_
 #define KTSTR_CLIENT_SEARCH_TALLY_H_
@@ -21,11 +21,11 @@ namespace ktstr::client {
 
 class Tally {
  public:
-  // `planned`: runs that were meant to be made, of all strategies.
+  // `planned`: the number of runs to make, of all strategies.
   Tally(std::vector<std::string> strategies, uint64_t planned)
       : strategies_(std::move(strategies)), counts_(strategies_.size()), planned_(planned) {}
 
-  // One run that ended. A run that was cancelled does not count: its seed was not tried.
+  // Adds a run that ended. A cancelled run does not count: its seed was not tried.
   void Add(size_t strategy, const v1::RunRecord& record);
 
   uint64_t planned() const { return planned_; }
@@ -44,8 +44,8 @@ class Tally {
   absl::StatusOr<std::string> RunJson(size_t strategy, const v1::RunRecord& record) const;
   absl::StatusOr<std::string> SummaryJson(absl::Duration elapsed,
                                           const std::string& stopped_by) const;
-  // 1 with a failure, else 70 with an error, else 2 when a run was inconclusive or none was made,
-  // else 0.
+  // 1 with a failure, else 70 with an error (65 when the input caused all errors), else 2 when a
+  // run was inconclusive or none was made, else 0.
   ExitCode Code() const;
 
  private:
@@ -59,7 +59,7 @@ class Tally {
     std::vector<std::map<uint64_t, Failure>> failures;
     uint64_t total = 0;
   };
-  // Runs that could have shown a failure.
+  // Runs that passed or failed.
   uint64_t Judged(size_t strategy) const;
   std::string FoundText(const FindingKey& key, const Found& found) const;
   // Most frequent first.

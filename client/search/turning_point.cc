@@ -17,7 +17,7 @@ bool TurningPoint::AllFailed(uint32_t at_ms) const {
 }
 
 std::optional<uint32_t> TurningPoint::certain_from() const {
-  // Not past a moment that was open: the failures before it were luck.
+  // Stops at a moment with a fork that passed: when all forks failed before it, that was luck.
   std::optional<uint32_t> certain;
   for (auto it = failures_.rbegin(); it != failures_.rend() && it->second >= forks_; ++it)
     certain = it->first;
@@ -31,7 +31,7 @@ std::optional<uint32_t> TurningPoint::OpenBefore(uint32_t certain) const {
 }
 
 std::optional<uint32_t> TurningPoint::Next() const {
-  // The two ends first: between them lies the moment, if there is one.
+  // The two ends first: the moment is between them, if there is one.
   if (failures_.count(first_ms_) == 0) return first_ms_;
   if (AllFailed(first_ms_)) return std::nullopt;
   if (failures_.count(last_ms_) == 0) return last_ms_;

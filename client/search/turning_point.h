@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From which guest time on a failure is certain: bisection over the moment at which the seed is
-// forked. Says which moment to try next, is told how many forks failed. One thread.
+// Finds the guest time from which on a failure is certain, by bisection over the moment of the seed
+// fork: proposes the next moment, and the caller reports how many forks failed. One thread.
 
 #ifndef KTSTR_CLIENT_SEARCH_TURNING_POINT_H_
 #define KTSTR_CLIENT_SEARCH_TURNING_POINT_H_
@@ -13,12 +13,12 @@
 
 namespace ktstr::client {
 
-// A later fork shares more of the failed run, so more of what decides the failure; the search takes
-// for granted that once all forks fail, all later ones do.
+// A later fork shares more of the failed run. The search assumes that after a moment at which all
+// forks fail, all later forks fail too.
 class TurningPoint {
  public:
   // Moments from `first_ms` (another seed from the beginning on, when it is 0) to `last_ms`, where
-  // the failure was seen. `resolution_ms`: how near the two sides come. `forks`: tried at each.
+  // the finding is. `resolution_ms`: the distance at which the search ends. `forks`: per moment.
   TurningPoint(uint32_t first_ms, uint32_t last_ms, uint32_t resolution_ms, uint32_t forks)
       : first_ms_(first_ms), last_ms_(last_ms), resolution_ms_(resolution_ms), forks_(forks) {}
 

@@ -18,7 +18,7 @@ Interval WilsonInterval(uint64_t hits, uint64_t trials) {
   const double center = scale * (p + z * z / (2 * n));
   const double half = scale * z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
   Interval interval = {std::max(0.0, center - half), std::min(1.0, center + half)};
-  // Exact in theory, off by a rounding error in practice.
+  // Removes the rounding error.
   if (hits == 0) interval.low = 0;
   if (hits >= trials) interval.high = 1;
   return interval;

@@ -21,7 +21,7 @@ namespace ktstr::client {
 class CommandTest : public ::testing::Test {
  protected:
   CommandTest() : dir_(*base::TempDir::Make("command")), socket_(dir_.path() + "/d.sock") {
-    // Before any thread starts: the signal is for the command's descriptor only.
+    // Before any thread starts, so that only the command's descriptor gets the signal.
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);

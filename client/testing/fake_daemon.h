@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A daemon for tests of the client: the real protocol on a real unix socket, answered by a
-// FakeService.
+// A daemon for tests of the client: a FakeService with the real protocol on a real unix socket.
 
 #ifndef KTSTR_CLIENT_TESTING_FAKE_DAEMON_H_
 #define KTSTR_CLIENT_TESTING_FAKE_DAEMON_H_
@@ -23,7 +22,7 @@ class FakeDaemon {
     grpc::ServerBuilder builder;
     builder.AddListeningPort(absl::StrCat("unix:", socket), grpc::InsecureServerCredentials());
     builder.RegisterService(service);
-    // As ktstrd: what a client holds open must leave room for its other calls.
+    // As ktstrd: the open streams of a client must leave room for its other calls.
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 256);
     server_ = builder.BuildAndStart();
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's side of the protocol for tests of the client: runs that do as the test says, calls
-// that are never answered.
+// The daemon's side of the protocol for tests of the client: the test decides how runs end and
+// which calls get no response.
 
 #ifndef KTSTR_CLIENT_TESTING_FAKE_SERVICE_H_
 #define KTSTR_CLIENT_TESTING_FAKE_SERVICE_H_
@@ -25,6 +25,7 @@
 #include "base/mutex.h"
 #include "base/protocol.h"
 #include "client/connect.h"
+#include "client/testing/fake_kernel_service.h"
 #include "ktstr/v1/service.grpc.pb.h"
 #include "scenario/finding_kinds.h"
 #include "scenario/reproduce.h"
@@ -33,33 +34,18 @@ namespace ktstr::client {
 
 // Thread-safe, as gRPC calls it. A run has `events` progress events and then its record; the record
 // waits until the run is released or cancelled.
-class FakeService : public v1::Ktstr::Service {
+class FakeService : public FakeKernelService {
  public:
   uint32_t protocol_version = base::kProtocolVersion;
   grpc::Status submit_status;
   int events = 3;
   std::atomic<bool> hold = false;  // Records wait for Release() or a cancel.
   v1::Verdict verdict = v1::PASS;
-  // What a run came to, from its spec: sets verdict, findings and digest. Without it: `verdict`.
+  // Judges a run by its spec: sets verdict, findings and digest. Without it: `verdict`.
   std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
   std::function<void(const v1::RunSpec&, v1::RunObservations*)> observe;  // For GetRun.
-  v1::KernelEntry kernel;  // What is fetched and imported.
-  int break_after = -1;    // Break a stream once, after so many events of a run.
+  int break_after = -1;  // Breaks a stream once, after this many events of a run.
 
-  // Name of the call that is never answered: its handler waits until the client gives up. Set while
-  // no call is under way.
-  std::string silent;
-  int silent_after = 0;  // So many of these calls are answered before.
-
-  // Until that call has come; false after 20 s.
-  bool WaitForSilentCall() {
-    const absl::Time deadline = absl::Now() + absl::Seconds(20);
-    base::MutexLock lock(&mutex_);
-    while (!silent_call_ && absl::Now() < deadline) {
-      changed_.WaitFor(&mutex_, absl::Milliseconds(20));
-    }
-    return std::exchange(silent_call_, false);
-  }
   void Release() {
     base::MutexLock lock(&mutex_);
     released_ = true;
@@ -180,36 +166,32 @@ class FakeService : public v1::Ktstr::Service {
   }
 
   grpc::Status GetRun(grpc::ServerContext* context, const v1::GetRunRequest* request,
-                      v1::GetRunResponse* response) override {
+                      grpc::ServerWriter<v1::Piece>* writer) override {
     if (Silent(context, "GetRun")) return grpc::Status::CANCELLED;
     const std::optional<v1::RunSpec> spec = SpecOf(request->run_id());
     if (!spec) return {grpc::StatusCode::NOT_FOUND, "no run " + request->run_id()};
-    response->mutable_summary()->set_run_id(request->run_id());
-    response->mutable_summary()->set_state("finished");
-    Judge(request->run_id(), response->mutable_record());
-    if (request->with_spec()) *response->mutable_spec() = *spec;
-    if (request->with_observations() && observe) observe(*spec, response->mutable_observations());
+    v1::GetRunResponse response;
+    response.mutable_summary()->set_run_id(request->run_id());
+    response.mutable_summary()->set_state("finished");
+    Judge(request->run_id(), response.mutable_record());
+    if (request->with_spec()) *response.mutable_spec() = *spec;
+    if (request->with_observations() && observe) observe(*spec, response.mutable_observations());
+    SendPieces(response, [writer](const v1::Piece& piece) { writer->Write(piece); });
     return grpc::Status::OK;
   }
 
-  grpc::Status ListKernels(grpc::ServerContext* context, const v1::ListKernelsRequest*,
-                           v1::ListKernelsResponse*) override {
-    Silent(context, "ListKernels");
-    return grpc::Status::OK;
-  }
-  grpc::Status ImportKernel(grpc::ServerContext* context,
-                            grpc::ServerReader<v1::ImportKernelRequest>*,
-                            v1::ImportKernelResponse* response) override {
-    Silent(context, "ImportKernel");
-    *response->add_kernels()->mutable_entry() = kernel;
-    return grpc::Status::OK;
-  }
-  grpc::Status FetchKernel(grpc::ServerContext* context, const v1::FetchKernelRequest*,
-                           grpc::ServerWriter<v1::FetchKernelResponse>* writer) override {
-    Silent(context, "FetchKernel");
-    v1::FetchKernelResponse response;
-    *response.mutable_entry() = kernel;
-    writer->Write(response);
+  // The runs that were submitted, newest first, in pages of at most `page_size`.
+  int page_size = 1000;
+  grpc::Status ListRuns(grpc::ServerContext*, const v1::ListRunsRequest* request,
+                        v1::ListRunsResponse* response) override {
+    base::MutexLock lock(&mutex_);
+    size_t left = specs_.size();
+    if (!request->page_token().empty() && !absl::SimpleAtoi(request->page_token(), &left))
+      return {grpc::StatusCode::INVALID_ARGUMENT, "page_token"};
+    const int wanted = std::min(page_size, request->page_size());
+    for (; left > 0 && response->runs_size() < wanted; --left)
+      response->add_runs()->set_run_id(absl::StrCat("r-000", left));
+    if (left > 0) response->set_next_page_token(absl::StrCat(left));
     return grpc::Status::OK;
   }
 
@@ -223,15 +205,6 @@ class FakeService : public v1::Ktstr::Service {
   }
 
  private:
-  // True when the call is the silent one, after the client has given up.
-  bool Silent(grpc::ServerContext* context, const char* name) {
-    if (silent != name || silent_after-- > 0) return false;
-    base::MutexLock lock(&mutex_);
-    silent_call_ = true;
-    changed_.SignalAll();
-    while (!context->IsCancelled()) changed_.WaitFor(&mutex_, absl::Milliseconds(5));
-    return true;
-  }
   std::optional<v1::RunSpec> SpecOf(const std::string& run_id) const {
     base::MutexLock lock(&mutex_);
     size_t number = 0;
@@ -273,7 +246,12 @@ class FakeService : public v1::Ktstr::Service {
     if (*cursor > static_cast<uint64_t>(events) || !MayEnd(run_id)) return true;
     event->set_number((*cursor)++);
     Judge(run_id, event->mutable_finished());
-    stream->Write(response);
+    if (event->ByteSizeLong() <= base::kPieceBytes) return stream->Write(response);
+    const v1::RunEvent whole = *event;
+    SendPieces(whole, [&](const v1::Piece& piece) {
+      *response.mutable_event_piece() = piece;
+      stream->Write(response);
+    });
     return true;
   }
   bool MayEnd(const std::string& run_id) const {
@@ -281,10 +259,7 @@ class FakeService : public v1::Ktstr::Service {
     return !hold || released_ || cancelled_.count(run_id) != 0;
   }
 
-  mutable base::Mutex mutex_;
-  base::CondVar changed_;
   bool released_ = false;
-  bool silent_call_ = false;
   std::atomic<bool> broken_ = false;
   std::vector<v1::RunSpec> specs_;
   std::vector<uint64_t> cursors_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A RunExecutor whose runs end when the test says so. Any thread.
+// A RunExecutor whose runs end when the test releases them. Any thread.
 
 #ifndef KTSTR_DAEMON_TESTING_FAKE_EXECUTOR_H_
 #define KTSTR_DAEMON_TESTING_FAKE_EXECUTOR_H_
@@ -20,7 +20,7 @@ namespace ktstr::daemon {
 
 class FakeExecutor : public RunExecutor {
  public:
-  // `claims` counts those that are held.
+  // `claims` is the number of claims that live.
   absl::StatusOr<std::unique_ptr<RunClaim>> Claim(uid_t uid, const v1::RunSpec& spec) override {
     if (refuse_claims) return absl::NotFoundError("blob is gone");
     struct Counted : RunClaim {
@@ -73,7 +73,7 @@ class FakeExecutor : public RunExecutor {
     base::MutexLock lock(&mutex_);
     released_ += count;
   }
-  // Blocks until `count` runs have been started, and tells which.
+  // Blocks until `count` runs have started; returns the numbers of all that have.
   std::vector<int64_t> WaitForStarts(size_t count) {
     base::MutexLock lock(&mutex_);
     while (started_.size() < count) changed_.Wait(&mutex_);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Says which emulator it is, and is none: what the daemon asks before it plans a warm start.
+// Prints the version of an emulator, which the daemon reads before it plans a warm start. Runs
+// nothing.
 #include <cstdio>
 
 int main() {

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A stand-in for ktstr-vm that speaks vm.proto and runs nothing. What it does is named in the plan:
-// a cgroup "fake-MODE".
-//   pass     one step, one worker, a good end        hang     runs until VmStop, then ends as it
-//   should deaf     runs and ignores VmStop                 die      kills itself with SIGKILL
-//   leave    exits without a VmEnd                   flood    sends observations without end
-//   garbage  sends what is no VmEvent                panic    ends with a kernel panic
+// A stand-in for ktstr-vm that speaks vm.proto and runs nothing. The plan names what it does, by a
+// cgroup "fake-MODE":
+// clang-format off
+//   pass        one step, one worker, a good end
+//   hang        runs until VmStop, then ends as it should
+//   deaf        runs and ignores VmStop
+//   die         kills itself with SIGKILL
+//   leave       exits without a VmEnd
+//   flood       sends observations without end
+//   garbage     sends what is no VmEvent
+//   panic       ends with a kernel panic
 //   nosnapshot  passes, but can neither take nor restore a snapshot
-// Asked to, it hands a snapshot over, and restores that one only.
-// It refuses to run when it got more or less than it must have: an environment, descriptors beyond
-// 0 to 3 and those of VmStart and VmRun, which it takes by name.
+// clang-format on
+// On request it hands over a snapshot, and it restores only that one. It refuses to run with an
+// environment, or with other descriptors than 0 to 3 and those of VmStart and VmRun, which it takes
+// by name.
 #include <dirent.h>
 #include <signal.h>
 #include <unistd.h>
@@ -75,7 +81,7 @@ void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage) {
 
 constexpr char kState[] = "fake state";
 
-// Also what a real one hands over: sealed memfds, device state first.
+// Hands over what a real ktstr-vm does: sealed memfds of device state and RAM.
 void HandSnapshotOver(const v1::LaunchPlan& plan) {
   base::UniqueFd state = *base::MakeMemfd("state", 0);
   base::UniqueFd ram = *base::MakeMemfd("ram", plan.node_memory(0));
@@ -97,7 +103,7 @@ void SayNoSnapshot(const std::string& reason) {
   Send(event);
 }
 
-// False: it said why not.
+// False: it has sent the reason.
 bool Restore(const vmm::Snapshot& snapshot) {
   std::string state(100, '\0');
   const ssize_t got = pread(snapshot.state.get(), state.data(), state.size(), 0);
@@ -208,7 +214,7 @@ int Run() {
   const bool complete = kernel.ok() && boot_image.ok() && engine.ok() && snapshot.ok();
   if (!complete || !named->ExpectNoMore().ok()) return 2;
   if (how == v1::VmStart::RESTORE && !Restore(*snapshot)) return 0;
-  // One that was restored ahead waits as long as it must.
+  // A machine that was restored ahead waits without limit.
   auto packet = base::ReceivePacket(
       kSocket, how == v1::VmStart::RESTORE ? absl::InfiniteDuration() : absl::Seconds(30));
   if (!packet.ok() || !request.ParseFromString(packet->data) || !request.has_run()) return 2;
@@ -232,7 +238,7 @@ int Run() {
     return 0;
   }
   if (how == v1::VmStart::SNAPSHOT) HandSnapshotOver(plan);
-  v1::VmEvent console;  // Also unasked: then the daemon drops it.
+  v1::VmEvent console;  // Sent in any case: the daemon drops it when the run does not want it.
   console.mutable_console()->set_text("[    0.1] fake kernel\n");
   Send(console);
   if (mode == "pass" || mode == "nosnapshot") Pass(with_scheduler);

@@ -26,7 +26,6 @@ TestClient::TestClient(const std::string& socket) {
   // Channels of one target share a connection otherwise.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetUserAgentPrefix(base::ProtocolAgent());
-  arguments.SetMaxReceiveMessageSize(1 << 30);  // As ktstrctl's.
   stub_ = v1::Ktstr::NewStub(
       grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
 }
@@ -54,15 +53,25 @@ grpc::Status TestClient::Watch(const std::string& id, uint64_t cursor,
   stream->WritesDone();
   v1::WatchRunsResponse response;
   grpc::Status failure;
+  std::string pieces;
   bool stopped = false;
   while (stream->Read(&response)) {
     if (response.has_failure()) {
       failure = {static_cast<grpc::StatusCode>(response.failure().code()),
                  response.failure().message()};
     }
-    if (!response.has_event() || stopped) continue;
-    events->push_back(response.event());
-    if (!stop || !stop(response.event())) continue;
+    if (stopped) continue;
+    v1::RunEvent event = response.event();
+    if (response.has_event_piece()) {
+      pieces += response.event_piece().data();
+      if (!response.event_piece().last()) continue;
+      EXPECT_TRUE(event.ParseFromString(pieces));
+      pieces.clear();
+    } else if (!response.has_event()) {
+      continue;
+    }
+    events->push_back(event);
+    if (!stop || !stop(event)) continue;
     context.TryCancel();
     stopped = true;
   }
@@ -79,6 +88,16 @@ v1::RunRecord TestClient::Finish(const std::string& id) {
   EXPECT_TRUE(events.back().has_finished());
   for (size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].number(), i);
   return events.back().finished();
+}
+
+grpc::Status TestClient::Get(const v1::GetRunRequest& request, v1::GetRunResponse* response) {
+  grpc::ClientContext context;
+  const auto reader = stub_->GetRun(&context, request);
+  v1::Piece piece;
+  std::string bytes;
+  while (reader->Read(&piece)) bytes += piece.data();
+  EXPECT_TRUE(response->ParseFromString(bytes));
+  return reader->Finish();
 }
 
 int TestClient::VmPid(const std::string& id) {
@@ -163,7 +182,7 @@ TestServer::TestServer() : dir_(*base::TempDir::Make("ktstrd")) {
   options_.socket = dir_.path() + "/ktstrd.sock";
   options_.cache_dir = dir_.path() + "/cache";
   options_.config = DefaultConfig(1);
-  options_.config.set_qemu_path("true");  // Only has to be there: the VM is fake.
+  options_.config.set_qemu_path("true");  // Any program that exists: the VM is fake.
   options_.vm_program = KTSTR_FAKE_VM;
   options_.agent_program = KTSTR_FAKE_VM;
   options_.unwatched_grace = absl::Milliseconds(100);

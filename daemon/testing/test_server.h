@@ -24,11 +24,13 @@ class TestClient {
   explicit TestClient(const std::string& socket);
   v1::Ktstr::Stub* operator->() { return stub_.get(); }
   grpc::Status Submit(const v1::RunSpec& spec, std::string* id);
-  // Until `stop` says true, the stream ends or 30 s passed. Fills `events`.
+  // Watches until `stop` returns true, the stream ends or 30 s have passed. Fills `events`.
   grpc::Status Watch(const std::string& id, uint64_t cursor, std::vector<v1::RunEvent>* events,
                      const std::function<bool(const v1::RunEvent&)>& stop = nullptr);
   // Watches to the end; the record is empty when there was none.
   v1::RunRecord Finish(const std::string& id);
+  // GetRun, put together.
+  grpc::Status Get(const v1::GetRunRequest& request, v1::GetRunResponse* response);
   // Watches until the fake VM is in its first step; its pid.
   int VmPid(const std::string& id);
   grpc::Status Put(const std::string& sha256, const std::string& content);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs as lists of observations in text format, for tests of the evaluation: a run in which all is
-// well, and what a test puts in the place of one of its entries.
+// Runs as lists of observations in text format, for tests of the evaluation: a run that passes, and
+// entries with which tests replace some of its entries.
 
 #ifndef KTSTR_SCENARIO_TESTING_RUN_TEXTS_H_
 #define KTSTR_SCENARIO_TESTING_RUN_TEXTS_H_
@@ -52,7 +52,7 @@ inline constexpr char kEnd0[] = "step_mark { step: 0 edge: END }";
 inline constexpr char kBegin1[] = "step_mark { step: 1 edge: BEGIN }";
 inline constexpr char kEnd1[] = "step_mark { step: 1 edge: END }";
 
-// A run in which all is well.
+// A run that passes.
 inline std::vector<std::string> GoodRun() {
   return {"stage { stage: READY }",
           "guest_info { has_sched_ext: true }",
@@ -78,7 +78,7 @@ inline v1::Judgement Judge(const std::vector<std::string>& run,
   return Evaluate(scenario, observations);
 }
 
-// "KIND where: message", with a "> " before what follows from an earlier finding.
+// "KIND where: message", with "> " before consequences.
 inline std::vector<std::string> Lines(const v1::Judgement& judgement) {
   std::vector<std::string> lines;
   for (const v1::Finding& finding : judgement.findings()) {
@@ -88,7 +88,7 @@ inline std::vector<std::string> Lines(const v1::Judgement& judgement) {
   return lines;
 }
 
-// The good run with every entry that equals `from` replaced.
+// `run` with `to` in place of every entry that equals `from`.
 inline std::vector<std::string> With(std::vector<std::string> run, const std::string& from,
                                      const std::string& to) {
   for (std::string& entry : run) {

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What tests/bench/cold_run and tests/bench/warm_start share: the sides that are measured, in turns, in one run.
+"""Shared by tests/bench/cold_run and tests/bench/warm_start: the sides that they measure in turns.
 
-They print minimum and median of each side and ratios. They assert nothing on time: machines are shared. What they do
-assert is that each side did its work. `virtme` needs root (tests/bench/virtme-root) and is left out otherwise.
+They print minimum and median of each side and ratios. They assert that each side did its work, and nothing on time:
+machines are shared. `virtme` needs root (tests/bench/virtme-root); without root they leave it out and print that.
 """
 
 import argparse
@@ -30,7 +30,6 @@ void _start(void) {
   for (;;) Syscall(169, 0xfee1dead, 0x28121969, 0x4321fedc); /* reboot(POWER_OFF) */
 }
 """
-MARGIN_S = 2.5
 
 
 def fail(text):
@@ -126,7 +125,7 @@ class Ktstr:
                 yield int(entry.name)
 
     def observe(self, work):
-        """One run, not timed, during which QEMU's arguments and its kernel are taken from the process itself."""
+        """One run, not timed. Takes QEMU's arguments and its kernel from QEMU's process."""
         before = set(pathlib.Path("/proc").glob("[0-9]*"))
         process = self.start(subprocess.PIPE)
         argv = None
@@ -152,7 +151,7 @@ class Ktstr:
 
 
 class Bare:
-    """QEMU with the observed arguments; only what ties it to ktstr-vm's descriptors is replaced."""
+    """QEMU with the observed arguments, except for those that name descriptors of ktstr-vm."""
 
     def __init__(self, observed, work):
         source, init = work / "init.c", work / "init"
@@ -163,7 +162,7 @@ class Bare:
         self.argv = ["qemu-system-x86_64"]
         rest = iter(observed[1:])
         for option in rest:
-            if option in ("-S", "-no-shutdown"):  # ktstr-vm starts the guest by QMP, and looks at what is left of it
+            if option in ("-S", "-no-shutdown"):  # ktstr-vm starts the guest by QMP, and reads its memory at the end
                 continue
             value = next(rest) if option.startswith("-") and option not in ("-nodefaults", "-no-user-config", "-no-reboot") else None
             if option == "-kernel":
@@ -176,7 +175,7 @@ class Bare:
                 value = f"file,id=console,path={self.console}"
             elif option == "-object":
                 value = re.sub(r"memory-backend-file,(.*?),mem-path=[^,]*", r"memory-backend-memfd,\1", value)
-            elif option == "-action":  # nobody is there to see the pause
+            elif option == "-action":  # nobody would end the pause
                 value = "panic=shutdown"
             self.argv += [option] + ([value] if value is not None else [])
 
@@ -263,5 +262,5 @@ def in_turns(arguments, sides):
 
 
 VIRTME_DOES = """\
-  virtme  its own QEMU, emulation with the host's time; compressed image, its root file system over virtiofs with udev; ran
-          two small programs. It boots a whole distribution's root: more than ktstr's guest has. No scheduler, no work."""
+  virtme  its own QEMU, emulation with the host's time; compressed image, its root file system over virtiofs with udev; two
+          small programs. It boots a whole distribution's root: more than ktstr's guest has. No scheduler, no work."""

@@ -58,7 +58,7 @@ absl::StatusOr<Version> ParseVersion(std::string_view output) {
   if (!is_qemu ||
       std::sscanf(std::string(line).c_str(), "%d.%d", &version.major, &version.minor) != 2) {
     return absl::FailedPreconditionError(
-        absl::StrCat("-version does not answer as QEMU does: \"", line.substr(0, 100), "\""));
+        absl::StrCat("-version does not print a version of QEMU: \"", line.substr(0, 100), "\""));
   }
   version.text = absl::StrCat("QEMU ", line.substr(0, 100));
   if (std::make_pair(version.major, version.minor) < std::make_pair(7, 2)) {

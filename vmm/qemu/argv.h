@@ -2,7 +2,7 @@
 //
 // The QEMU command line of a launch: a pure function of the plan and of the program's version, so a
 // unit test compares it and two runs have the same one. Files are inherited descriptors with fixed
-// numbers; no name of the host's file system but the program's is in it.
+// numbers: it holds no path of the host's file system.
 
 #ifndef KTSTR_VMM_QEMU_ARGV_H_
 #define KTSTR_VMM_QEMU_ARGV_H_
@@ -22,9 +22,9 @@ inline constexpr int kKernelFd = 4;
 inline constexpr int kBootImageFd = 5;
 inline constexpr int kConsoleFd = 6;
 inline constexpr int kProgramFd = 7;
-inline constexpr int kTurnsFd = 8;         // Library that it loads (turns.c).
-inline constexpr int kTurnsSaysFd = 9;     // Where that says that it works.
-inline constexpr int kClockFd = 10;        // Where it writes the guest's time.
+inline constexpr int kTurnsFd = 8;         // The library turns.c, which QEMU loads.
+inline constexpr int kTurnsSaysFd = 9;     // The library writes a byte here when it works,
+inline constexpr int kClockFd = 10;        // and the guest's time here.
 inline constexpr int kFirstMemoryFd = 11;  // One per NUMA node.
 
 struct Version {
@@ -46,7 +46,7 @@ enum class Start {
 };
 
 // Arguments after argv[0]. The guest does not run before QMP `cont`: a QMP command that arrives
-// while it boots is an event of the host in the guest's time, and runs would differ.
+// during the boot would be a host event in guest time, and runs would differ.
 std::vector<std::string> MakeArguments(const v1::LaunchPlan& plan, const Version& version,
                                        Start start);
 

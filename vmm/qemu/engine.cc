@@ -18,7 +18,7 @@
 namespace ktstr::vmm::qemu {
 namespace {
 
-constexpr uint32_t kMaxShift = 10;  // QEMU takes no more.
+constexpr uint32_t kMaxShift = 10;  // QEMU's maximum.
 
 class Tcg : public Engine {
  public:

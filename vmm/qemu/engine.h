@@ -9,7 +9,7 @@
 
 namespace ktstr::vmm::qemu {
 
-// Never goes away.
+// The pointer stays valid.
 const Engine* TcgEngine();
 
 }  // namespace ktstr::vmm::qemu

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -16,6 +17,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/head_tail.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 #include "base/subprocess.h"
@@ -33,7 +35,7 @@ constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 constexpr uint64_t kClockBytes = 4096;
 constexpr absl::Duration kLookTimeout = absl::Seconds(5);
 constexpr size_t kMaxEngineOutput = 8 << 10;
-// The RAM stays in its files; and QEMU tells when it is done.
+// RAM stays in its files, and QEMU sends an event when a migration is done.
 constexpr char kCapabilities[] =
     R"({"capabilities":[{"capability":"x-ignore-shared","state":true},)"
     R"({"capability":"events","state":true}]})";
@@ -44,9 +46,11 @@ std::string ProgramPath() { return absl::StrCat("/proc/self/fd/", kProgramFd); }
 std::string EngineText(const Console& output, const std::string& program_path) {
   absl::StatusOr<std::string> raw = output.Text();
   if (!raw.ok()) return {};
-  if (raw->size() > kMaxEngineOutput) raw->erase(0, raw->size() - kMaxEngineOutput);
-  std::string text = absl::StrReplaceAll(
-      base::PrintableTail(*raw, 50), {{ProgramPath(), base::ToAbsl(base::Basename(program_path))}});
+  const std::string cut = base::CutMiddleLines(
+      base::CutMiddle(*raw, kMaxEngineOutput / 2, kMaxEngineOutput / 2), 25, 25);
+  std::string text =
+      absl::StrReplaceAll(base::PrintableTail(cut, std::numeric_limits<size_t>::max()),
+                          {{ProgramPath(), base::ToAbsl(base::Basename(program_path))}});
   return std::string(absl::StripAsciiWhitespace(text));
 }
 
@@ -64,9 +68,9 @@ class QemuMachine : public Machine {
         qmp_(std::move(qmp)),
         child_(std::move(child)) {}
 
-  // Greeting and capabilities: QEMU has mapped its memory then.
+  // QMP's handshake; QEMU has mapped its memory when it is done.
   absl::Status Negotiate();
-  // Lets a guest go that has never run.
+  // Starts a guest that has never run.
   absl::Status StartBoot(std::unique_ptr<SharedMemory> memory);
   // Loads the device state from a file.
   absl::Status LoadState(int state);
@@ -105,7 +109,7 @@ class QemuMachine : public Machine {
   QmpClient qmp_;
   std::shared_ptr<base::Child> child_;  // Shared with memory_ of a restored guest.
   bool ended_ = false;                  // kEnded was reported, or Stop() was called.
-  bool shutdown_ = false;               // Its end was reported.
+  bool shutdown_ = false;               // Power-off or reset was reported.
 };
 
 absl::Status QemuMachine::Execute(std::string_view command, std::string_view arguments, int fd) {
@@ -129,7 +133,7 @@ absl::Status QemuMachine::Negotiate() {
   if (read(turns_.get(), &byte, 1) != 1) {
     note_ = absl::StrCat("warning: ", program_path_,
                          " does not load ktstr's library (is it linked statically?): equal runs "
-                         "may take different courses");
+                         "may differ");
   }
   return absl::OkStatus();
 }
@@ -162,8 +166,8 @@ absl::Status QemuMachine::Migrate(std::string_view command, int state) {
 
 absl::Status QemuMachine::LoadState(int state) {
   KTSTR_RETURN_IF_ERROR(Execute("migrate-set-capabilities", kCapabilities));
-  // Announcing itself to a network would arm a timer on the host's clock, which shortens the
-  // vCPUs' slices: the guest's course would depend on the host.
+  // Announcing the guest to a network would arm a timer on the host's clock, which shortens the
+  // vCPUs' slices: the guest's execution would depend on the host.
   KTSTR_RETURN_IF_ERROR(Execute("migrate-set-parameters", R"({"announce-rounds":0})"));
   return Migrate("migrate-incoming", state);
 }
@@ -176,7 +180,7 @@ absl::StatusOr<Snapshot> QemuMachine::TakeSnapshot() {
   KTSTR_ASSIGN_OR_RETURN(snapshot.state, base::MakeMemfd("ktstr-guest-state", 0));
   absl::Status saved = Execute("migrate-set-capabilities", kCapabilities);
   if (saved.ok()) saved = Migrate("migrate", snapshot.state.get());
-  Stop();  // Its mappings would be in the way of the seals.
+  Stop();  // Its mappings would prevent the seals.
   if (!saved.ok()) {
     return base::Annotate(saved, absl::StrCat("snapshot not taken: ", EngineOutput()));
   }
@@ -199,7 +203,7 @@ absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
       return absl::InternalError(absl::StrCat("QMP: ", message.text));
     }
     if (message.kind != QmpMessage::Kind::kEvent) continue;
-    // STOP comes when the vCPUs do stand still; GUEST_PANICKED before it.
+    // STOP comes when the vCPUs stand still; GUEST_PANICKED comes earlier.
     if (message.text == "STOP") {
       return std::optional<MachineEvent>({MachineEvent::Kind::kStopped, {}});
     }
@@ -228,7 +232,7 @@ std::optional<absl::Duration> QemuMachine::GuestTime() const {
 }
 
 std::vector<v1::VcpuState> QemuMachine::HaltAndLook() {
-  // Answers of earlier commands may still come first: ours is the one with registers in it.
+  // Responses to earlier commands may come first: ours is the one that holds registers.
   absl::Status sent = qmp_.Send("stop");
   if (sent.ok()) {
     sent = qmp_.Send("human-monitor-command", R"({"command-line":"info registers -a"})");
@@ -257,7 +261,7 @@ void QemuMachine::Stop() {
   child_->Wait(absl::InfiniteDuration());
 }
 
-// `-version` through the descriptor, as the real start.
+// Executes the program through its descriptor, for `-version` as for a machine.
 base::SpawnOptions ProgramOptions(const EngineFile& program) {
   base::SpawnOptions options;
   options.argv = {ProgramPath()};
@@ -338,7 +342,7 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
       std::move(output), std::move(turns_kept), std::move(clock), launch.file.path, version.text);
 }
 
-// What went wrong, in QEMU's own words when it has any.
+// The error, with what QEMU printed if it printed anything.
 absl::Status StartError(QemuMachine* machine, const absl::Status& status, std::string_view what) {
   const std::string ending = machine->Ending();
   machine->Stop();
@@ -348,7 +352,7 @@ absl::Status StartError(QemuMachine* machine, const absl::Status& status, std::s
                                    said.empty() ? absl::StrCat(status.message(), ending) : said));
 }
 
-// Everything of a restore after the process's start.
+// The rest of a restore, after the start of the process.
 absl::Status FinishRestore(QemuMachine* machine, const Snapshot& snapshot,
                            std::unique_ptr<SharedMemory> copy) {
   KTSTR_RETURN_IF_ERROR(machine->Negotiate());
@@ -359,7 +363,7 @@ absl::Status FinishRestore(QemuMachine* machine, const Snapshot& snapshot,
                            PrivateMemory::Create(machine->process(), snapshot.ram));
     machine->SetMemory(std::move(memory));
   }
-  // A file offset of its own: others restore from the same file.
+  // Reopened for a file offset of its own: other processes restore from the same file.
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd state, base::Reopen(snapshot.state.get(), "device state"));
   return machine->LoadState(state.get());
 }
@@ -378,7 +382,7 @@ absl::StatusOr<std::unique_ptr<Machine>> Boot(const Launch& launch,
 
 absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot) {
   KTSTR_RETURN_IF_ERROR(CheckSnapshot(snapshot, launch.plan));
-  // The copy is for a host where a process may not look into another.
+  // The copy is for a host where a process may not read another's memory.
   for (const Start start : {Start::kRestore, Start::kRestoreCopy}) {
     std::unique_ptr<SharedMemory> copy;
     if (start == Start::kRestoreCopy) {
@@ -392,7 +396,7 @@ absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Sna
     if (start == Start::kRestore && absl::IsPermissionDenied(restored)) continue;
     return StartError(machine.get(), restored, "could not restore the snapshot");
   }
-  return absl::InternalError("restore: no way is left");
+  return absl::InternalError("restore: neither way worked");
 }
 
 }  // namespace ktstr::vmm::qemu

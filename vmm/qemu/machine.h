@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // QEMU's software emulation (TCG) as a Machine: one QEMU process, fed through inherited descriptors
-// and driven by QMP, in virtual time (single thread, icount). It dies with us (PR_SET_PDEATHSIG).
+// and driven by QMP, in virtual time (single thread, icount). It dies with ktstr-vm
+// (PR_SET_PDEATHSIG).
 //
-// QMP is silent while the guest runs, but for QEMU's events: see argv.h.
+// While the guest runs, ktstr-vm sends no QMP command (argv.h has the reason); QEMU sends its
+// events.
 //
 // A snapshot is QEMU's migration stream without RAM (x-ignore-shared), and the RAM files as they
 // are. Restored guests map these privately (private_memory.h).
@@ -20,10 +22,10 @@
 
 namespace ktstr::vmm::qemu {
 
-// Asks the program. NotFound/PermissionDenied/FailedPrecondition name its path.
+// Runs the program with -version. NotFound, PermissionDenied and FailedPrecondition name its path.
 absl::StatusOr<Version> QueryVersion(const EngineFile& program);
 
-// Engine::Boot() and Engine::Restore(), of a plan with its part for tcg.
+// Engine::Boot() and Engine::Restore(), for a plan with its tcg part.
 absl::StatusOr<std::unique_ptr<Machine>> Boot(const Launch& launch,
                                               std::unique_ptr<SharedMemory> memory);
 absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot);

@@ -12,7 +12,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/string_view.h"
 
@@ -21,7 +21,7 @@ namespace {
 
 constexpr size_t kMaxLine = size_t{1} << 20;
 
-// A text in an object; empty when there is none.
+// A text member of an object; empty when there is none.
 std::string Member(const google::protobuf::Value& object, const std::string& name) {
   const auto& fields = object.struct_value().fields();
   const auto found = fields.find(name);
@@ -92,14 +92,14 @@ absl::StatusOr<std::optional<QmpMessage>> QmpClient::Next() {
 }
 
 absl::StatusOr<QmpMessage> QmpClient::Await(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Duration deadline = base::RealClock()->Monotonic() + timeout;
   while (true) {
     KTSTR_ASSIGN_OR_RETURN(std::optional<QmpMessage> message, Next());
     if (message.has_value()) return *std::move(message);
-    const int64_t left = absl::ToInt64Milliseconds(deadline - absl::Now());
+    const int64_t left = absl::ToInt64Milliseconds(deadline - base::RealClock()->Monotonic());
     if (left <= 0) {
       return absl::DeadlineExceededError(
-          absl::StrCat("QMP: no answer within ", absl::FormatDuration(timeout)));
+          absl::StrCat("QMP: no response within ", absl::FormatDuration(timeout)));
     }
     pollfd ready = {socket_.get(), POLLIN, 0};
     poll(&ready, 1, static_cast<int>(left));

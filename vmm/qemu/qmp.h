@@ -22,8 +22,8 @@ namespace ktstr::vmm::qemu {
 struct QmpMessage {
   enum class Kind { kGreeting, kReturn, kError, kEvent };
   Kind kind;
-  std::string
-      text;  // Name of the event; description of the error; an answer's text, or `error-desc`.
+  // Name of the event; description of the error; text of the response, or its `error-desc`.
+  std::string text;
   std::string status;  // Of an event MIGRATION: "active", "completed", "failed", …
   std::string reason;  // Of an event SHUTDOWN: "guest-shutdown", "guest-reset", "host-signal", …
 };
@@ -39,9 +39,10 @@ class QmpClient {
   // The next whole message, nullopt when there is none yet. OutOfRange at the end of the stream.
   // A line of more than 1 MiB is InvalidArgument.
   absl::StatusOr<std::optional<QmpMessage>> Next();
-  // Waits for a message. DeadlineExceeded.
+  // Waits for a message. DeadlineExceeded after `timeout`.
   absl::StatusOr<QmpMessage> Await(absl::Duration timeout);
-  // A command. `arguments`: a JSON object. `fd`: goes with it (getfd). Its answer comes by Next().
+  // Sends a command. `arguments`: a JSON object. `fd`: goes with it (getfd). Next() returns the
+  // response.
   absl::Status Send(std::string_view command, std::string_view arguments = "{}", int fd = -1);
 
  private:

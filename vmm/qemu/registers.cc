@@ -21,7 +21,8 @@ std::vector<v1::VcpuState> ParseRegisters(std::string_view text) {
       known = absl::SimpleAtoi(line, &cpu);
       vcpu.Clear();
       vcpu.set_cpu(cpu);
-    } else if (known && absl::ConsumePrefix(&line, "RIP=")) {
+    } else if (known &&
+               (absl::ConsumePrefix(&line, "RIP=") || absl::ConsumePrefix(&line, "EIP="))) {
       uint64_t rip = 0;
       if (!absl::SimpleHexAtoi(line.substr(0, line.find(' ')), &rip)) continue;
       vcpu.set_rip(rip);

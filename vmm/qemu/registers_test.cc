@@ -23,6 +23,17 @@ TEST(ParseRegisters, EachCpuOnce) {
   EXPECT_TRUE(vcpus[1].user_space());
 }
 
+// The kernel has not started it: a boot that hangs early shows this of every CPU but the first.
+TEST(ParseRegisters, ACpuIn16BitModeHasAnEip) {
+  const auto vcpus = ParseRegisters(
+      "CPU#3\r\nEAX=00000000 EBX=00000000 ECX=00000000 EDX=000a0f10\r\n"
+      "EIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n");
+  ASSERT_EQ(vcpus.size(), 1u);
+  EXPECT_EQ(vcpus[0].cpu(), 3u);
+  EXPECT_EQ(vcpus[0].rip(), 0xfff0u);
+  EXPECT_TRUE(vcpus[0].halted());
+}
+
 TEST(ParseRegisters, AnythingElseIsNothing) {
   for (const char* text : {"", "CPU#x\nRIP=1 HLT=0", "RIP=1 HLT=0", "CPU#0\nRIP=xyz HLT=0",
                            "unknown command: 'info registers'"}) {

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Loaded into QEMU ahead of its libraries (LD_PRELOAD): makes its two threads take turns, so that
-// the course of a guest does not depend on which of them the host's scheduler lets run.
+// the execution of a guest does not depend on which of them the host's scheduler runs.
 //
 // QEMU in virtual time (icount, one TCG thread) has a vCPU thread, which executes all vCPUs, and a
 // main thread, which advances the clock and runs due timers when all vCPUs are idle. The vCPU
-// thread runs due timers as well, between two slices of execution; whoever comes first, and how
-// often the main thread wakes up, decides which vCPU goes on after that (QEMU's accel/tcg/
+// thread also runs due timers, between two slices of execution. Which thread comes first, and how
+// often the main thread wakes up, decides which vCPU runs next (QEMU's accel/tcg/
 // tcg-accel-ops-rr.c and tcg-accel-ops-icount.c, util/main-loop.c). So a main thread that wakes up
-// once too often, or late, makes another course of the run.
+// once too often, or late, changes the execution of the run.
 //
-// Here, the main thread leaves its ppoll() only while the vCPU thread waits: pthread_cond_wait() on
-// the condition variable that wakes it up. From the signal on that variable the turn is the vCPU
-// thread's again. The main thread does not wait for ever: kPatienceNs after it could have gone on
-// it does, as it must where vCPUs never idle.
+// With this library, the main thread leaves its ppoll() only while the vCPU thread waits in
+// pthread_cond_wait(). A signal on that condition variable gives the turn back to the vCPU thread.
+// The main thread waits for its turn for kPatienceNs at most: vCPUs that never idle give none.
 //
 // Between vCPUs: QEMU before 8.1 lets a busy vCPU execute up to the next timer of the virtual
 // clock; the next vCPU then finds the clock at that timer, and executes nothing. Where timers
@@ -21,11 +20,12 @@
 // So a timer of the virtual clock ends a turn at least every kShareNs, and the vCPU that found
 // nothing left has the next turn.
 //
-// Guest time: at each of these moments, and whenever all vCPUs idle, the virtual clock is written
-// to the file that KTSTR_CLOCK_FD names (8 bytes). Whoever reads it cannot be noticed by the guest.
+// Guest time: at each of these moments, and whenever all vCPUs idle, the library writes the virtual
+// clock to the file that KTSTR_CLOCK_FD names (8 bytes). The guest cannot observe who reads it.
 //
-// The vCPU thread is known by its name ("ALL CPUs/TCG", with -name debug-threads=on). Once it runs,
-// one byte is written to the descriptor that KTSTR_TURNS_FD names: the turns are kept.
+// The library knows the vCPU thread by its name ("ALL CPUs/TCG", with -name debug-threads=on). When
+// that thread starts, the library writes one byte to the descriptor that KTSTR_TURNS_FD names: the
+// threads take turns from then on.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -47,7 +47,7 @@
 
 enum { kPatienceNs = 1000000000, kShareNs = 100000000 };
 
-// QEMU's own; a build of it without them has no shares and no clock.
+// QEMU's own functions; with a QEMU that does not export them there are no shares and no clock.
 enum { kVirtualClock = 1, kNanoseconds = 1 };
 extern void timer_init_full(void* timer, void* group, int clock, int scale, int attributes,
                             void (*callback)(void*), void* opaque) __attribute__((weak));
@@ -76,10 +76,11 @@ static void* Next(const char* name, const char* version) {
   return version == NULL ? dlsym(RTLD_NEXT, name) : dlvsym(RTLD_NEXT, name, version);
 }
 
-// Also called by what other libraries do before this one's constructor.
+// The wrappers call it too: another library's constructor may call one before this constructor
+// runs.
 __attribute__((constructor)) static void Load(void) {
   if (real_ppoll != NULL) return;
-  // Of the condition variables there is an older kind under the same names.
+  // glibc has older versions of the condition variables' functions under the same names.
   *(void**)&real_wait = Next("pthread_cond_wait", "GLIBC_2.3.2");
   *(void**)&real_broadcast = Next("pthread_cond_broadcast", "GLIBC_2.3.2");
   *(void**)&real_signal = Next("pthread_cond_signal", "GLIBC_2.3.2");
@@ -91,7 +92,7 @@ __attribute__((constructor)) static void Load(void) {
     abort();
   }
   parked_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  // Nothing that QEMU starts needs it.
+  // The programs that QEMU starts do not need this library.
   unsetenv("LD_PRELOAD");
 }
 
@@ -107,7 +108,7 @@ static void ArmShare(void) {
   if (shares) timer_mod_ns(share_timer, qemu_clock_get_ns(kVirtualClock) + kShareNs);
 }
 
-// Runs between two turns: the order of vCPUs stops at `cpu`, which goes on from there.
+// Runs between two turns: QEMU leaves its loop over the vCPUs at `cpu`, and continues there.
 static void HaveNextTurn(void* cpu, unsigned long data) {
   (void)data;
   cpu_exit(cpu);
@@ -157,7 +158,7 @@ EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) 
     Load();
     return real_wait(condition, mutex);
   }
-  // Not armed while all vCPUs idle: idle time is skipped in one step.
+  // Not armed while all vCPUs idle: QEMU skips idle time in one step.
   if (shares) {
     TellGuestTime();
     timer_del(share_timer);
@@ -187,8 +188,9 @@ EXPORT int pthread_cond_signal(pthread_cond_t* condition) {
   return real_signal(condition);
 }
 
-// The emulated TLB is resized by the host's time (accel/tcg/cputlb.c, tlb_mmu_resize_locked: a
-// window of 100 ms). Here by the number of its flushes, a millisecond for each.
+// QEMU resizes the emulated TLB by host time (accel/tcg/cputlb.c, tlb_mmu_resize_locked: a window
+// of 100 ms). This clock makes it depend on the number of flushes instead: each one takes a
+// millisecond.
 EXPORT int gettimeofday(struct timeval* now, void* zone) {
   if (!is_vcpu_thread) {
     Load();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// turns.c as a file that QEMU can be told to load. Any thread.
+// turns.c as a file that QEMU can load. Any thread.
 
 #ifndef KTSTR_VMM_QEMU_TURNS_H_
 #define KTSTR_VMM_QEMU_TURNS_H_

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// deny_peeking PROGRAM [ARGUMENT...]: executes it where, as on some hosts, no process may read or
-// write another one's memory (process_vm_readv and process_vm_writev give EPERM), nor may its
-// children.
+// deny_peeking PROGRAM [ARGUMENT...]: executes PROGRAM so that neither it nor its children may read
+// or write the memory of another process, as on some hosts: process_vm_readv and process_vm_writev
+// fail with EPERM.
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A guest program that breaks the rules, one way for each bundle: the bundle is a text, the name of
-// the fault. /init of the VM tests of hostile guests. "pattern" breaks none: it checks where RAM is
-// (memory_vm_test.cc).
+// /init of the VM tests of hostile guests: breaks one rule. The bundle is a text that names the
+// fault. "pattern" breaks none: it checks where RAM is (memory_vm_test.cc).
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,7 +32,7 @@ static void MapWindow(void) {
   window = mmap(0, window_size, PROT_READ | PROT_WRITE, MAP_SHARED, mem, (off_t)address);
 }
 
-// At both ends of the 2 MiB at `address`: finds the host's word of this round, writes its
+// At both ends of the 2 MiB at `address`: checks the host's word of this round, then writes its
 // complement.
 static int SwapWords(unsigned long address, uint64_t round) {
   const unsigned long size = 2UL << 20;
@@ -51,7 +50,7 @@ static int SwapWords(unsigned long address, uint64_t round) {
   return found;
 }
 
-// At each address that the command line names. False: a word was not there.
+// Swaps the words at each address that the command line names; false when a word was wrong.
 static int SwapAllWords(uint64_t round) {
   char line[4096] = {0};
   int fd = open("/proc/cmdline", O_RDONLY);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's side of ktstr-vm for tests: starts the real program, sends requests, collects what
-// comes.
+// The daemon's side of ktstr-vm for tests: starts the real program, sends requests, collects
+// events.
 
 #ifndef KTSTR_VMM_TESTING_VM_DRIVER_H_
 #define KTSTR_VMM_TESTING_VM_DRIVER_H_
@@ -31,15 +31,15 @@ class VmDriver {
   // The next event, which is also kept for progress(), observations() or TakeSnapshot(). Aborted
   // for a VmNoSnapshot.
   absl::StatusOr<v1::VmEvent> Next(absl::Duration timeout);
-  // Everything to the VmEnd. DeadlineExceeded after `timeout` without an event.
+  // Receives everything up to the VmEnd. DeadlineExceeded after `timeout` without an event.
   absl::StatusOr<v1::VmEnd> AwaitEnd(absl::Duration timeout);
-  // As the daemon's death.
+  // As when the daemon dies.
   void CloseControl() { control_.Reset(); }
 
   base::Child& child() { return child_; }
   const std::vector<v1::Observation>& observations() const { return observations_; }
   const std::vector<std::string>& progress() const { return progress_; }
-  // What a VmSnapshot brought.
+  // The snapshot of a VmSnapshot.
   std::optional<Snapshot> TakeSnapshot() { return std::exchange(snapshot_, std::nullopt); }
 
  private:
