@@ -179,7 +179,7 @@ TEST_F(ServerTest, AnImportBelongsToItsCaller) {
   header.set_size(file.size());
   ASSERT_TRUE(upload->Begin(header).ok());
   ASSERT_TRUE(upload->Append(file).ok());
-  const auto imported = upload->Finish();
+  const auto imported = upload->Finish([] { return false; }, [](const std::string&) {});
   ASSERT_TRUE(imported.ok()) << imported.status();
   EXPECT_EQ(imported->front().entry.metadata().owner_uid(), 1001u);
 }
