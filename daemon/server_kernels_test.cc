@@ -212,7 +212,9 @@ TEST_F(ServerTest, ASubmitDoesNotWaitForItsKernel) {
 class Importer {
  public:
   Importer(const TestServer& server, const std::string& name, const std::string& data)
-      : client_(server.Connect()), stream_(client_->ImportKernel(&context_)) {
+      : client_(server.Connect()) {
+    context_.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(50));
+    stream_ = client_->ImportKernel(&context_);
     v1::ImportKernelRequest request;
     request.mutable_header()->set_file_name(name);
     request.mutable_header()->set_size(data.size());
