@@ -330,7 +330,7 @@ ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
   // Verification may take longer than the time allowed.
   Trials verifying(session->get(), terminal.get(), &signals, 1, absl::InfiniteDuration());
   absl::StatusOr<Subject> subject = FindSubject(options, plan, **session, &trials, terminal.get());
-  if (absl::IsDeadlineExceeded(subject.status())) {
+  if (absl::IsDeadlineExceeded(subject.status()) && base::RealClock()->Monotonic() >= deadline) {
     terminal->Error(
         absl::StrCat("ktstrctl: ", subject.status().message(), " before the first reduction"));
     return kInconclusive;

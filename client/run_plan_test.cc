@@ -65,7 +65,7 @@ TEST(Overrides, Set) {
                           "checks.max_gap_ms=", "checks.max_gap_ms=x", "checks.max_gap_ms=-1",
                           "checks.max_gap_ms=1 isolation: true", "checks=1", "perturb.pct=1",
                           "perturb.pct.change_points.x=1", "perturb.intensity=", "topology.llcs=x",
-                          "checks..x=1", "=", ""}) {
+                          "checks..x=1", "=", "", "duration_ms=7,perturb<>", "duration_ms=5;"}) {
     EXPECT_FALSE(ParseSet(bad, &scenario).ok()) << bad;
   }
 }

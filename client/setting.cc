@@ -106,8 +106,8 @@ absl::StatusOr<Setting> Setting::Parse(absl::string_view text) {
     google::protobuf::TextFormat::Parser parser;
     parser.RecordErrorsTo(&error);
     // Accepts a plain value only: a text that opens a second field would set that, too.
-    const bool plain =
-        !setting.value_.empty() && setting.value_.find_first_of(" \t\n:{}#[]") == std::string::npos;
+    const bool plain = !setting.value_.empty() &&
+                       setting.value_.find_first_of(" \t\n:{}#[],;<>") == std::string::npos;
     if (!plain ||
         !parser.MergeFromString(absl::StrCat(leaf->name(), ": ", setting.value_), scratch.get())) {
       return setting.Error(absl::StrCat(": '", setting.value_, "' is no value of ", leaf->name(),

@@ -10,6 +10,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -24,6 +25,8 @@ namespace ktstr::daemon {
 namespace {
 
 constexpr absl::Duration kTurnPoll = absl::Milliseconds(200);
+// The client gives a daemon up that is silent for 10 minutes.
+constexpr absl::Duration kSayAgain = absl::Minutes(1);
 constexpr size_t kShownName = 64;  // Of a file, to another client.
 
 using scenario::CheckLimit;
@@ -40,6 +43,7 @@ std::string Named(const std::vector<cache::KernelCache::File>& files) {
 absl::Status Turn::Take(const std::string& who, const std::function<bool()>& cancelled,
                         const std::function<void(const std::string&)>& progress) {
   std::string told;
+  absl::Duration say_again = absl::ZeroDuration();
   while (true) {
     std::string before;
     {
@@ -54,7 +58,11 @@ absl::Status Turn::Take(const std::string& who, const std::function<bool()>& can
     if (cancelled()) {
       return absl::CancelledError(absl::StrCat("cancelled while waiting for ", before));
     }
-    if (before != std::exchange(told, before)) progress(absl::StrCat("waiting for ", before));
+    const absl::Duration now = base::RealClock()->Monotonic();
+    if (before == told && now < say_again) continue;
+    told = before;
+    say_again = now + kSayAgain;
+    progress(absl::StrCat("waiting for ", before));
   }
 }
 

@@ -167,36 +167,50 @@ std::string RunManager::QueueDetail() {
                       " in use)");
 }
 
+// Not under the lock: an fsync takes its time. Runs still start in the order of their numbers.
+absl::StatusOr<int64_t> RunManager::StoreSubmit(const Caller& caller, const v1::RunSpec& spec,
+                                                uint64_t submitting, const std::string& detail) {
+  // Read after `submitting`: a submit that ends in between counts twice, and none counts never.
+  KTSTR_ASSIGN_OR_RETURN(const uint64_t unfinished, store_->UnfinishedBytes(caller.uid));
+  if (unfinished + submitting > options_.max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        caller.user, " has ", unfinished + submitting - spec.ByteSizeLong(),
+        " bytes of queued and running runs, and this one has ", spec.ByteSizeLong(),
+        ": more than the ", options_.max_bytes,
+        " bytes of run_budget_mb in ktstrd's configuration. Wait for some runs to end"));
+  }
+  return store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail));
+}
+
 absl::StatusOr<std::string> RunManager::Submit(const Caller& caller, const v1::RunSpec& spec) {
   ActiveRun run = MakeActive(caller.uid, spec);
   KTSTR_ASSIGN_OR_RETURN(run.claim, executor_->Claim(caller.uid, spec));
   run.events = 1;
-  KTSTR_ASSIGN_OR_RETURN(const uint64_t unfinished, store_->UnfinishedBytes(caller.uid));
-  if (unfinished + spec.ByteSizeLong() > options_.max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        caller.user, " has ", unfinished, " bytes of queued and running runs, and this one has ",
-        spec.ByteSizeLong(), ": more than the ", options_.max_bytes,
-        " bytes of run_budget_mb in ktstrd's configuration. Wait for some runs to end"));
-  }
+  const uint64_t size = spec.ByteSizeLong();
+  uint64_t submitting = 0;  // With this one.
   std::string detail;
   {
     base::MutexLock lock(&mutex_);
     if (stopping_) return absl::UnavailableError("ktstrd is ending; try again");
-    uint32_t queued = submitting_[caller.uid];
+    Submitting& mine = submitting_[caller.uid];
+    uint32_t queued = mine.runs;
     for (int64_t number : queue_) queued += active_.at(number).uid == caller.uid ? 1 : 0;
     if (queued >= options_.max_queued) {
+      if (mine.runs == 0) submitting_.erase(caller.uid);
       return absl::ResourceExhaustedError(
           absl::StrCat(caller.user, " has ", queued, " runs in the queue, the most that ",
                        "max_queued_runs of ktstrd's configuration allows: wait for some to end"));
     }
     detail = QueueDetail();
-    ++submitting_[caller.uid];
+    ++mine.runs;
+    mine.bytes += size;
+    submitting = mine.bytes;
   }
-  // Not under the lock: an fsync takes its time. Runs still start in the order of their numbers.
-  const absl::StatusOr<int64_t> number =
-      store_->Submit(caller.uid, spec, PhaseEvent(NowMs(), v1::RunPhase::QUEUED, detail));
+  const absl::StatusOr<int64_t> number = StoreSubmit(caller, spec, submitting, detail);
   base::MutexLock lock(&mutex_);
-  if (--submitting_[caller.uid] == 0) submitting_.erase(caller.uid);
+  Submitting& mine = submitting_[caller.uid];
+  mine.bytes -= size;
+  if (--mine.runs == 0) submitting_.erase(caller.uid);
   KTSTR_RETURN_IF_ERROR(number.status());
   UpdateUnwatched(&run);
   active_.emplace(*number, std::move(run));
@@ -447,7 +461,7 @@ absl::StatusOr<StoredRun> RunManager::Find(const Caller& caller, const std::stri
   const std::optional<int64_t> number = ParseRunId(run_id);
   if (!number.has_value()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("run_id '", run_id.substr(0, kMaxShownRunId), "' is not like r-0193"));
+        absl::StrCat("run_id '", base::OneLine(run_id, kMaxShownRunId), "' is not like r-0193"));
   }
   absl::StatusOr<StoredRun> run = store_->Get(*number);
   // Another user's run looks like one that does not exist.
@@ -518,23 +532,33 @@ absl::StatusOr<std::vector<v1::RunEvent>> RunManager::Watch::Next(absl::Duration
 }
 
 void RunManager::WatchSet::Add(const Caller& caller, const std::string& run_id, uint64_t cursor) {
+  // A watch that is refused ends with it: its destructor takes the manager's lock, which comes
+  // before this set's.
   absl::StatusOr<std::unique_ptr<Watch>> watch = manager_->OpenWatch(caller, run_id, cursor);
+  absl::Status why = watch.status();
   {
     base::MutexLock lock(&mutex_);
-    if (flooded_) return;
-    if (watch.ok() && watches_.size() >= kMaxWatchedRuns) {
-      watch = absl::ResourceExhaustedError(absl::StrCat(
+    if (!broken_.ok()) return;
+    if (why.ok() && watches_.size() >= kMaxWatchedRuns) {
+      why = absl::ResourceExhaustedError(absl::StrCat(
           "run_id: ",
           scenario::AboveLimit(scenario::LimitOf("WatchRunsRequest.run_id"), watches_.size() + 1)));
     }
-    if (watch.ok() && watches_.count(run_id) != 0) {
-      watch = absl::InvalidArgumentError(absl::StrCat("run ", run_id, " is followed already"));
+    if (why.ok() && watches_.count(run_id) != 0) {
+      why = absl::InvalidArgumentError(absl::StrCat("run ", run_id, " is followed already"));
     }
-    if (watch.ok()) {
+    if (why.ok()) {
       watches_[run_id] = *std::move(watch);
+    } else if (run_id.size() > kMaxShownRunId) {
+      // Too long to be returned as the name of a run.
+      broken_ = why;
     } else {
-      refused_.push_back({run_id.substr(0, kMaxShownRunId), watch.status()});
-      flooded_ = refused_.size() > kMaxWatchedRuns;
+      refused_.push_back({run_id, why});
+      if (refused_.size() > kMaxWatchedRuns) {
+        broken_ = absl::ResourceExhaustedError(absl::StrCat(
+            "run_id: ", refused_.size(), " requests for runs that cannot be followed, at most ",
+            kMaxWatchedRuns, " of whose failures the client has not read"));
+      }
     }
   }
   base::MutexLock lock(&manager_->mutex_);
@@ -579,11 +603,7 @@ absl::StatusOr<std::vector<RunManager::WatchSet::Step>> RunManager::WatchSet::Ne
       bool empty;
       {
         base::MutexLock own(&mutex_);
-        if (flooded_) {
-          return absl::ResourceExhaustedError(absl::StrCat(
-              "run_id: ", refused_.size(), " requests for runs that cannot be followed, at most ",
-              kMaxWatchedRuns, " that the client has not read the answers of"));
-        }
+        if (!broken_.ok()) return broken_;
         steps = std::move(refused_);
         refused_.clear();
         empty = watches_.empty();

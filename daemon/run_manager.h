@@ -109,7 +109,7 @@ class RunManager {
     bool closed_ ABSL_GUARDED_BY(mutex_) = false;
     std::map<std::string, std::unique_ptr<Watch>> watches_ ABSL_GUARDED_BY(mutex_);
     std::vector<Step> refused_ ABSL_GUARDED_BY(mutex_);
-    bool flooded_ ABSL_GUARDED_BY(mutex_) = false;  // More refused than the client reads.
+    absl::Status broken_ ABSL_GUARDED_BY(mutex_);  // Ends the stream.
   };
 
   // `spec` has passed CheckRunSpec. ResourceExhausted when the user's queue is full; also what
@@ -161,6 +161,9 @@ class RunManager {
              const RecordFiles* files)
       : options_(options), store_(store), executor_(executor), files_(files) {}
   absl::Status TakeUp();
+  // `submitting`: bytes of the user's submits under way, this one's too.
+  absl::StatusOr<int64_t> StoreSubmit(const Caller& caller, const v1::RunSpec& spec,
+                                      uint64_t submitting, const std::string& detail);
   ActiveRun MakeActive(uid_t uid, const v1::RunSpec& spec) const;
   void WorkerLoop();
   // Takes the next run out of the queue; blocks. nullopt: the manager stops.
@@ -198,7 +201,12 @@ class RunManager {
   bool starved_ ABSL_GUARDED_BY(mutex_) = false;     // Too few descriptors to start the next run.
   std::set<int64_t> queue_ ABSL_GUARDED_BY(mutex_);  // Ascending: first in, first out.
   std::map<int64_t, ActiveRun> active_ ABSL_GUARDED_BY(mutex_);
-  std::map<uid_t, uint32_t> submitting_ ABSL_GUARDED_BY(mutex_);  // Counted, not queued yet.
+  // Submits under way: they count, but are not queued yet.
+  struct Submitting {
+    uint32_t runs = 0;
+    uint64_t bytes = 0;
+  };
+  std::map<uid_t, Submitting> submitting_ ABSL_GUARDED_BY(mutex_);
   std::map<uid_t, int> connections_ ABSL_GUARDED_BY(mutex_);
   // Runs whose end could not be stored (a full disk). The manager tries again as long as it lives.
   std::map<int64_t, Unrecorded> unrecorded_ ABSL_GUARDED_BY(mutex_);

@@ -243,11 +243,36 @@ TEST_F(RunManagerTest, RunsComeInPages) {
 TEST_F(RunManagerTest, RefusedRunsOfAStreamAreBounded) {
   Start();
   RunManager::WatchSet runs(manager_.get());
-  const std::string name(size_t{1} << 20, 'x');
-  runs.Add(kAnna, name, 0);
-  EXPECT_EQ(runs.Next(absl::ZeroDuration())->at(0).run_id, name.substr(0, 64));
+  runs.Add(kAnna, "nonsense", 0);
+  EXPECT_EQ(runs.Next(absl::ZeroDuration())->at(0).run_id, "nonsense");
   for (int i = 0; i < 10'002; ++i) runs.Add(kAnna, "nonsense", 0);
   EXPECT_EQ(runs.Next(absl::ZeroDuration()).status().code(), absl::StatusCode::kResourceExhausted);
+  // A name that no failure can return ends the stream, and its client knows.
+  RunManager::WatchSet other(manager_.get());
+  other.Add(kAnna, std::string(size_t{1} << 20, 'x'), 0);
+  const absl::Status status = other.Next(absl::ZeroDuration()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_LT(status.message().size(), 200u);
+}
+
+// A watch that a set refuses takes the manager's lock when it ends, and the set's reader holds that
+// one when it takes the set's: refusals and reads at once must not wait for each other.
+TEST_F(RunManagerTest, RefusedRunsAndReadsDoNotBlockEachOther) {
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  RunManager::WatchSet runs(manager_.get());
+  std::thread adder([&] {
+    for (int i = 0; i < 3000; ++i) runs.Add(kAnna, "r-0001", 0);
+    runs.Close();
+  });
+  int refused = 0;
+  while (refused < 2999) {
+    const auto steps = runs.Next(absl::Seconds(20));
+    ASSERT_TRUE(steps.ok()) << steps.status();
+    for (const auto& step : *steps) refused += step.events.ok() ? 0 : 1;
+  }
+  adder.join();
+  executor_.Release(1);
 }
 
 TEST_F(RunManagerTest, CancelEndsQueuedRunWhileEverySlotIsBusy) {

@@ -93,7 +93,7 @@ void Snapshots::Drop(const std::string& identity) {
     base::MutexLock lock(&mutex_);
     Forget(identity);
     // The writer may be about to store it.
-    while (writing_) changed_.Wait(&mutex_);
+    while (writing_ == identity) changed_.Wait(&mutex_);
   }
   store_.Remove(identity);
 }
@@ -109,7 +109,7 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> Snapshots::Clean() {
 
 void Snapshots::AwaitWritten() {
   base::MutexLock lock(&mutex_);
-  while (!pending_.empty() || writing_) changed_.Wait(&mutex_);
+  while (!pending_.empty() || !writing_.empty()) changed_.Wait(&mutex_);
 }
 
 void Snapshots::Remember(const std::string& identity, Handle snapshot) {
@@ -128,13 +128,13 @@ void Snapshots::Forget(const std::string& identity) {
 
 std::optional<Snapshots::Pending> Snapshots::NextPending() {
   base::MutexLock lock(&mutex_);
-  writing_ = false;
+  writing_.clear();
   changed_.SignalAll();
   while (pending_.empty() && !ending_) changed_.Wait(&mutex_);
   if (pending_.empty()) return std::nullopt;
   Pending next = std::move(pending_.front());
   pending_.pop_front();
-  writing_ = true;
+  writing_ = next.identity;
   return next;
 }
 

@@ -79,7 +79,7 @@ class Snapshots {
   std::list<Hot> hot_ ABSL_GUARDED_BY(mutex_);  // Used last first.
   std::list<Pending> pending_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> unkept_ ABSL_GUARDED_BY(mutex_);  // By identity: why.
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string writing_ ABSL_GUARDED_BY(mutex_);  // Identity of what the writer stores; empty: none.
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread writer_;
 };

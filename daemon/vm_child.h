@@ -39,7 +39,8 @@ struct VmLaunch {
   // Between VmStop and SIGKILL: when a user cancels, and when the daemon ends.
   absl::Duration cancel_patience = absl::Seconds(10);
   absl::Duration interrupt_patience = absl::Seconds(2);
-  absl::Duration timeout_patience = absl::Seconds(30);  // Beyond run.timeout_ms.
+  absl::Duration timeout_patience =
+      absl::Seconds(60);  // Beyond run.timeout_ms; longer than done_patience.
 };
 
 // A ktstr-vm that has its VmStart and takes a VmRun next.

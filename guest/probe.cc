@@ -74,7 +74,7 @@ void Probe::Poll() {
     End(*end);
     return;
   }
-  if (phase_ == Phase::kStarting && line) phase_ = Phase::kInPlace;
+  if (phase_ == Phase::kStarting && line && !killed_) phase_ = Phase::kInPlace;
   if (phase_ == Phase::kInPlace || MonotonicNs() < deadline_ns_) return;
   if (killed_) {
     status_ = absl::InternalError(absl::StrCat(status_.message(), ", nor within ",

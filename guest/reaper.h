@@ -28,7 +28,7 @@ class Reaper {
 
   int fd() const { return fd_.get(); }  // Readable when children may have ended.
   // Keeps the end of `pid` for Take; Reap forgets the ends of orphans.
-  void Watch(pid_t pid) { watched_.emplace(pid, std::nullopt); }
+  void Watch(pid_t pid) { watched_[pid] = std::nullopt; }
   void Reap();
   // Sends a signal to a watched process that has not been reaped, and never to another process that
   // has got its pid since. `group`: to its process group, while the process itself is there.

@@ -34,6 +34,10 @@ codename() {
   (. /etc/os-release && printf '%s\n' "${VERSION_CODENAME:-}")
 }
 
+is_debian() {
+  [ "$(. /etc/os-release && printf '%s' "${ID:-}")" = debian ]
+}
+
 package_installed() {
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ]
 }
@@ -65,7 +69,7 @@ private_apt() {
   local suite=$1 dir=$KTSTR_DEPS/apt/$1 archive options=
   archive=$(host_archive)
   [ -n "$archive" ] || die "apt has no package source: \`apt-get --print-uris update\` lists none. Add your mirror to /etc/apt/sources.list."
-  if [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+  if is_debian && [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
     options='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
   fi
   mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/etc/preferences.d"
@@ -119,7 +123,7 @@ host_apt_with() {
   local suite=$1 dir=$2 archive options='' file
   archive=$(host_archive)
   [ -n "$archive" ] || die "apt has no package source: \`apt-get --print-uris update\` lists none. Add your mirror to /etc/apt/sources.list."
-  if [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+  if is_debian && [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
     options='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
   fi
   mkdir -p "$dir/lists/partial" "$dir/sources" "$dir/preferences"
@@ -129,7 +133,10 @@ host_apt_with() {
   for file in /etc/apt/preferences /etc/apt/preferences.d/*; do
     [ ! -f "$file" ] || ln -sf "$file" "$dir/preferences/"
   done
-  printf 'deb %s%s %s main\n' "$options" "$archive" "$suite" > "$dir/sources/ktstr-$suite.list"
+  # apt refuses a suite that is named twice with other keys.
+  if ! apt-get --print-uris update 2> /dev/null | grep -q "/dists/$suite/"; then
+    printf 'deb %s%s %s main\n' "$options" "$archive" "$suite" > "$dir/sources/ktstr-$suite.list"
+  fi
   cat > "$dir/preferences/ktstr-qemu" << PINS
 Package: *
 Pin: release n=$suite

@@ -208,10 +208,12 @@ std::string QuoteOutput(const Facts& facts) {
   for (const absl::string_view line : absl::StrSplit(facts.scheduler_output, '\n'))
     lines.push_back(absl::StripAsciiWhitespace(line));
   std::string libbpf, error, before_usage;
-  absl::string_view last;
+  absl::string_view last, last_of_all;
   for (size_t i = 0; i < lines.size(); ++i) {
     const absl::string_view line = lines[i];
-    if (line.empty() || IsInformation(line)) continue;
+    if (line.empty()) continue;
+    last_of_all = line;
+    if (IsInformation(line)) continue;
     if (libbpf.empty() && IsLibbpfCause(line)) libbpf = std::string(line);
     if (error.empty() && IsErrorLine(line)) error = ErrorChain(lines, i);
     if (before_usage.empty() && absl::StartsWithIgnoreCase(line, "usage:"))
@@ -221,6 +223,8 @@ std::string QuoteOutput(const Facts& facts) {
   for (const std::string& text : {libbpf, error, before_usage}) {
     if (!text.empty()) return absl::StrCat("; its output: ", OneLine(text));
   }
+  // Where a scheduler that did not get on stood is no cause, but the best there is.
+  if (last.empty() && facts.death->cause() == SchedulerExit::ATTACH_TIMEOUT) last = last_of_all;
   return last.empty() ? "" : absl::StrCat("; its last output: ", OneLine(base::ToStd(last)));
 }
 

@@ -265,6 +265,14 @@ TEST(SchedulerDied, KernelCachedWithoutItsConfiguration) {
   EXPECT_THAT(lines[0], Not(EndsWith(reason)));
 }
 
+// A line of information is no cause, but it shows how far the scheduler came.
+TEST(SchedulerNotAttached, ShowsTheLastInformation) {
+  const auto lines = Lines(Judge({"scheduler_output { data: '22:10:03 [INFO] loading\\n' }",
+                                  Exit("cause: ATTACH_TIMEOUT"), kDone}));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], EndsWith("; its last output: 22:10:03 [INFO] loading"));
+}
+
 TEST(SchedulerNotAttached, TimeOut) {
   const v1::Judgement judgement = Judge(
       {"scheduler_output { data: 'loading...\\n\\n' }", Exit("cause: ATTACH_TIMEOUT"), kDone});

@@ -15,6 +15,7 @@ constexpr size_t kTokens = 256;
 constexpr size_t kNamesPerMarker = 256;
 constexpr size_t kMaxName = 512;  // KSYM_NAME_LEN
 constexpr uint32_t kMaxSymbols = 4 << 20;
+constexpr uint64_t kMaxSteps = uint64_t{1} << 25;  // Names to look at in all; a kernel has 2^18.
 // The names behind the last marker take at most this much: 256 times 512 bytes at the worst, and
 // about 12 each in real kernels.
 constexpr size_t kMaxLastNames = 64 << 10;
@@ -208,6 +209,7 @@ class KallsymsFinder {
     size_t at = names;
     for (uint32_t i = 0; i < count; ++i) {
       if (i % kNamesPerMarker == 0 && at - names != markers_[i / kNamesPerMarker]) return false;
+      if (steps_left_-- == 0) return false;
       const Length length = LengthAt(bytes(), at);
       if (length.header == 0 || at + length.header + length.tokens > markers_at_) return false;
       places_.push_back(at);
@@ -280,6 +282,8 @@ class KallsymsFinder {
   std::vector<uint32_t> markers_;
   size_t markers_at_ = 0;
   size_t count_at_ = 0;
+  // An image can hold any number of places that look like the names: all looks together end.
+  uint64_t steps_left_ = kMaxSteps;
   std::vector<size_t> places_;  // Of the names.
   Kallsyms found_;
 };

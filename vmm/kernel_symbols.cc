@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/file_size.h"
 
 namespace ktstr::vmm {
 namespace {
@@ -61,11 +62,12 @@ struct KernelSymbols::Elf {
 };
 
 KernelSymbols KernelSymbols::Read(int image_fd) {
-  // With a file offset of its own: the descriptor is shared.
-  absl::StatusOr<base::UniqueFd> file = base::Reopen(image_fd, "kernel");
-  if (!file.ok()) return {};
-  absl::StatusOr<std::string> image = base::ReadFd(file->get(), "kernel", kMaxImage);
-  return image.ok() ? Parse(*std::move(image)) : KernelSymbols();
+  const absl::StatusOr<uint64_t> size = base::SizeOf(image_fd, "kernel");
+  if (!size.ok() || *size > kMaxImage) return {};
+  std::string image(*size, '\0');
+  const absl::StatusOr<size_t> got =
+      base::ReadAt(image_fd, image.data(), image.size(), 0, "kernel");
+  return got.ok() && *got == *size ? Parse(std::move(image)) : KernelSymbols();
 }
 
 KernelSymbols KernelSymbols::Parse(std::string image) {
