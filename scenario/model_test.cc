@@ -247,7 +247,7 @@ TEST(PlanTest, Defaults) {
   v1::Scenario scenario;
   EXPECT_EQ(SeedOf(scenario), 1u);
   EXPECT_EQ(DurationMs(scenario), 2000u);
-  EXPECT_EQ(MemoryMb(scenario, MakeTopology("")), 1024u);
+  EXPECT_EQ(MemoryMb(scenario, MakeTopology("")), 256u);
   EXPECT_EQ(MemoryMb(scenario,
                      MakeTopology("numa_nodes: 1 llcs: 4 cores_per_llc: 8 threads_per_core: 1")),
             2048u);

@@ -25,7 +25,7 @@ namespace {
 constexpr uint64_t kNsPerMs = 1'000'000;
 // Fractions such as 0.7 + 0.2 + 0.1 add up to a little more than 1.
 constexpr double kRounding = 1e-9;
-constexpr uint32_t kDefaultMemoryMb = 1024;
+constexpr uint32_t kDefaultMemoryMb = 256;
 constexpr uint32_t kMemoryMbPerCpu = 64;
 constexpr uint32_t kMinReportTimeoutMs = 5000;
 // A generous bound for the agent's own work: unpacking, cgroups, starting workers.
