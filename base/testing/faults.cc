@@ -183,7 +183,9 @@ void RemoveTree(const std::string& path) {
   if (DIR* dir = real(path.c_str()); dir != nullptr) {
     while (dirent* entry = readdir(dir)) {
       const std::string name = entry->d_name;
-      if (name != "." && name != "..") RemoveTree(path + "/" + name);
+      if (name == "." || name == "..") continue;
+      std::string child = path;
+      RemoveTree(child.append("/").append(name));
     }
     closedir(dir);
   }
