@@ -71,7 +71,34 @@ TEST(Utf8, PrintableTailKeepsTheLastLinesAndNoControls) {
   EXPECT_EQ(PrintableTail("a\nb", 5), "a\nb");
   EXPECT_EQ(PrintableTail("a\nb", 0), "");
   EXPECT_EQ(PrintableTail("", 3), "");
-  EXPECT_EQ(PrintableTail("\x1b[31mred\r\n", 1), "[31mred");
+  EXPECT_EQ(PrintableTail("\x1b[31mred\r\n", 1), "red");
+  EXPECT_EQ(PrintableTail("a\x1b]0;title\nb", 2), "a0;title\nb");
+}
+
+TEST(Utf8, EscapeSequencesGoWhole) {
+  EXPECT_EQ(WithoutEscapes("a\x1b[1;31mb\x1b[0mc\n"), "abc\n");
+  EXPECT_EQ(WithoutEscapes("\x1b[?25l\x1b[2J\x1b[10;20H1"), "1");
+  EXPECT_EQ(WithoutEscapes("\x1b]0;title\ax\x1b]8;;url\x1b\\y"), "xy");
+  EXPECT_EQ(WithoutEscapes("\x1b(Bx\x1b"
+                           "7y\x1b"
+                           "cz"),
+            "xyz");
+  // What has no end hides no text of the next line, and a string hides none at all.
+  EXPECT_EQ(WithoutEscapes("\x1b[31\nx"), "\nx");
+  EXPECT_EQ(WithoutEscapes("\x1b]0;\nx\a"), "0;\nx\a");
+  EXPECT_EQ(WithoutEscapes("\x1b]0;a\x1b[31mb"), "0;ab");
+  EXPECT_EQ(WithoutEscapes("a\x1b"), "a");
+  EXPECT_EQ(WithoutEscapes("\x1b[\xff"), "\xff");
+}
+
+TEST(Utf8, ColorsStayForATerminal) {
+  EXPECT_EQ(PrintableColored("a\x1b[31mb\x1b[0mc\r\n"), "a\x1b[31mb\x1b[0mc\x1b[0m");
+  // Each line ends with a reset of what it has set.
+  EXPECT_EQ(PrintableColored("\x1b[1;32ma\nb"), "\x1b[1;32ma\x1b[0m\nb");
+  // Nothing else reaches the terminal.
+  EXPECT_EQ(PrintableColored("\x1b[2J\x1b[3A\x1b]0;t\a\x1b"
+                             "c\x1b[>4m\ax"),
+            "x");
 }
 
 TEST(File, WriteAtomicReplacesAndSetsTheMode) {

@@ -36,6 +36,71 @@ size_t SequenceLength(std::string_view s) {
   return length;
 }
 
+constexpr char kEscape = '\x1b';
+constexpr std::string_view kReset = "\x1b[0m";
+
+bool IsIn(char c, uint8_t low, uint8_t high) {
+  const auto byte = static_cast<uint8_t>(c);
+  return byte >= low && byte <= high;
+}
+
+// Length of the escape sequence at the start of `s`, which begins with ESC (ECMA-48, sections 5.3
+// to 5.6). A sequence that breaks off is as long as its well-formed part.
+size_t EscapeLength(std::string_view s) {
+  s = s.substr(0, s.find('\n'));
+  if (s.size() < 2) return 1;
+  const char kind = s[1];
+  if (kind == '[') {
+    size_t end = 2;
+    while (end < s.size() && IsIn(s[end], 0x30, 0x3f)) ++end;
+    while (end < s.size() && IsIn(s[end], 0x20, 0x2f)) ++end;
+    return end < s.size() && IsIn(s[end], 0x40, 0x7e) ? end + 1 : end;
+  }
+  if (std::string_view("]PX^_").find(kind) != std::string_view::npos) {
+    // A string, until BEL or ESC \; without an end only its introducer goes, not the text.
+    const size_t end = s.find_first_of("\a\x1b", 2);
+    if (end == std::string_view::npos) return 2;
+    if (s[end] == '\a') return end + 1;
+    return s.substr(end, 2) == "\x1b\\" ? end + 2 : 2;
+  }
+  size_t end = 1;
+  while (end < s.size() && IsIn(s[end], 0x20, 0x2f)) ++end;
+  return end < s.size() && IsIn(s[end], 0x30, 0x7e) ? end + 1 : end;
+}
+
+// Whether it sets colours or the weight of letters, and does nothing else.
+bool IsColor(std::string_view escape) {
+  return escape.size() >= 3 && escape[1] == '[' && escape.back() == 'm' &&
+         escape.find_first_not_of("0123456789;", 2) == escape.size() - 1;
+}
+
+// Without control characters except newline and tab, and without escape sequences, or without those
+// that are no colours.
+std::string Printable(std::string_view bytes, bool keep_colors) {
+  std::string text;
+  bool colored = false;  // This line has a colour.
+  while (!bytes.empty()) {
+    const char c = bytes[0];
+    size_t length = 1;
+    if (c == kEscape) {
+      length = EscapeLength(bytes);
+      if (keep_colors && IsColor(bytes.substr(0, length))) {
+        text.append(bytes.substr(0, length));
+        colored = true;
+      }
+    } else if (c == '\n' || c == '\t' || (!IsIn(c, 0, 0x1f) && c != '\x7f')) {
+      if (c == '\n' && colored) {
+        text += kReset;
+        colored = false;
+      }
+      text += c;
+    }
+    bytes.remove_prefix(length);
+  }
+  if (colored) text += kReset;
+  return SanitizeUtf8(text);
+}
+
 }  // namespace
 
 std::string SanitizeUtf8(std::string_view bytes) {
@@ -69,12 +134,24 @@ std::string PrintableTail(std::string_view bytes, size_t max_lines) {
       begin = newline;
     }
   }
+  return Printable(bytes.substr(begin), /*keep_colors=*/false);
+}
+
+std::string PrintableColored(std::string_view bytes) {
+  while (!bytes.empty() && (bytes.back() == '\n' || bytes.back() == '\r')) bytes.remove_suffix(1);
+  return Printable(bytes, /*keep_colors=*/true);
+}
+
+std::string WithoutEscapes(std::string_view bytes) {
   std::string text;
-  for (char c : bytes.substr(begin)) {
-    auto byte = static_cast<uint8_t>(c);
-    if (c == '\n' || c == '\t' || (byte >= 0x20 && byte != 0x7f)) text += c;
+  while (!bytes.empty()) {
+    const size_t plain = bytes.find(kEscape);
+    text.append(bytes.substr(0, plain));
+    if (plain == std::string_view::npos) break;
+    bytes.remove_prefix(plain);
+    bytes.remove_prefix(EscapeLength(bytes));
   }
-  return SanitizeUtf8(text);
+  return text;
 }
 
 std::string OneLine(std::string_view bytes, size_t max_bytes) {

@@ -47,8 +47,8 @@ class Console {
 };
 
 // Lines that may explain an end, in their order: of a panic, of what leads to one ("BUG:", "Oops:",
-// …) and of a reboot. The first 20 and the last 20, each cut at 400 bytes. Any process in the guest
-// can write such lines.
+// …), of tasks that are blocked and of a reboot. The first 20 and the last 20, each cut at 400
+// bytes. Any process in the guest can write such lines.
 std::vector<std::string> CrashLines(std::string_view console);
 
 // The error of an agent that could not use the window: TEXT of the last "ktstr-agent: error: TEXT".

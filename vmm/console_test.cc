@@ -49,9 +49,11 @@ TEST(CrashLines, AsTheyStand) {
   EXPECT_THAT(CrashLines("all is well\nsched_ext: x: Kernel panic - not syncing: no\n"), IsEmpty());
   EXPECT_THAT(CrashLines("[    1.5][   T12] BUG: kernel NULL pointer dereference, address: 0\r\n"
                          "[    1.5][   T12] Call Trace:\n"
+                         "[    1.6] INFO: task a:1 blocked for more than 120 seconds.\n"
                          "[    1.6] Kernel panic - not syncing: Fatal exception\n"
                          "[    1.7] ---[ end Kernel panic - not syncing: Fatal exception ]---\n"),
               ElementsAre("[    1.5][   T12] BUG: kernel NULL pointer dereference, address: 0",
+                          "[    1.6] INFO: task a:1 blocked for more than 120 seconds.",
                           "[    1.6] Kernel panic - not syncing: Fatal exception"));
 }
 

@@ -15,7 +15,6 @@ constexpr size_t kTokens = 256;
 constexpr size_t kNamesPerMarker = 256;
 constexpr size_t kMaxName = 512;  // KSYM_NAME_LEN
 constexpr uint32_t kMaxSymbols = 4 << 20;
-constexpr uint64_t kMaxSteps = uint64_t{1} << 25;  // Names to look at in all; a kernel has 2^18.
 // The names behind the last marker take at most this much: 256 times 512 bytes at the worst, and
 // about 12 each in real kernels.
 constexpr size_t kMaxLastNames = 64 << 10;
@@ -70,6 +69,8 @@ class KallsymsFinder {
     }
     return std::nullopt;
   }
+
+  uint64_t looked_at() const { return looked_at_; }
 
  private:
   std::string_view bytes() const { return found_.bytes_; }
@@ -209,7 +210,8 @@ class KallsymsFinder {
     size_t at = names;
     for (uint32_t i = 0; i < count; ++i) {
       if (i % kNamesPerMarker == 0 && at - names != markers_[i / kNamesPerMarker]) return false;
-      if (steps_left_-- == 0) return false;
+      if (looked_at_ == Kallsyms::kMaxLooks) return false;
+      ++looked_at_;
       const Length length = LengthAt(bytes(), at);
       if (length.header == 0 || at + length.header + length.tokens > markers_at_) return false;
       places_.push_back(at);
@@ -283,16 +285,19 @@ class KallsymsFinder {
   size_t markers_at_ = 0;
   size_t count_at_ = 0;
   // An image can hold any number of places that look like the names: all looks together end.
-  uint64_t steps_left_ = kMaxSteps;
+  uint64_t looked_at_ = 0;
   std::vector<size_t> places_;  // Of the names.
   Kallsyms found_;
 };
 
 std::optional<Kallsyms> Kallsyms::Find(std::string_view bytes, uint64_t address, uint64_t low,
-                                       uint64_t high) {
+                                       uint64_t high, uint64_t* looked_at) {
   // Sums of addresses and places do not wrap then.
   if (bytes.size() > std::numeric_limits<uint64_t>::max() - address) return std::nullopt;
-  return KallsymsFinder(bytes, address, low, high).Find();
+  KallsymsFinder finder(bytes, address, low, high);
+  std::optional<Kallsyms> found = finder.Find();
+  if (looked_at != nullptr) *looked_at = finder.looked_at();
+  return found;
 }
 
 std::string_view Kallsyms::Token(uint8_t token) const {

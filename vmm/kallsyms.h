@@ -39,10 +39,13 @@ class Kallsyms {
     uint64_t address;
     size_t place;  // For Name().
   };
+  // Find() looks at no more names than this; a kernel has about 2^18.
+  static constexpr uint64_t kMaxLooks = uint64_t{1} << 25;
   // `bytes`: a segment of the kernel image that is loaded at `address`; it must outlive the result.
-  // The kernel occupies the addresses from `low` to `high`.
+  // The kernel occupies the addresses from `low` to `high`. `looked_at`, unless null: how many
+  // names Find() has looked at.
   static std::optional<Kallsyms> Find(std::string_view bytes, uint64_t address, uint64_t low,
-                                      uint64_t high);
+                                      uint64_t high, uint64_t* looked_at = nullptr);
 
   // By ascending address; those outside of the kernel (older kernels: per-CPU data) are left out.
   const std::vector<Entry>& entries() const { return entries_; }

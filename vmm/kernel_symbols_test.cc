@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "gtest/gtest.h"
+#include "vmm/kallsyms.h"
 #include "vmm/testing/kernel_image.h"
 
 namespace ktstr::vmm {
@@ -125,6 +126,26 @@ TEST_P(KallsymsTest, AddressesThatDescendAreNoTable) {
   std::vector<TestSymbol> symbols = Symbols(false);
   std::swap(symbols[4].address, symbols[5].address);
   EXPECT_EQ(KernelSymbols::Parse(testing::KallsymsImage(GetParam(), symbols)).size(), 0u);
+}
+
+// Each of 16384 places looks like the start of 65539 names of three bytes: the word before it is
+// that number, and the markers fit. None of them ends where the markers begin.
+TEST(KallsymsBoundTest, LooksAtABoundedNumberOfNames) {
+  constexpr uint32_t kNames = 0x10003;
+  constexpr uint32_t kMarkers = (kNames + 255) / 256;
+  constexpr size_t kSizeOfName = sizeof(uint32_t);
+  std::string image;
+  for (size_t i = 0; i < (size_t{64} << 10) / kSizeOfName + kNames; ++i) {
+    testing::AppendAs(kNames, &image);
+  }
+  for (size_t i = 0; i < 16; ++i) testing::AppendAs(uint32_t{0}, &image);
+  for (size_t marker = 0; marker < kMarkers; ++marker) {
+    testing::AppendAs(static_cast<uint32_t>(marker * 256 * kSizeOfName), &image);
+  }
+  testing::AppendTokens(8, &image);
+  uint64_t looked_at = 0;
+  EXPECT_FALSE(Kallsyms::Find(image, kKernelBase, kKernelBase, UINT64_MAX, &looked_at).has_value());
+  EXPECT_EQ(looked_at, Kallsyms::kMaxLooks);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, KallsymsTest,

@@ -21,6 +21,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -66,6 +67,7 @@ struct State {
   uint64_t at = 0;  // 0: none.
   uint64_t seen = 0;
   bool lasting = false;
+  uint64_t last = 0;  // With `lasting`.
   bool fired = false;
   bool fds[kMaxFd] = {};
   std::vector<NameChange> names;
@@ -258,7 +260,7 @@ int Gate(unsigned abilities) {
   State& s = state();
   if (s.at == 0 || !Applies(s.fault, abilities)) return 0;
   ++s.seen;
-  if (s.seen != s.at && !(s.lasting && s.seen > s.at)) return 0;
+  if (s.seen != s.at && !(s.lasting && s.seen > s.at && s.seen <= s.last)) return 0;
   s.fired = true;
   switch (s.fault) {
     case Fault::kNoSpace:
@@ -437,8 +439,15 @@ void Faults::Arm(Fault fault, uint64_t n, bool lasting) {
   state().fault = fault;
   state().at = n;
   state().lasting = lasting;
+  state().last = std::numeric_limits<uint64_t>::max();
   state().seen = 0;
   state().fired = false;
+}
+
+void Faults::ArmFor(Fault fault, uint64_t n, uint64_t calls) {
+  Arm(fault, n, /*lasting=*/true);
+  const std::lock_guard<std::mutex> lock(state().mutex);
+  state().last = n + calls - 1;
 }
 
 void Faults::Disarm() {

@@ -61,6 +61,8 @@ class Faults {
   // From now on, the n-th call (from 1) that can fail in this way fails; with `lasting` all later
   // ones, too.
   void Arm(Fault fault, uint64_t n, bool lasting = false);
+  // The n-th to the (n + calls - 1)-th: a disk that is full for a while.
+  void ArmFor(Fault fault, uint64_t n, uint64_t calls);
   void Disarm();
   bool fired() const;
 };

@@ -39,7 +39,7 @@ inline void Align(size_t alignment, std::string* out) {
   while (out->size() % alignment != 0) out->push_back('\0');
 }
 
-// The token "sched_" has the code 1; a printable character stands for itself.
+// In the codes of AppendTokens().
 inline std::string CompressedName(const std::string& name) {
   std::string out;
   for (size_t at = 0; at < name.size();) {
@@ -51,6 +51,25 @@ inline std::string CompressedName(const std::string& name) {
   length.push_back(static_cast<char>(out.size() < 0x80 ? out.size() : out.size() % 0x80 | 0x80));
   if (out.size() >= 0x80) length.push_back(static_cast<char>(out.size() / 0x80));
   return length + out;
+}
+
+// token_table and token_index. The code 1 is "sched_"; a printable character stands for itself.
+inline void AppendTokens(size_t label, std::string* out) {
+  std::vector<uint16_t> index;
+  const size_t table = out->size();
+  for (int code = 0; code < 256; ++code) {
+    index.push_back(static_cast<uint16_t>(out->size() - table));
+    if (code == 1) {
+      *out += "sched_";
+    } else if (code > ' ' && code < 0x7f) {
+      out->push_back(static_cast<char>(code));
+    } else {
+      absl::StrAppend(out, "t", code);
+    }
+    out->push_back('\0');
+  }
+  Align(label, out);
+  for (uint16_t place : index) AppendAs(place, out);
 }
 
 // The segment of kallsyms; it is loaded at `address`. Symbols of the lower half of the address
@@ -93,24 +112,18 @@ inline std::string KallsymsSegment(Layout layout, uint64_t address,
     }
     Align(label, &out);
   }
-  std::vector<uint16_t> index;
-  const size_t table = out.size();
-  for (int code = 0; code < 256; ++code) {
-    index.push_back(static_cast<uint16_t>(out.size() - table));
-    if (code == 1) {
-      out += "sched_";
-    } else if (code > ' ' && code < 0x7f) {
-      out.push_back(static_cast<char>(code));
-    } else {
-      absl::StrAppend(&out, "t", code);
-    }
-    out.push_back('\0');
-  }
-  Align(label, &out);
-  for (uint16_t place : index) AppendAs(place, &out);
+  AppendTokens(label, &out);
   if (!IsBeforeNames(layout)) append_offsets();
   out.append(64, '\xcc');
   return out;
+}
+
+inline Elf64_Ehdr ElfHeader() {
+  Elf64_Ehdr header = {};
+  for (int i = 0; i < SELFMAG; ++i) header.e_ident[i] = static_cast<uint8_t>(ELFMAG[i]);
+  header.e_ident[EI_CLASS] = ELFCLASS64;
+  header.e_ident[EI_DATA] = ELFDATA2LSB;
+  return header;
 }
 
 // An ELF file with one segment and no section.
@@ -118,10 +131,7 @@ inline std::string KallsymsImage(Layout layout, const std::vector<TestSymbol>& s
   constexpr size_t kOffset = 128;  // Aligned as the address is.
   static_assert(kOffset >= sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr));
   const std::string segment = KallsymsSegment(layout, kKernelBase, symbols);
-  Elf64_Ehdr header = {};
-  for (int i = 0; i < SELFMAG; ++i) header.e_ident[i] = static_cast<uint8_t>(ELFMAG[i]);
-  header.e_ident[EI_CLASS] = ELFCLASS64;
-  header.e_ident[EI_DATA] = ELFDATA2LSB;
+  Elf64_Ehdr header = ElfHeader();
   header.e_phoff = sizeof(header);
   header.e_phentsize = sizeof(Elf64_Phdr);
   header.e_phnum = 1;
@@ -161,10 +171,7 @@ inline std::string SymtabImage(const std::vector<TestSymbol>& symbols) {
   sections[3].sh_type = SHT_STRTAB;
   sections[3].sh_offset = sections[2].sh_offset + table.size();
   sections[3].sh_size = strings.size();
-  Elf64_Ehdr header = {};
-  for (int i = 0; i < SELFMAG; ++i) header.e_ident[i] = static_cast<uint8_t>(ELFMAG[i]);
-  header.e_ident[EI_CLASS] = ELFCLASS64;
-  header.e_ident[EI_DATA] = ELFDATA2LSB;
+  Elf64_Ehdr header = ElfHeader();
   header.e_shoff = sizeof(header);
   header.e_shentsize = sizeof(Elf64_Shdr);
   header.e_shnum = 4;
