@@ -25,7 +25,8 @@ namespace ktstr::bpf {
 namespace {
 
 constexpr int kPollMs = 50;
-constexpr unsigned kExitKindUnregistered = 64;  // SCX_EXIT_UNREG: user space detached it
+constexpr unsigned kExitKindUnregistered = 64;      // SCX_EXIT_UNREG: user space detached it
+constexpr unsigned kExitKindDisabledByKernel = 66;  // SCX_EXIT_UNREG_KERN
 
 struct ObjectCloser {
   void operator()(bpf_object* object) const { bpf_object__close(object); }
@@ -110,6 +111,7 @@ ObjectPtr OpenAndLoad(const SchedulerSpec& spec, std::string_view image, int* er
     return nullptr;
   }
   if (!Configure(spec, object.get())) return nullptr;
+  if (spec.before_load) spec.before_load(object.get());
   *error = bpf_object__load(object.get());
   return *error == 0 ? std::move(object) : nullptr;
 }
@@ -203,8 +205,10 @@ fifo_config MakeConfig(bool per_llc, unsigned slice_us) {
   return config;
 }
 
-int RunScheduler(const SchedulerSpec& spec) {
-  libbpf_set_print(PrintWarnings);
+namespace {
+
+// Once. `*kind`: of the exit, 0 when the scheduler was not enabled.
+int RunOnce(const SchedulerSpec& spec, unsigned* kind) {
   ObjectPtr object = OpenAndLoadWhatFits(spec);
   if (object == nullptr) return EXIT_FAILURE;
   const ExitRecord record(object.get());
@@ -223,7 +227,21 @@ int RunScheduler(const SchedulerSpec& spec) {
   WaitWhileEnabled(spec, record);
   // Returns when the kernel has disabled the scheduler, so that the record is complete afterwards.
   bpf_link__destroy(link);
+  *kind = record.kind();
   return ReportExit(spec.name, record);
+}
+
+}  // namespace
+
+int RunScheduler(const SchedulerSpec& spec) {
+  libbpf_set_print(PrintWarnings);
+  while (true) {
+    unsigned kind = 0;
+    const int code = RunOnce(spec, &kind);
+    if (kind != kExitKindDisabledByKernel || spec.restart_after_ms < 0) return code;
+    if (TakeStopSignal(spec.restart_after_ms)) return EXIT_SUCCESS;
+    std::printf("%s: restarts\n", spec.name);
+  }
 }
 
 void HoldStopSignals() {

@@ -24,6 +24,8 @@
 
 #include "bpf/fifo_abi.h"
 
+struct bpf_object;
+
 namespace ktstr::bpf {
 
 struct SchedulerSpec {
@@ -32,9 +34,14 @@ struct SchedulerSpec {
   std::string_view latest;  // the same for the latest kernels, tried first: it starts sooner
   fifo_config config = {};
   unsigned watchdog_ms = 0;  // ops.timeout_ms; 0: the kernel's default, 30 s
+  // Changes the object before it is loaded; may be empty.
+  std::function<void(bpf_object*)> before_load;
   // Called every 50 ms while the scheduler is enabled; may be empty.
   std::function<void(unsigned elapsed_ms)> while_enabled;
   bool busy = false;  // call `while_enabled` without a pause
+  // Loads it again, this many ms after the kernel disabled it without an error, as when a CPU goes
+  // offline; negative: ends instead.
+  int restart_after_ms = -1;
 };
 
 // The configuration of a correct scheduler. With `per_llc`, one queue per LLC of this machine.

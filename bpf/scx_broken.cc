@@ -2,6 +2,7 @@
 //
 // scx_broken: the scheduler of scx_ktstr with one fault, chosen by argument, for the harness's own
 // tests. Options are in kUsage.
+#include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,8 +14,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "bpf/embed_object.h"
 #include "bpf/options.h"
@@ -35,6 +38,9 @@ constexpr char kUsage[] =
     "  --error-after-ms N   calls scx_bpf_error()\n"
     "  --error-text TEXT    is part of that error's message, at most 62 bytes\n"
     "  --fail-init-task     fails each fork with ENOMEM\n"
+    "  --eat-memory         uses up the guest's memory once it is enabled\n"
+    "  --eat-at-start       uses it up before it loads anything\n"
+    "  --large-map          has a map that the guest's memory has no room for\n"
     "  --exit-at-start      exits with code 1 before it loads anything\n"
     "  --signal-after-ms N  dies by SIGSEGV\n"
     "  --verifier-reject    has a program that the verifier refuses\n"
@@ -47,12 +53,16 @@ constexpr char kUsage[] =
     "  --hang-after-done    once a CPU goes offline, a real-time process takes CPU 0\n"
     "  --ignore-stop        ignores SIGINT and SIGTERM\n"
     "  --stop-code N        ends with this exit code, 1 to 255, when it is stopped\n"
+    "  --restart-after-ms N loads again, N ms after a CPU came or went\n"
     "  --watchdog-ms N      the watchdog's time-out, 10 to 30000, default 1000\n";
 
 struct Options {
   fifo_config config = ktstr::bpf::MakeConfig(/*per_llc=*/false, /*slice_us=*/20000);
   unsigned watchdog_ms = 1000;
   unsigned signal_after_ms = 0;  // 0: never
+  bool eat_memory = false;
+  bool eat_at_start = false;
+  bool large_map = false;
   bool exit_at_start = false;
   bool never_attach = false;
   bool print_forever = false;
@@ -63,6 +73,7 @@ struct Options {
   bool hang_after_done = false;
   bool ignore_stop = false;
   unsigned stop_code = 0;
+  int restart_after_ms = -1;  // Never.
 };
 
 uint64_t Milliseconds(const char* option, const char* text) {
@@ -115,13 +126,23 @@ Options ParseArguments(int argc, char** argv) {
        number("starve-cpu", &config.starve_cpu, 0, LastCpu()),
        milliseconds("error-after-ms", &config.error_after_ns),
        Option{"error-text", [&config](const char* value) { TakeErrorText(value, &config); }},
-       flag("fail-init-task", &config.fail_init_task), flag("exit-at-start", &out.exit_at_start),
+       flag("fail-init-task", &config.fail_init_task),
+       flag("eat-memory", &out.eat_memory),
+       flag("eat-at-start", &out.eat_at_start),
+       flag("large-map", &out.large_map),
+       flag("exit-at-start", &out.exit_at_start),
        number("signal-after-ms", &out.signal_after_ms, 1, kMaxMs),
-       flag("verifier-reject", &config.verifier_reject), flag("never-attach", &out.never_attach),
-       flag("print-forever", &out.print_forever), text("kernel-log", &out.kernel_log),
-       text("sysrq", &out.sysrq), flag("hog-cpus", &out.hog_cpus), flag("halt", &out.halt),
-       flag("hang-after-done", &out.hang_after_done), flag("ignore-stop", &out.ignore_stop),
+       flag("verifier-reject", &config.verifier_reject),
+       flag("never-attach", &out.never_attach),
+       flag("print-forever", &out.print_forever),
+       text("kernel-log", &out.kernel_log),
+       text("sysrq", &out.sysrq),
+       flag("hog-cpus", &out.hog_cpus),
+       flag("halt", &out.halt),
+       flag("hang-after-done", &out.hang_after_done),
+       flag("ignore-stop", &out.ignore_stop),
        number("stop-code", &out.stop_code, 1, 255),
+       number("restart-after-ms", &out.restart_after_ms, 0, kMaxMs),
        number("watchdog-ms", &out.watchdog_ms, 10, 30'000)});
   return out;
 }
@@ -131,6 +152,18 @@ void WriteTo(const char* path, const char* text) {
   const int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0 || write(fd, text, std::strlen(text)) < 0) std::perror(path);
   if (fd >= 0) close(fd);
+}
+
+// The kernel's buckets of such a map take 2 GiB.
+void EnlargeMap(bpf_object* object) {
+  bpf_map__set_max_entries(bpf_object__find_map_by_name(object, "never_filled"), 1U << 27);
+}
+
+// Until the kernel kills this process.
+void EatMemory() {
+  constexpr size_t kPiece = 1 << 20;
+  std::deque<std::vector<char>> pieces;
+  while (true) pieces.emplace_back(kPiece, 1);
 }
 
 // Takes a CPU; ends only on an error.
@@ -173,6 +206,7 @@ void FailAtOnce(const Options& options) {
   if (options.hog_cpus || options.hang_after_done) {
     WriteTo("/proc/sys/kernel/sched_rt_runtime_us", "-1");  // Else other tasks get 5 %.
   }
+  if (options.eat_memory) EatMemory();
   if (options.hog_cpus) HogCpus();
   if (options.hang_after_done) HogOnceACpuIsOffline();
   if (options.halt) reboot(RB_HALT_SYSTEM);
@@ -184,6 +218,7 @@ void FailAtOnce(const Options& options) {
 int main(int argc, char** argv) {
   ktstr::bpf::HoldStopSignals();
   const Options options = ParseArguments(argc, argv);
+  if (options.eat_at_start) EatMemory();
   if (options.exit_at_start) {
     std::fprintf(stderr, "%s: exits at start, as told by --exit-at-start\n", kName);
     return EXIT_FAILURE;
@@ -203,6 +238,7 @@ int main(int argc, char** argv) {
        .latest = ktstr::bpf::EmbeddedLatestObject(),
        .config = options.config,
        .watchdog_ms = options.watchdog_ms,
+       .before_load = options.large_map ? EnlargeMap : nullptr,
        .while_enabled =
            [&](unsigned elapsed_ms) {
              if (!std::exchange(failed, true)) FailAtOnce(options);
@@ -213,7 +249,8 @@ int main(int argc, char** argv) {
                raise(SIGSEGV);
              }
            },
-       .busy = options.print_forever});
+       .busy = options.print_forever,
+       .restart_after_ms = options.restart_after_ms});
   if (code != EXIT_SUCCESS || options.stop_code == 0) return code;
   std::fprintf(stderr, "%s: ends with code %u, as told by --stop-code\n", kName, options.stop_code);
   return static_cast<int>(options.stop_code);

@@ -67,7 +67,7 @@ TEST_F(PrivateTest, LargeAnswersArrive) {
     }
   };
   FakeDaemon daemon(&service, options_.system_socket);
-  const auto connection = Connect(options_);
+  auto connection = Connect(options_);
   ASSERT_TRUE(connection.ok()) << connection.status();
   v1::SubmitRunResponse submitted;
   {

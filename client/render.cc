@@ -70,7 +70,7 @@ std::string Findings(const v1::RunRecord& record) {
 }
 
 // Shows what the verdict does not judge: a fault of the scheduler's end, when the scenario leaves
-// it out, and what went wrong after the agent was done.
+// it out, restarts, and what went wrong after the agent was done.
 std::string Notes(const v1::RunRecord& record) {
   std::string notes;
   const std::string fault = base::OneLine(record.scheduler_end().fault());
@@ -79,6 +79,13 @@ std::string Notes(const v1::RunRecord& record) {
         return scenario::IsKind(finding, scenario::FindingKind::kSchedulerStop);
       });
   if (!judged && !fault.empty()) absl::StrAppend(&notes, "    note: the scheduler ", fault, "\n");
+  if (record.has_scheduler_restarts()) {
+    const v1::SchedulerRestarts& restarts = record.scheduler_restarts();
+    absl::StrAppend(&notes, "    note: the scheduler restarted ", restarts.count(),
+                    restarts.count() == 1 ? " time" : " times", ", for at most ",
+                    restarts.longest_ms(), "ms",
+                    restarts.unfinished() ? "; the last time it did not come back\n" : "\n");
+  }
   const std::string after_done = base::OneLine(record.after_done());
   if (!after_done.empty()) absl::StrAppend(&notes, "    note: ", after_done, "\n");
   return notes;
@@ -92,10 +99,12 @@ std::string Indented(absl::string_view text) {
   return out;
 }
 
-std::string LogSection(const v1::RunRecord& record) {
+// With `color`, in the colours of the scheduler.
+std::string LogSection(const v1::RunRecord& record, bool color) {
   if (record.scheduler_log().empty()) return "";
   const std::string clean =
-      base::PrintableTail(record.scheduler_log(), std::numeric_limits<size_t>::max());
+      color ? base::PrintableColored(record.scheduler_log())
+            : base::PrintableTail(record.scheduler_log(), std::numeric_limits<size_t>::max());
   return absl::StrCat(
       "  --- scheduler log ---\n",
       Indented(base::CutMiddleLines(CollapseCycles(clean), kShownFirstLines, kShownLastLines)));
@@ -211,7 +220,8 @@ std::string HeaderLine(const v1::RunRecord& record) {
 std::string ResultText(const v1::RunRecord& record, bool color) {
   std::string out = absl::StrCat(ResultLine(record, color), Findings(record), Notes(record));
   if (record.verdict() == v1::PASS || record.verdict() == v1::SKIP) return out;
-  if (NeedsSections(record)) absl::StrAppend(&out, LogSection(record), DiagnosticsSection(record));
+  if (NeedsSections(record))
+    absl::StrAppend(&out, LogSection(record, color), DiagnosticsSection(record));
   absl::StrAppend(&out, Pointer(record));
   return out;
 }
@@ -238,7 +248,7 @@ std::string RecordText(const v1::RunRecord& record, bool color) {
       absl::StrCat("run ", record.run_id(), "   started ", record.start_time(), "   project ",
                    record.project_commit(), "   source ", record.run_source(), "\n",
                    HeaderLine(record), ResultLine(record, color), Findings(record), Notes(record));
-  absl::StrAppend(&out, Workers(record), LogSection(record), DiagnosticsSection(record));
+  absl::StrAppend(&out, Workers(record), LogSection(record, color), DiagnosticsSection(record));
   if (!record.guest_digest().empty())
     absl::StrAppend(&out, "  guest digest: ", record.guest_digest(), "\n");
   if (!record.engine_version().empty())

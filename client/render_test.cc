@@ -18,6 +18,7 @@ namespace {
 using ::testing::_;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 v1::RunRecord Failed() {
   v1::RunRecord r;
@@ -126,6 +127,24 @@ TEST(Render, DeathShowsSectionsThatHaveSomething) {
   // No byte of a guest controls the terminal.
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_EQ(text.find('\x07'), std::string::npos);
+}
+
+TEST(Render, Restarts) {
+  v1::RunRecord r = Failed();
+  EXPECT_EQ(ResultText(r, false).find("restarted"), std::string::npos);
+  r.mutable_scheduler_restarts()->set_count(2);
+  r.mutable_scheduler_restarts()->set_longest_ms(51);
+  EXPECT_THAT(ResultText(r, false),
+              HasSubstr("\n    note: the scheduler restarted 2 times, for at most 51ms\n"));
+}
+
+TEST(Render, TheSchedulersColorsOnATerminal) {
+  v1::RunRecord r = Failed();
+  r.mutable_findings(0)->set_kind("SCHEDULER_DIED");
+  r.set_scheduler_log("\x1b[32mINFO\x1b[0m up\n\x1b[2J\x1b[31mend\n");
+  EXPECT_THAT(ResultText(r, true), HasSubstr("    \x1b[32mINFO\x1b[0m up\x1b[0m\n"
+                                             "    \x1b[31mend\x1b[0m\n"));
+  EXPECT_THAT(ResultText(r, false), HasSubstr("    INFO up\n    end\n"));
 }
 
 TEST(Render, NoHeaderWithoutKernel) { EXPECT_EQ(HeaderLine(v1::RunRecord()), ""); }
@@ -302,7 +321,7 @@ TEST(Catalog, ListsEveryRow) {
 }
 
 TEST(ConsoleText, IsFitForATerminalAndNamesTheRun) {
-  EXPECT_EQ(ConsoleText("", "[    0.1] one\r\n\x1b[2Jtwo\n"), "[    0.1] one\n[2Jtwo\n");
+  EXPECT_EQ(ConsoleText("", "[    0.1] one\r\n\x1b[2Jtwo\n"), "[    0.1] one\ntwo\n");
   EXPECT_EQ(ConsoleText("r-0007", "one\ntwo"), "r-0007| one\nr-0007| two\n");
   EXPECT_EQ(ConsoleText("r-0007", "\n"), "");
 }

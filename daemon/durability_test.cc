@@ -5,10 +5,11 @@
 // fault at call n, and then the same directory opened by a daemon that has no faults. Prints how
 // many steps each path has.
 #include <gtest/gtest.h>
-#include <sqlite3.h>
 
+#include <functional>
 #include <optional>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -17,6 +18,7 @@
 #include "daemon/record_files.h"
 #include "daemon/run_manager.h"
 #include "daemon/run_store.h"
+#include "daemon/testing/old_database.h"
 #include "scenario/json.h"
 
 namespace ktstr::daemon {
@@ -249,40 +251,61 @@ void TakeUp(const std::string& dir, const std::vector<std::string>& acknowledged
   EXPECT_TRUE((*store)->DueFiles()->empty()) << where;
 }
 
+// A run under the faults that `arm` sets off. False: none came to it.
+bool RunUnder(const std::function<void(base::Faults*)>& arm, bool lasting,
+              const std::string& where) {
+  auto dir = *base::TempDir::Make("durability");
+  std::vector<std::string> acknowledged, ended;
+  bool fired = false;
+  {
+    base::Faults faults(dir.path());
+    auto store = *RunStore::Open(Database(dir.path()));
+    QuickExecutor executor;
+    const RecordFiles files(dir.path());
+    RunManagerOptions options;
+    options.record_retry = absl::Milliseconds(1);
+    auto manager = *RunManager::Create(options, store.get(), &executor, &files);
+    arm(&faults);
+    auto id = manager->Submit(kAnna, Spec("run"));
+    if (id.ok()) {
+      acknowledged.push_back(*id);
+      if (AwaitEnd(manager.get(), *id) && !lasting) {
+        const auto response = manager->Get(kAnna, [&] {
+          v1::GetRunRequest request;
+          request.set_run_id(*id);
+          return request;
+        }());
+        if (response.ok() && response->record().verdict() == v1::PASS) ended.push_back(*id);
+      }
+    }
+    fired = faults.fired();
+    faults.Disarm();
+    manager->Stop();
+  }
+  TakeUp(dir.path(), acknowledged, ended, where);
+  return fired;
+}
+
 TEST(DurabilityTest, RunWithEachError) {
   WithEachError("run", [](Fault fault, bool lasting, uint64_t n) {
-    const std::string where = base::Where("run", fault, n);
-    auto dir = *base::TempDir::Make("durability");
-    std::vector<std::string> acknowledged, ended;
-    bool fired = false;
-    {
-      base::Faults faults(dir.path());
-      auto store = *RunStore::Open(Database(dir.path()));
-      QuickExecutor executor;
-      const RecordFiles files(dir.path());
-      RunManagerOptions options;
-      options.record_retry = absl::Milliseconds(1);
-      auto manager = *RunManager::Create(options, store.get(), &executor, &files);
-      faults.Arm(fault, n, lasting);
-      auto id = manager->Submit(kAnna, Spec("run"));
-      if (id.ok()) {
-        acknowledged.push_back(*id);
-        if (AwaitEnd(manager.get(), *id) && !lasting) {
-          const auto response = manager->Get(kAnna, [&] {
-            v1::GetRunRequest request;
-            request.set_run_id(*id);
-            return request;
-          }());
-          if (response.ok() && response->record().verdict() == v1::PASS) ended.push_back(*id);
-        }
-      }
-      fired = faults.fired();
-      faults.Disarm();
-      manager->Stop();
-    }
-    TakeUp(dir.path(), acknowledged, ended, where);
-    return fired;
+    return RunUnder([&](base::Faults* faults) { faults->Arm(fault, n, lasting); }, lasting,
+                    base::Where("run", fault, n));
   });
+}
+
+// The fault may end between any two steps: also between what a run that has ended first tries and
+// what it does because that failed.
+TEST(DurabilityTest, RunOnADiskThatIsFullForAWhile) {
+  for (const uint64_t calls : {2, 3, 4, 6}) {
+    const auto under = [&](uint64_t n) {
+      return RunUnder([&](base::Faults* faults) { faults->ArmFor(Fault::kNoSpace, n, calls); },
+                      /*lasting=*/true,
+                      absl::StrCat(base::Where("run", Fault::kNoSpace, n), " for ", calls));
+    };
+    uint64_t n = 1;
+    while (under(n)) ++n;
+    EXPECT_GT(n, 20u);
+  }
 }
 
 TEST(DurabilityTest, RunThatEndsAtEachStep) {
@@ -319,44 +342,6 @@ TEST(DurabilityTest, RunThatEndsAtEachStep) {
   }
 }
 
-// A database of version 1 (run_store.cc) with a run that has finished.
-void MakeVersion1(const std::string& path) {
-  v1::RunEvent event;
-  event.mutable_finished();
-  v1::RunRecord record;
-  record.set_verdict(v1::PASS);
-  sqlite3* db = nullptr;
-  KTSTR_CHECK(sqlite3_open(path.c_str(), &db) == SQLITE_OK);
-  const char* sql =
-      "PRAGMA journal_mode=WAL;"
-      "CREATE TABLE runs("
-      "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"
-      "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL,"
-      "  submitted_ms INTEGER NOT NULL, events INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL,"
-      "  record BLOB, observations BLOB);"
-      "CREATE INDEX runs_by_uid ON runs(uid, state, number);"
-      "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"
-      "CREATE TABLE events("
-      "  run INTEGER NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL,"
-      "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
-      "PRAGMA user_version = 1;";
-  KTSTR_CHECK(sqlite3_exec(db, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
-  const auto insert = [db](const char* text, const std::vector<std::string>& blobs) {
-    sqlite3_stmt* statement = nullptr;
-    KTSTR_CHECK(sqlite3_prepare_v2(db, text, -1, &statement, nullptr) == SQLITE_OK);
-    for (size_t i = 0; i < blobs.size(); ++i) {
-      sqlite3_bind_blob64(statement, static_cast<int>(i + 1), blobs[i].data(), blobs[i].size(),
-                          SQLITE_TRANSIENT);
-    }
-    KTSTR_CHECK(sqlite3_step(statement) == SQLITE_DONE);
-    sqlite3_finalize(statement);
-  };
-  insert("INSERT INTO runs VALUES(3, 1001, 2, 1, 'old', 5, 1, ?, ?, x'')",
-         {Spec("old").SerializeAsString(), record.SerializeAsString()});
-  insert("INSERT INTO events VALUES(3, 0, ?)", {event.SerializeAsString()});
-  sqlite3_close(db);
-}
-
 TEST(DurabilityTest, TakingOverVersion1EndsAtEachStep) {
   for (const Fault fault : kEndFaults) {
     std::optional<base::TempDir> dir;
@@ -364,7 +349,7 @@ TEST(DurabilityTest, TakingOverVersion1EndsAtEachStep) {
         fault,
         [&](uint64_t) {
           dir.emplace(*base::TempDir::Make("durability"));
-          MakeVersion1(Database(dir->path()));
+          MakeVersion1(Database(dir->path()), Spec("old"));
           return dir->path();
         },
         [&](uint64_t) { (void)RunStore::Open(Database(dir->path())).ok(); },
@@ -375,8 +360,8 @@ TEST(DurabilityTest, TakingOverVersion1EndsAtEachStep) {
           CheckStore(store->get(), base::Where("take over version 1", fault, n));
           EXPECT_EQ((*store)->Record(3).value_or(v1::RunRecord()).verdict(), v1::PASS)
               << base::Where("take over version 1", fault, n);
-          // The number after the last one.
-          EXPECT_EQ((*store)->Submit(1, Spec("new"), Queued()).value_or(0), 4)
+          // Numbers of removed runs are not used again.
+          EXPECT_EQ((*store)->Submit(1, Spec("new"), Queued()).value_or(0), 10)
               << base::Where("take over version 1", fault, n);
         });
     EXPECT_GT(steps, 1u);

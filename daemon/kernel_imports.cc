@@ -58,7 +58,7 @@ absl::Status Turn::Take(const std::string& who, const std::function<bool()>& can
     if (cancelled()) {
       return absl::CancelledError(absl::StrCat("cancelled while waiting for ", before));
     }
-    const absl::Duration now = base::RealClock()->Monotonic();
+    const absl::Duration now = clock_->Monotonic();
     if (before == told && now < say_again) continue;
     told = before;
     say_again = now + kSayAgain;

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/mutex.h"
 #include "cache/kernel_cache.h"
@@ -25,14 +26,17 @@ namespace ktstr::daemon {
 // One caller at a time has the turn; the others wait, and know for whom. Any thread.
 class Turn {
  public:
+  explicit Turn(const base::Clock* clock = base::RealClock()) : clock_(clock) {}
   // Waits for the turn. `who` names the caller to those that wait: "the import of a.deb by anna".
-  // `progress` gets a line for each turn before this one. Cancelled when `cancelled` returns true.
+  // `progress` gets a line for each turn before this one, again each minute. Cancelled when
+  // `cancelled` returns true.
   absl::Status Take(const std::string& who, const std::function<bool()>& cancelled,
                     const std::function<void(const std::string&)>& progress)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void End() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  const base::Clock* const clock_;
   base::Mutex mutex_;
   base::CondVar ended_;
   std::string who_ ABSL_GUARDED_BY(mutex_);  // Empty: nobody has it.

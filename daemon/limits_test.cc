@@ -180,6 +180,8 @@ void LimitsTest::AddScenarioRows() {
       }));
   Add("Scheduler.attach_timeout_ms", "",
       OfScenario([](auto* s, uint64_t n) { s->mutable_scheduler()->set_attach_timeout_ms(n); }));
+  Add("Scheduler.restart_timeout_ms", "",
+      OfScenario([](auto* s, uint64_t n) { s->mutable_scheduler()->set_restart_timeout_ms(n); }));
   Add("Perturb.intensity", "",
       OfScenario([](auto* s, uint64_t n) { s->mutable_perturb()->set_intensity(n); }));
   Add("Perturb.Pct.change_points", "", OfScenario([](auto* s, uint64_t n) {

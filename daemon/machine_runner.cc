@@ -158,6 +158,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   launch.run.set_timeout_ms(TimeoutMs(job.spec));
   launch.run.set_take_digest(true);
   launch.run.set_guest_limit_ms(scenario::GuestLimitMs(job.spec.scenario()));
+  launch.run.set_attach_limit_ms(scenario::AttachTimeoutMs(job.spec.scenario()));
   launch.bundle = bundle.get();
   if (!machine->note.empty()) Note(reporter, machine->note);
   bool wanted = false;  // The machine of the next run.

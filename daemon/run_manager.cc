@@ -323,8 +323,8 @@ absl::Status RunManager::StoreEnd(int64_t number, const RunOutcome& outcome, int
       line.mutable_progress()->set_text(
           absl::StrCat("warning: record file not written: ", written.status().message(),
                        "; the record is in `ktstrctl results show ", RunId(number), "`"));
-      // When this event cannot be stored, Finish fails too, and its error counts.
-      store_->AppendEvent(number, std::move(line)).IgnoreError();
+      // Without this event nobody would learn of it.
+      KTSTR_RETURN_IF_ERROR(store_->AppendEvent(number, std::move(line)).status());
     }
   }
   absl::Status recorded = store_

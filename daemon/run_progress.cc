@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/head_tail.h"
 #include "base/utf8.h"
+#include "scenario/plan.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -36,6 +37,10 @@ void RunProgress::Observe(const v1::Observation& observation) {
       default:
         break;
     }
+  }
+  if (observation.has_attach_progress() && phase_ == v1::RunPhase::ATTACHING) {
+    Say(absl::StrCat("attaching: ", scenario::AttachText(observation.attach_progress()),
+                     " so far"));
   }
   const v1::StepMark& mark = observation.step_mark();
   if (observation.has_step_mark() && mark.edge() == v1::StepMark::BEGIN && mark.step() == step_ &&

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "daemon/testing/old_database.h"
 
 namespace ktstr::daemon {
 namespace {
@@ -189,43 +190,7 @@ TEST_F(RunStoreTest, FileShrinksWithTheRuns) {
 }
 
 TEST_F(RunStoreTest, TakesOverADatabaseOfVersion1) {
-  {
-    sqlite3* db = nullptr;
-    ASSERT_EQ(sqlite3_open(Path().c_str(), &db), SQLITE_OK);
-    const v1::RunEvent event = Phase(v1::RunPhase::QUEUED);
-    v1::RunRecord record;
-    record.set_verdict(v1::PASS);
-    v1::RunEvent finished;
-    finished.set_number(1);
-    *finished.mutable_finished() = record;
-    const auto hex = [](const google::protobuf::MessageLite& message) {
-      std::string text = "x'";
-      for (const unsigned char c : message.SerializeAsString()) {
-        absl::StrAppend(&text, absl::Hex(c, absl::kZeroPad2));
-      }
-      return text + "'";
-    };
-    const std::string sql = absl::StrCat(
-        "PRAGMA journal_mode=WAL;"
-        "CREATE TABLE runs("
-        "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"
-        "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL,"
-        "  submitted_ms INTEGER NOT NULL, events INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL,"
-        "  record BLOB, observations BLOB);"
-        "CREATE INDEX runs_by_uid ON runs(uid, state, number);"
-        "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"
-        "CREATE TABLE events("
-        "  run INTEGER NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL,"
-        "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
-        "PRAGMA user_version = 1;"
-        "INSERT INTO runs VALUES(3, 7, 2, 1, 'old', 5, 2, ",
-        hex(Spec("old")), ", ", hex(record), ", x''), (9, 7, 0, 0, 'gone', 5, 0, x'', NULL, NULL);",
-        "DELETE FROM runs WHERE number = 9;", "INSERT INTO events VALUES(3, 0, ", hex(event),
-        "), (3, 1, ", hex(finished), ");");
-    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
-        << sqlite3_errmsg(db);
-    sqlite3_close(db);
-  }
+  MakeVersion1(Path(), Spec("old"));
   auto store = Open();
   EXPECT_EQ(store->Get(3)->scenario, "old");
   EXPECT_EQ(store->Spec(3)->scenario().name(), "old");

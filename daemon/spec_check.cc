@@ -165,7 +165,8 @@ absl::Status CheckFileSizes(const v1::RunSpec& spec, const std::map<std::string,
 uint32_t TimeoutMs(const v1::RunSpec& spec) {
   if (spec.timeout_ms() != 0) return spec.timeout_ms();
   const uint64_t limit = 120'000 + 20 * uint64_t{scenario::DurationMs(spec.scenario())} +
-                         scenario::AttachTimeoutMs(spec.scenario());
+                         scenario::AttachTimeoutMs(spec.scenario()) +
+                         2 * uint64_t{scenario::RestartTimeoutMs(spec.scenario())};
   return static_cast<uint32_t>(std::min(limit, LimitOf("RunSpec.timeout_ms").max));
 }
 

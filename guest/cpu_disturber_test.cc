@@ -133,7 +133,7 @@ TEST_F(CpuDisturberTest, NothingHappensOnACpuThatIsAway) {
   disturber_->End();
   disturber_->Kill();
   EXPECT_TRUE(Wait([this] { return disturber_->Ended(); }));
-  EXPECT_EQ(*base::ReadFile(OnlineFile()), "1");
+  EXPECT_TRUE(Wait([this] { return *base::ReadFile(OnlineFile()) == "1"; }));
 }
 
 TEST_F(CpuDisturberTest, ChildrenEndWhenTold) {

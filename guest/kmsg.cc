@@ -65,7 +65,15 @@ std::string KmsgText(std::string_view record) {
 
 void DisableWatcher::Line(std::string_view text) {
   const bool about_scheduler = text.substr(0, kSubject.size()) == kSubject;
-  if (about_scheduler && text.find(kEnabled) != std::string_view::npos) enabled_seen_ = true;
+  if (about_scheduler && text.find(kEnabled) != std::string_view::npos) {
+    enabled_seen_ = true;
+    if (seen_ && may_restart()) {
+      ++restarts_;
+      seen_ = false;
+      reason_.clear();
+      lines_ = base::HeadTailLines(kLines, kLines);
+    }
+  }
   const size_t disabled = text.find(kDisabled);
   const bool starts = about_scheduler && disabled != std::string_view::npos;
   if (starts) {
@@ -96,13 +104,13 @@ KmsgReader::KmsgReader(const std::string& path)
   if (fd_.valid()) lseek(fd_.get(), 0, SEEK_END);
 }
 
-void KmsgReader::Drain(DisableWatcher* watcher) {
+void KmsgReader::Drain(const std::function<void(std::string_view)>& take) {
   char record[8192];
   for (int i = 0; fd_.valid() && i < kMaxRecordsPerDrain; ++i) {
     const ssize_t size = read(fd_.get(), record, sizeof(record));
     if (size < 0 && errno == EPIPE) continue;  // Records were overwritten before they were read.
     if (size <= 0) return;
-    watcher->Line(KmsgText(std::string_view(record, size)));
+    take(KmsgText(std::string_view(record, size)));
   }
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads the kernel's log (/dev/kmsg) for the reason why the kernel disabled the scheduler. One
-// thread.
+// Reads the kernel's log (/dev/kmsg), for one thing the reason why the kernel disabled the
+// scheduler. One thread.
 
 #ifndef KTSTR_GUEST_KMSG_H_
 #define KTSTR_GUEST_KMSG_H_
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -25,11 +27,22 @@ std::string KmsgText(std::string_view record);
 //   sched_ext: x: worker[123] failed to run for 30.004s
 //      scx_watchdog_workfn+0x…
 // Of a long paragraph it keeps the first 12 lines and the last 12, each of at most 1 KiB.
+//
+// With `follow_restarts`, a scheduler that the kernel has disabled without an error (by its own
+// decision, or for scx_bpf_exit), and then enabled again, has restarted: the watcher forgets that
+// paragraph.
 class DisableWatcher {
  public:
+  explicit DisableWatcher(bool follow_restarts = false) : follow_restarts_(follow_restarts) {}
   // Takes the text of the next log line.
   void Line(std::string_view text);
 
+  // How often it has restarted.
+  uint32_t restarts() const { return restarts_; }
+  // Disabled in a way after which it may restart.
+  bool may_restart() const {
+    return follow_restarts_ && (reason_ == kDisabledByKernel || reason_ == kDisabledByItself);
+  }
   // The log has shown that the kernel enabled one.
   bool enabled_seen() const { return enabled_seen_; }
   bool seen() const { return seen_; }
@@ -41,8 +54,16 @@ class DisableWatcher {
   bool kernel_ejected() const { return seen() && reason_ != "unregistered from user space"; }
 
  private:
+  // SCX_EXIT_UNREG_KERN in kernel/sched/ext.c.
+  static constexpr std::string_view kDisabledByKernel = "unregistered from the main kernel";
+  // SCX_EXIT_UNREG_BPF: it called scx_bpf_exit, which may carry the restart code.
+  static constexpr std::string_view kDisabledByItself = "unregistered from BPF";
+
+  const bool follow_restarts_;
+  uint32_t restarts_ = 0;
   std::string reason_;
-  base::HeadTailLines lines_{12, 12};
+  static constexpr size_t kLines = 12;
+  base::HeadTailLines lines_{kLines, kLines};
   bool seen_ = false;
   bool enabled_seen_ = false;
   bool in_paragraph_ = false;
@@ -53,8 +74,8 @@ class KmsgReader {
   // Starts at the log's end. Reads nothing when the file cannot be opened: the log only adds
   // detail.
   explicit KmsgReader(const std::string& path);
-  // Hands what is new to `watcher`; never blocks. Stops at 4096 records a call.
-  void Drain(DisableWatcher* watcher);
+  // Hands the text of each new record (KmsgText) to `take`; never blocks. Stops at 4096 records.
+  void Drain(const std::function<void(std::string_view)>& take);
 
  private:
   base::UniqueFd fd_;

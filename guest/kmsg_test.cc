@@ -102,6 +102,34 @@ TEST(DisableWatcherTest, FirstCauseStays) {
   EXPECT_THAT(watcher.detail(), Not(HasSubstr("more")));
 }
 
+TEST(DisableWatcherTest, FollowsRestarts) {
+  DisableWatcher watcher(/*follow_restarts=*/true);
+  const std::string enabled = "sched_ext: BPF scheduler \"x\" enabled";
+  const std::string gone =
+      "sched_ext: BPF scheduler \"x\" disabled (unregistered from the main kernel)";
+  watcher.Line(enabled);
+  EXPECT_EQ(watcher.restarts(), 0u);
+  const std::string left = "sched_ext: BPF scheduler \"x\" disabled (unregistered from BPF)";
+  for (uint32_t i = 1; i <= 3; ++i) {
+    watcher.Line(i == 2 ? left : gone);
+    EXPECT_TRUE(watcher.seen());
+    EXPECT_TRUE(watcher.may_restart());
+    watcher.Line(enabled);
+    EXPECT_FALSE(watcher.seen());
+    EXPECT_FALSE(watcher.may_restart());
+    EXPECT_EQ(watcher.detail(), "");
+    EXPECT_EQ(watcher.restarts(), i);
+  }
+  // After an error it does not restart, whatever it does.
+  const std::string error = "sched_ext: BPF scheduler \"x\" disabled (runtime error)";
+  watcher.Line(error);
+  EXPECT_FALSE(watcher.may_restart());
+  watcher.Line(enabled);
+  EXPECT_TRUE(watcher.kernel_ejected());
+  EXPECT_EQ(watcher.detail(), error);
+  EXPECT_EQ(watcher.restarts(), 3u);
+}
+
 TEST(DisableWatcherTest, FloodIsBounded) {
   DisableWatcher watcher;
   watcher.Line("sched_ext: BPF scheduler \"x\" disabled (runtime error)");

@@ -17,8 +17,6 @@ namespace {
 
 constexpr uint64_t kTickNs = 50 * kNsPerMs;
 constexpr uint64_t kNever = ~uint64_t{0};
-// A disturbance that runs at the steps' end takes some 10 ms more.
-constexpr uint64_t kPerturberTimeoutNs = 5 * kNsPerSecond;
 // No name in a scenario contains this character.
 constexpr const char* kSiblingSuffix = "@moved";
 
@@ -79,6 +77,7 @@ absl::StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Make(const v1::GuestPlan
                                                               &runner->reaper_, reporter));
   runner->workers_.emplace(std::move(workers));
   runner->progress_.steps_total = static_cast<uint32_t>(plan.step_size());
+  runner->limit_ms_ = plan.overrun_ms();
   runner->deadline_ns_ =
       plan.overrun_ms() == 0 ? kNever : MonotonicNs() + plan.overrun_ms() * kNsPerMs;
   return runner;
@@ -88,6 +87,8 @@ template <typename Done>
 bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
   while (true) {
     reaper_.Reap();
+    // Before the end of what was killed is reported.
+    oom_watcher_.Poll(supervisor_ == nullptr ? -1 : supervisor_->pid(), progress_.during_steps);
     if (supervisor_ != nullptr) supervisor_->Poll();
     if (probe_ != nullptr) probe_->Poll();
     if (done()) return true;
@@ -103,7 +104,7 @@ bool PlanRunner::WaitUntil(uint64_t until_ns, Done done) {
     if (now >= deadline_ns_) {
       if (!overrun_) {
         v1::Observation observation;
-        observation.mutable_guest_overrun()->set_limit_ms(plan_.overrun_ms());
+        observation.mutable_guest_overrun()->set_limit_ms(limit_ms_);
         reporter_->Report(std::move(observation));
       }
       overrun_ = true;
@@ -143,6 +144,15 @@ absl::Status PlanRunner::RunUntilCollecting() {
 
   reporter_->ReportStage(v1::STEPS_RUNNING);
   progress_.scenario_start_ns = MonotonicNs();
+  // What the attach did not take is no time for the steps.
+  const uint64_t after_attach_ms =
+      limit_ms_ - std::min(limit_ms_, plan_.scheduler().attach_timeout_ms());
+  if (plan_.has_scheduler() &&
+      deadline_ns_ > progress_.scenario_start_ns + after_attach_ms * kNsPerMs &&
+      deadline_ns_ != kNever) {
+    limit_ms_ = static_cast<uint32_t>(after_attach_ms);
+    deadline_ns_ = progress_.scenario_start_ns + after_attach_ms * kNsPerMs;
+  }
   progress_.during_steps = true;
   if (perturber_ != nullptr) perturber_->Begin(progress_.scenario_start_ns);
   absl::Status status;
@@ -166,7 +176,7 @@ void PlanRunner::StopPerturber() {
   if (disturber_ == nullptr) return;
   deadline_ns_ = kNever;  // The waits below have bounds of their own.
   if (perturber_ != nullptr) perturber_->Stop(MonotonicNs());
-  const uint64_t until_ns = MonotonicNs() + kPerturberTimeoutNs;
+  const uint64_t until_ns = MonotonicNs() + plan_.perturb().stop_timeout_ms() * kNsPerMs;
   WaitUntil(until_ns, [this] { return disturber_->Idle(); });
   if (perturber_ != nullptr) perturber_->ReportTotals();
   disturber_->End();
@@ -266,6 +276,10 @@ void PlanRunner::Collect() {
   if (!complete) workers_->NoteLate();
   StopProbe();
   if (supervisor_ != nullptr) {
+    // A restart that has begun counts, and so does one in which the scheduler stands still for too
+    // long; one that works for longer is stopped.
+    WaitUntil(MonotonicNs() + plan_.scheduler().restart_timeout_ms() * (2 * kNsPerMs),
+              [this] { return supervisor_->phase() != Supervisor::Phase::kRestarting; });
     supervisor_->Stop();
     WaitUntil(kNever, [this] { return supervisor_->phase() == Supervisor::Phase::kEnded; });
   }

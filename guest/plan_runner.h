@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "guest/cgroups.h"
 #include "guest/cpu_disturber.h"
+#include "guest/oom_watcher.h"
 #include "guest/perturber.h"
 #include "guest/probe.h"
 #include "guest/random.h"
@@ -52,7 +53,8 @@ class PlanRunner {
         paths_(paths),
         random_(plan),
         reaper_(std::move(reaper)),
-        reporter_(reporter) {}
+        reporter_(reporter),
+        oom_watcher_(paths.supervisor.kmsg, reporter) {}
 
   void ReportFailure(const absl::Status& status);
   // Everything up to the steps' end.
@@ -80,6 +82,7 @@ class PlanRunner {
   const Random random_;
   Reaper reaper_;
   Reporter* reporter_;
+  OomWatcher oom_watcher_;
   RunProgress progress_;
   std::optional<CgroupTree> cgroups_;
   std::optional<WorkerPool> workers_;
@@ -89,6 +92,7 @@ class PlanRunner {
   std::unique_ptr<WorkerControl> control_;   // With perturber_.
   std::unique_ptr<Perturber> perturber_;     // Null: the plan has no disturbances.
   size_t forks_followed_ = 0;
+  uint32_t limit_ms_ = 0;  // The one of `deadline_ns_`.
   uint64_t deadline_ns_ = 0;
   bool overrun_ = false;
   bool bad_input_ = false;  // The plan asks for what the scheduler does not have.

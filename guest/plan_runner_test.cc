@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/plan_runner.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <memory>
@@ -79,6 +81,7 @@ class PlanRunnerTest : public testing::Test {
     v1::GuestPerturb* perturb = plan_.mutable_perturb();
     perturb->set_cpus(1);
     perturb->set_length_ns(3600 * kNsPerSecond);
+    perturb->set_stop_timeout_ms(20'000);
     v1::GuestDisturbance* disturbance = perturb->add_disturbance();
     disturbance->set_kind(kind);
     disturbance->set_period_ns(20 * kNsPerMs);
@@ -149,6 +152,18 @@ TEST_F(PlanRunnerTest, NoStepsWithoutTheScheduler) {
   EXPECT_TRUE(reporter_.Of(v1::Observation::kWorkerReport).empty());
 }
 
+// What the attach may take is no time for the steps.
+TEST_F(PlanRunnerTest, OverrunAfterTheAttach) {
+  AddScheduler("trap 'exit 0' INT; while :; do sleep 0.02; done");
+  plan_.mutable_scheduler()->set_attach_timeout_ms(3'600'000);
+  plan_.set_overrun_ms(3'600'300);
+  AddStep(3600 * kNsPerSecond, "g");
+  Run();
+  const auto overruns = reporter_.Of(v1::Observation::kGuestOverrun);
+  ASSERT_EQ(overruns.size(), 1u);
+  EXPECT_EQ(overruns[0].guest_overrun().limit_ms(), 300u);
+}
+
 TEST_F(PlanRunnerTest, OverrunIsAnObservation) {
   plan_.set_overrun_ms(80);
   AddStep(3600 * kNsPerSecond, "g");
@@ -193,6 +208,44 @@ TEST_F(PlanRunnerTest, DisturbancesEndWithADeadScheduler) {
   EXPECT_EQ(reporter_.Of(v1::Observation::kWorkerReport).size(), 1u);
   EXPECT_GT(Total(v1::Perturbation::BURST).done(), 0u);
   EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
+}
+
+// A write to cpu0/online that waits, as it does for the kernel's threads: nobody reads the pipe.
+class BlockedHotplugTest : public PlanRunnerTest {
+ protected:
+  void SetUp() override {
+    PlanRunnerTest::SetUp();
+    const std::string cpu = base::JoinPath(dir_->path(), "cpus/cpu0");
+    ASSERT_TRUE(base::MakeDirs(cpu).ok());
+    pipe_ = base::JoinPath(cpu, "online");
+    ASSERT_EQ(mkfifo(pipe_.c_str(), 0600), 0);
+    paths_.disturber.cpus = base::JoinPath(dir_->path(), "cpus");
+    AddDisturbance(v1::Perturbation::HOTPLUG, kNsPerMs);
+    plan_.mutable_perturb()->add_hotplug_cpus(0);
+    AddStep(100 * kNsPerMs, "g");
+  }
+  std::string pipe_;
+};
+
+TEST_F(BlockedHotplugTest, WaitsLongerThanTheStepsForTheScheduler) {
+  AddScheduler(absl::StrCat("trap 'exit 0' INT; sleep 1; exec 3<> ", pipe_,
+                            "; while :; do sleep 0.02; done"));
+  Run();
+  EXPECT_THAT(reporter_.Of(v1::Observation::kGuestError), ::testing::IsEmpty());
+  EXPECT_EQ(Total(v1::Perturbation::HOTPLUG).done(), 1u);
+}
+
+TEST_F(BlockedHotplugTest, HasALimit) {
+  plan_.mutable_perturb()->set_stop_timeout_ms(300);
+  Run();
+  const auto errors = reporter_.Of(v1::Observation::kGuestError);
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("did not end after the steps"));
+  // A process of its own, whose write waits as well, brings the CPU back.
+  const base::UniqueFd reader(open(pipe_.c_str(), O_RDONLY | O_CLOEXEC));
+  char written = 0;
+  EXPECT_EQ(read(reader.get(), &written, 1), 1);
+  EXPECT_EQ(written, '1');
 }
 
 // /dev/null refuses entropy, and the error shows that the agent tried.

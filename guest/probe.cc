@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<Probe>> Probe::Start(const v1::GuestProbe& plan,
   std::unique_ptr<Probe> probe(new Probe(plan, reaper, reporter));
   KTSTR_ASSIGN_OR_RETURN(StartedProgram started,
                          StartProgram({.path = base::JoinPath(bundle, plan.path()),
-                                       .library_dir = base::JoinPath(bundle, "lib"),
+                                       .lib_dir = base::JoinPath(bundle, "lib"),
                                        .name = NameOf(plan),
                                        .args = {plan.args().begin(), plan.args().end()}}));
   if (started.exec_errno != 0) {

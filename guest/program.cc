@@ -30,7 +30,7 @@ void Exec(const Program& program, int output) {
   std::vector<char*> argv = {name.data()};
   for (std::string& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);
-  std::string library_path = absl::StrCat("LD_LIBRARY_PATH=", program.library_dir);
+  std::string library_path = absl::StrCat("LD_LIBRARY_PATH=", program.lib_dir);
   std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
   std::string home = "HOME=/";
   char* const env[] = {library_path.data(), path.data(), home.data(), nullptr};

@@ -18,7 +18,7 @@ namespace ktstr::guest {
 
 struct Program {
   std::string path;
-  std::string library_dir;
+  std::string lib_dir;
   std::string name;  // argv[0]
   std::vector<std::string> args;
 };

@@ -4,6 +4,10 @@
 // at every wake-up and at least every 50 ms of guest time, and Poll goes through these phases:
 //
 // clang-format off
+//                           kRestarting
+//                             ^    |
+//                    disabled |    | enabled again
+//                             |    v
 //   kStarting --enabled--> kEnabled --Stop()--> kStopping --> kEnded
 //       |                     |
 //       +---- died, timed out, ejected by the kernel -------> kFailing --> kEnded
@@ -28,6 +32,7 @@
 #include "absl/status/statusor.h"
 #include "base/fd.h"
 #include "base/head_tail.h"
+#include "guest/attach_watch.h"
 #include "guest/kmsg.h"
 #include "guest/reaper.h"
 #include "guest/reporter.h"
@@ -48,13 +53,14 @@ struct SupervisorPaths {
   std::string bundle = "/run/ktstr/bundle";
   std::string sched_ext = "/sys/kernel/sched_ext";
   std::string kmsg = "/dev/kmsg";
+  std::string root;  // Where HasKernelConfig looks.
 };
 
 inline constexpr size_t kMaxOutputPiece = 32 << 10;
 
 class Supervisor {
  public:
-  enum class Phase { kStarting, kEnabled, kStopping, kFailing, kEnded };
+  enum class Phase { kStarting, kEnabled, kRestarting, kStopping, kFailing, kEnded };
 
   // Starts it. A program that cannot be executed is no error of the agent: reports EXEC_FAILED, and
   // the phase is kEnded. The pointers outlive the supervisor.
@@ -66,11 +72,15 @@ class Supervisor {
   ~Supervisor() = default;
 
   Phase phase() const { return phase_; }
+  pid_t pid() const { return pid_; }
   // It is under test and has not failed.
-  bool alive() const { return phase_ == Phase::kStarting || phase_ == Phase::kEnabled; }
+  bool alive() const {
+    return phase_ == Phase::kStarting || phase_ == Phase::kEnabled || phase_ == Phase::kRestarting;
+  }
 
   void Poll();
-  // Sends SIGINT, and after the stop time-out SIGKILL. Call Poll until kEnded.
+  // Sends SIGINT, and after the stop time-out SIGKILL; to one that is restarting SIGKILL at once.
+  // Call Poll until kEnded.
   void Stop();
 
  private:
@@ -84,11 +94,18 @@ class Supervisor {
   void ReportOutput(std::string_view data, uint64_t missing_before);
   void ReportOutputTail();
   void WatchState();
-  // Records the facts of the end as they are now; `first_signal_in_ns`: how long the scheduler may
-  // take to end by itself.
+  void FollowAttach(uint64_t now);
+  // Goes from the kernel's state to the phase of a scheduler that is alive.
+  void Follow(uint64_t now);
+  void BeginRestart(uint64_t now);
+  void ReportRestart(uint64_t now, bool unfinished = false);
+  uint64_t ScenarioNs(uint64_t now) const;
+  // Records the facts of the end as they are now, or as they were when a restart began that failed.
+  // `first_signal_in_ns`: how long the scheduler may take to end by itself.
   void BeginEnd(v1::SchedulerExit::Cause cause, uint64_t now, uint64_t first_signal_in_ns);
   void PushToEnd(uint64_t now);
   void Finish(std::optional<ChildEnd> end);
+  void AddMissingConfig(v1::SchedulerExit* exit) const;
 
   const v1::GuestScheduler scheduler_;
   const SupervisorPaths paths_;
@@ -97,6 +114,7 @@ class Supervisor {
   Reporter* reporter_;
   KmsgReader kmsg_;
   DisableWatcher watcher_;
+  AttachWatch attach_watch_;
 
   Phase phase_ = Phase::kStarting;
   pid_t pid_ = -1;  // -1: it has been reaped.
@@ -105,6 +123,10 @@ class Supervisor {
   base::HeadTail output_tail_{0, base::kOutputTail};  // What came after it.
   SchedExtState state_;
   uint64_t started_ns_ = 0;
+  uint32_t restarts_reported_ = 0;
+  // Of kRestarting: when it began, and where the run stood.
+  uint64_t restart_began_ns_ = 0;
+  RunProgress restart_progress_;
   // How kStopping and kFailing bring it down.
   enum class Push { kNone, kInterrupted, kKilled };
   Push push_ = Push::kNone;

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/supervisor.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/fd.h"
 #include "base/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -61,6 +65,16 @@ class SupervisorTest : public testing::Test {
     auto started = Supervisor::Start(scheduler_, paths_, &progress_, reaper_.get(), &reporter_);
     ASSERT_TRUE(started.ok()) << started.status();
     supervisor_ = *std::move(started);
+  }
+  // The kernel has let go of it, and the agent waits for its restart.
+  void StartAndLetGo(const std::string& script) {
+    scheduler_.set_restart_timeout_ms(30'000);
+    SetState("enabled", "x");
+    Start(script);
+    ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
+    SetState("disabled", "");
+    supervisor_->Poll();
+    ASSERT_EQ(supervisor_->phase(), Supervisor::Phase::kRestarting);
   }
   template <typename Done>
   bool PollFor(Done done) {
@@ -146,6 +160,22 @@ TEST_F(SupervisorTest, ExitBeforeAttach) {
   EXPECT_THAT(reporter_.SchedulerOutput(), HasSubstr("cannot load"));
 }
 
+TEST_F(SupervisorTest, OptionsThatTheKernelsConfigurationLacks) {
+  paths_.root = dir_->path();
+  Start("exit 1; # " + std::string{"\0CONFIG_HZ\0.kconfig\0", 20});
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_THAT(Exit().missing_config(), testing::ElementsAre("CONFIG_HZ"));
+}
+
+TEST_F(SupervisorTest, OptionsOfAKernelWithItsConfigurationAreNotAsked) {
+  paths_.root = dir_->path();
+  ASSERT_TRUE(base::MakeDirs(base::JoinPath(paths_.root, "proc")).ok());
+  ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(paths_.root, "proc/config.gz"), "").ok());
+  Start("exit 1; # " + std::string{"\0CONFIG_HZ\0.kconfig\0", 20});
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_TRUE(Exit().missing_config().empty());
+}
+
 TEST_F(SupervisorTest, DeathBySignalMidRun) {
   SetState("enabled", "scx_test");
   progress_ = {.steps_completed = 1,
@@ -170,6 +200,26 @@ TEST_F(SupervisorTest, NeverAttaches) {
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
   EXPECT_EQ(Exit().cause(), v1::SchedulerExit::ATTACH_TIMEOUT);
   EXPECT_FALSE(Exit().was_enabled());
+  EXPECT_EQ(Exit().still_ns(), 0u);
+  EXPECT_TRUE(Exit().has_attach());
+}
+
+TEST_F(SupervisorTest, StandsStillBeforeItIsEnabled) {
+  scheduler_.set_still_timeout_ms(1500);
+  scheduler_.set_attach_timeout_ms(3'600'000);
+  Start("exec sleep 3600");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().cause(), v1::SchedulerExit::ATTACH_TIMEOUT);
+  EXPECT_GE(Exit().still_ns(), 1500 * kNsPerMs);
+}
+
+TEST_F(SupervisorTest, WorksBeforeItIsEnabled) {
+  scheduler_.set_still_timeout_ms(1500);
+  scheduler_.set_attach_timeout_ms(4000);
+  Start("while :; do :; done");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().still_ns(), 0u);
+  EXPECT_GT(Exit().attach().cpu_ns(), 0u);
 }
 
 TEST_F(SupervisorTest, KernelLetsGoWhileTheProcessGoesOn) {
@@ -181,6 +231,152 @@ TEST_F(SupervisorTest, KernelLetsGoWhileTheProcessGoesOn) {
   ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
   EXPECT_EQ(Exit().cause(), v1::SchedulerExit::EJECTED);
   EXPECT_TRUE(Exit().was_enabled());
+}
+
+// The kernel's log in a file.
+class RestartTest : public SupervisorTest {
+ protected:
+  void SetUp() override {
+    SupervisorTest::SetUp();
+    paths_.kmsg = base::JoinPath(dir_->path(), "kmsg");
+    ASSERT_TRUE(base::WriteFileAtomic(paths_.kmsg, "").ok());
+    scheduler_.set_restart_timeout_ms(30'000);
+    progress_ = {.steps_completed = 1,
+                 .steps_total = 5,
+                 .during_steps = true,
+                 .scenario_start_ns = MonotonicNs()};
+    SetState("enabled", "x");
+    Start("trap 'exit 0' INT; while :; do sleep 0.02; done");
+    ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
+  }
+  // Each read of a file is one record of the log here.
+  void Log(const std::string& what) {
+    const base::UniqueFd log(open(paths_.kmsg.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+    const std::string record = absl::StrCat("6,1,2,-;sched_ext: BPF scheduler \"x\" ", what, "\n");
+    ASSERT_EQ(write(log.get(), record.data(), record.size()), static_cast<ssize_t>(record.size()));
+    supervisor_->Poll();
+  }
+  std::vector<v1::Observation> Restarts() {
+    return reporter_.Of(v1::Observation::kSchedulerRestart);
+  }
+  const std::string kGone = "disabled (unregistered from the main kernel)";
+};
+
+TEST_F(RestartTest, ComesBackAndIsNoDeath) {
+  for (size_t i = 1; i <= 2; ++i) {
+    SetState("disabled", "");
+    ASSERT_TRUE(PollUntil(Supervisor::Phase::kRestarting));
+    EXPECT_TRUE(supervisor_->alive());
+    Log(kGone);
+    EXPECT_EQ(supervisor_->phase(), Supervisor::Phase::kRestarting);
+    SetState("enabled", "x");
+    Log("enabled");
+    EXPECT_EQ(supervisor_->phase(), Supervisor::Phase::kEnabled);
+    ASSERT_EQ(Restarts().size(), i);
+    EXPECT_GT(Restarts().back().scheduler_restart().length_ns(), 0u);
+    EXPECT_GT(Restarts().back().scheduler_restart().scenario_time_ns(), 0u);
+  }
+  supervisor_->Stop();
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().cause(), v1::SchedulerExit::STOPPED);
+}
+
+TEST_F(RestartTest, BetweenTwoPolls) {
+  Log(kGone);
+  Log("enabled");
+  EXPECT_EQ(supervisor_->phase(), Supervisor::Phase::kEnabled);
+  EXPECT_EQ(Restarts().size(), 1u);
+}
+
+TEST_F(RestartTest, AnErrorIsNone) {
+  SetState("disabling", "x");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kRestarting));
+  progress_.steps_completed = 2;
+  Log("disabled (runtime error)");
+  EXPECT_FALSE(supervisor_->alive());
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().cause(), v1::SchedulerExit::EJECTED);
+  EXPECT_EQ(Exit().steps_completed(), 1u);  // When it began.
+  EXPECT_EQ(Exit().restart_timeout_ms(), 0u);
+  EXPECT_TRUE(Restarts().empty());
+}
+
+TEST_F(RestartTest, EndOfTheProcessIsADeath) {
+  SetState("disabled", "");
+  Log(kGone);
+  kill(supervisor_->pid(), SIGKILL);
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().cause(), v1::SchedulerExit::EJECTED);
+  EXPECT_TRUE(Exit().was_enabled());
+}
+
+// It may be in the kernel's verifier, which SIGINT does not hurry: nothing is judged by its end.
+TEST_F(SupervisorTest, AStopInARestartIsAKill) {
+  scheduler_.set_stop_timeout_ms(600'000);
+  StartAndLetGo("trap '' INT; while :; do sleep 0.02; done");
+  supervisor_->Stop();
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  const v1::SchedulerExit exit = Exit();
+  EXPECT_EQ(exit.cause(), v1::SchedulerExit::STOPPED);
+  EXPECT_TRUE(exit.in_restart());
+  EXPECT_FALSE(exit.killed());
+  EXPECT_EQ(exit.signal(), static_cast<uint32_t>(SIGKILL));
+  const auto restarts = reporter_.Of(v1::Observation::kSchedulerRestart);
+  ASSERT_EQ(restarts.size(), 1u);
+  EXPECT_TRUE(restarts[0].scheduler_restart().unfinished());
+}
+
+TEST_F(SupervisorTest, ARestartThatEndedBeforeTheStopIsADeath) {
+  StartAndLetGo("until [ -e \"$0.end\" ]; do sleep 0.01; done; exit 3");
+  ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "s.end"), "").ok());
+  siginfo_t ended{};  // Left for the reaper.
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(supervisor_->pid()), &ended, WEXITED | WNOWAIT), 0);
+  supervisor_->Stop();
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().cause(), v1::SchedulerExit::PROCESS_EXITED);
+  EXPECT_EQ(Exit().exit_code(), 3);
+  EXPECT_FALSE(Exit().in_restart());
+}
+
+// Under virtual time the kernel's verifier takes long: while it works the time-out does not run.
+TEST_F(SupervisorTest, RestartThatWorksTakesItsTime) {
+  scheduler_.set_restart_timeout_ms(300);
+  SetState("enabled", "x");
+  Start("trap 'exit 0' INT; until [ -e \"$0.rest\" ]; do :; done; exec sleep 3600");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
+  SetState("disabled", "");
+  const uint64_t end = MonotonicNs() + 1500 * kNsPerMs;
+  ASSERT_TRUE(PollFor([&] { return MonotonicNs() > end; }));
+  EXPECT_EQ(supervisor_->phase(), Supervisor::Phase::kRestarting);
+  ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "s.rest"), "").ok());
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().restart_timeout_ms(), 300u);
+}
+
+// The attach's limit alone is none for a restart: the stand-still of `restart_timeout_ms` is
+// longer.
+TEST_F(SupervisorTest, RestartMayTakeBothLimits) {
+  scheduler_.set_restart_timeout_ms(1200);
+  scheduler_.set_attach_timeout_ms(300);
+  SetState("enabled", "x");
+  Start("trap 'exit 0' INT; while :; do :; done");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
+  SetState("disabled", "");
+  const uint64_t began = MonotonicNs();
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_GE(MonotonicNs() - began, 1500 * kNsPerMs - 50 * kNsPerMs);
+  EXPECT_EQ(Exit().restart_timeout_ms(), 1500u);
+}
+
+TEST_F(SupervisorTest, RestartThatTakesTooLong) {
+  scheduler_.set_restart_timeout_ms(50);
+  SetState("enabled", "x");
+  Start("exec sleep 3600");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnabled));
+  SetState("disabled", "");
+  ASSERT_TRUE(PollUntil(Supervisor::Phase::kEnded));
+  EXPECT_EQ(Exit().cause(), v1::SchedulerExit::EJECTED);
+  EXPECT_EQ(Exit().restart_timeout_ms(), 50u);
 }
 
 TEST_F(SupervisorTest, StopThatIsIgnoredEndsByKill) {

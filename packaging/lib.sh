@@ -63,18 +63,25 @@ host_archive() {
       END { if (!found && first != "") print first }'
 }
 
-# private_apt SUITE: makes apt state of our own for one suite beyond the host's and prints its configuration file. The
-# host's apt configuration is read (proxies, credentials) and never written; no package is installed from here.
-private_apt() {
-  local suite=$1 dir=$KTSTR_DEPS/apt/$1 archive options=
+# source_line SUITE: the line of an apt source for the suite in that archive.
+source_line() {
+  local archive options=
   archive=$(host_archive)
   [ -n "$archive" ] || die "apt has no package source: \`apt-get --print-uris update\` lists none. Add your mirror to /etc/apt/sources.list."
   if is_debian && [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
     options='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
   fi
+  printf 'deb %s%s %s main\n' "$options" "$archive" "$1"
+}
+
+# private_apt SUITE: makes apt state of our own for one suite beyond the host's and prints its configuration file. The
+# host's apt configuration is read (proxies, credentials) and never written; no package is installed from here.
+private_apt() {
+  local suite=$1 dir=$KTSTR_DEPS/apt/$1 line
+  line=$(source_line "$suite") || exit 1
   mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/etc/preferences.d"
   : > "$dir/status"
-  printf 'deb %s%s %s main\n' "$options" "$archive" "$suite" > "$dir/etc/sources.list"
+  printf '%s\n' "$line" > "$dir/etc/sources.list"
   cat > "$dir/apt.conf" << CONF
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -120,12 +127,8 @@ qemu_suite() {
 # host_apt_with SUITE DIRECTORY: apt state in DIRECTORY for the host's suites and one more, of which only QEMU and its
 # firmware are preferred. Prints its configuration file. The host's own apt configuration and package lists stay as they are.
 host_apt_with() {
-  local suite=$1 dir=$2 archive options='' file
-  archive=$(host_archive)
-  [ -n "$archive" ] || die "apt has no package source: \`apt-get --print-uris update\` lists none. Add your mirror to /etc/apt/sources.list."
-  if is_debian && [ -r /usr/share/keyrings/debian-archive-keyring.gpg ]; then
-    options='[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] '
-  fi
+  local suite=$1 dir=$2 line file
+  line=$(source_line "$suite") || exit 1
   mkdir -p "$dir/lists/partial" "$dir/sources" "$dir/preferences"
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
     [ ! -f "$file" ] || ln -sf "$file" "$dir/sources/"
@@ -135,7 +138,7 @@ host_apt_with() {
   done
   # apt refuses a suite that is named twice with other keys.
   if ! apt-get --print-uris update 2> /dev/null | grep -q "/dists/$suite/"; then
-    printf 'deb %s%s %s main\n' "$options" "$archive" "$suite" > "$dir/sources/ktstr-$suite.list"
+    printf '%s\n' "$line" > "$dir/sources/ktstr-$suite.list"
   fi
   cat > "$dir/preferences/ktstr-qemu" << PINS
 Package: *

@@ -96,6 +96,7 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
                        const std::vector<v1::Observation>& observations) {
   const Facts facts = CollectFacts(scenario, observations);
   std::vector<Candidate> candidates;
+  AddMemoryFindings(facts, &candidates);
   AddSchedulerFindings(scenario, facts, &candidates);
   AddOperationFindings(scenario, facts, &candidates);
   for (const Seen<v1::GuestError>& error : facts.guest_errors) {

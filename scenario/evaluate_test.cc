@@ -104,6 +104,56 @@ TEST(NotTested, UnderTheKernelsOwnSchedulerTheClassIsNotAsked) {
   EXPECT_EQ(Judge(run, scenario).verdict(), v1::PASS);
 }
 
+// Nine tenths of the scenario's 2 s; of a restart at its end, only the part before it counts.
+TEST(NotTested, SchedulerThatWasAwayForMostOfTheTime) {
+  const auto away = [](const std::vector<std::string>& restarts) {
+    std::vector<std::string> run = GoodRun();
+    run.insert(run.begin() + 2, restarts.begin(), restarts.end());
+    return Judge(run);
+  };
+  const std::string most = "scheduler_restart { scenario_time_ns: 1000 in_steps_ns: 1800000000 }";
+  const std::string late =
+      "scheduler_restart { scenario_time_ns: 2000000000 in_steps_ns: 5000000 }";
+  const std::string more =
+      "scheduler_restart { scenario_time_ns: 1900000000 in_steps_ns: 5000000 }";
+  const std::string endless =
+      "scheduler_restart { scenario_time_ns: 5 in_steps_ns: 18446744073709551615 }";
+  EXPECT_EQ(away({most}).verdict(), v1::PASS);
+  EXPECT_EQ(away({most, late}).verdict(), v1::PASS);
+  EXPECT_EQ(away({most, more}).verdict(), v1::INCONCLUSIVE);
+  EXPECT_THAT(Lines(away({most, more})),
+              ElementsAre("NOT_TESTED scheduler: the scheduler was away for 1805 of 2000ms (2 "
+                          "restarts): the workers were with the kernel's own scheduler meanwhile"));
+  EXPECT_THAT(Lines(away({endless, endless})), ElementsAre(HasSubstr("away for 2000 of 2000ms")));
+}
+
+TEST(NotTested, FailuresBesideASchedulerThatWasAwayStand) {
+  std::vector<std::string> run =
+      With(GoodRun(), Report(1), Report(1, "max_gap_ns: 4000000000 max_gap_at_ns: 4100000000"));
+  run.insert(run.begin() + 2, "scheduler_restart { scenario_time_ns: 0 in_steps_ns: 1500000000 }");
+  EXPECT_EQ(Judge(run).verdict(), v1::FAIL);
+}
+
+// Time before the first step is none without the scheduler.
+TEST(NotTested, RestartsBeforeTheStepsDoNotCount) {
+  std::vector<std::string> run = GoodRun();
+  run.insert(run.begin() + 2, "scheduler_restart { length_ns: 1900000000 in_steps_ns: 5 }");
+  EXPECT_EQ(Judge(run).verdict(), v1::PASS);
+}
+
+TEST(NotTested, RestartThatDidNotEnd) {
+  std::vector<std::string> run = GoodRun();
+  run.insert(run.begin() + 2,
+             "scheduler_restart { scenario_time_ns: 1200000000 length_ns: 20000000000 in_steps_ns: "
+             "20000000000 unfinished: true }");
+  EXPECT_THAT(Lines(Judge(run)),
+              ElementsAre("NOT_TESTED scheduler: the scheduler, disabled at +1200ms, had not "
+                          "restarted when it was stopped: from there on the workers were with the "
+                          "kernel's own scheduler. It had tried for 20000ms: a longer duration "
+                          "gives it time"));
+  EXPECT_EQ(Judge(run).verdict(), v1::INCONCLUSIVE);
+}
+
 TEST(NotTested, NoWorkerAtAllIsNoPass) {
   v1::Scenario scenario = MakeScenario("name: 'x' step {}");
   EXPECT_THAT(Lines(Judge({kBegin0, kEnd0, kDone}, scenario)),

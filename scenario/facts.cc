@@ -63,6 +63,9 @@ class Collector {
       case v1::Observation::kOperationFailed:
         facts_.failed_operations.push_back({&observation.operation_failed(), order});
         break;
+      case v1::Observation::kOutOfMemory:
+        facts_.out_of_memory.push_back({&observation.out_of_memory(), order});
+        break;
       case v1::Observation::kVmEnd:
         if (!facts_.vm_end) facts_.vm_end = {&observation.vm_end(), order};
         break;
@@ -72,6 +75,10 @@ class Collector {
       case v1::Observation::kPerturbation:
         AddPerturbation(observation.perturbation());
         break;
+      case v1::Observation::kSchedulerRestart:
+        facts_.restarts.push_back({&observation.scheduler_restart(), order});
+        break;
+      case v1::Observation::kAttachProgress:
       case v1::Observation::kChannelStats:
       case v1::Observation::kPerturbationTotal:
       case v1::Observation::FACT_NOT_SET:
@@ -81,7 +88,7 @@ class Collector {
 
   Facts Take() {
     facts_.steps_ended = static_cast<uint32_t>(ended_.size());
-    facts_.scheduler_output = output_.Text();
+    facts_.scheduler_output = base::WithoutEscapes(output_.Text());
     return std::move(facts_);
   }
 

@@ -42,16 +42,18 @@ struct Facts {
   Seen<v1::SchedulerExit> stop;                 // The agent stopped the scheduler.
   bool enabled = false;                         // The kernel reported the scheduler enabled.
   bool in_step = false;                         // A step was running at `death`.
-  std::string scheduler_output;                 // Its beginning and its end (base/head_tail.h).
+  std::string scheduler_output;  // Beginning and end (base/head_tail.h), without escape sequences.
   std::optional<bool> switch_all;  // Of the enabled scheduler, as the kernel reports it.
   std::vector<Seen<v1::GuestError>> guest_errors;
   std::vector<Seen<v1::GuestOverrun>> overruns;  // An honest agent reports at most one.
   v1::Stage stage = v1::STAGE_UNSPECIFIED;       // How far the agent came, by its observations.
   Seen<v1::VmEnd> vm_end;                        // The first one.
   std::vector<Seen<v1::OperationFailed>> failed_operations;
+  std::vector<Seen<v1::OutOfMemory>> out_of_memory;
   Seen<v1::GuestInfo> guest_info;
   // Disturbances that take a CPU: BURST, TIMERS, IPIS and HOTPLUG. Empty without Scenario.perturb.
   std::vector<const v1::Perturbation*> disturbances;
+  std::vector<Seen<v1::SchedulerRestart>> restarts;
   uint32_t steps_ended = 0;
   std::string impossible;  // First contradiction; empty: none.
   size_t impossible_order = 0;
@@ -100,6 +102,8 @@ std::string StopFault(const v1::SchedulerExit& stop);
 // Operations of the agent that failed, and whose fault that is.
 void AddOperationFindings(const v1::Scenario& scenario, const Facts& facts,
                           std::vector<Candidate>* candidates);
+// The guest's kernel killed processes because memory was used up.
+void AddMemoryFindings(const Facts& facts, std::vector<Candidate>* candidates);
 
 }  // namespace ktstr::scenario
 

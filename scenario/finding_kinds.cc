@@ -33,6 +33,8 @@ constexpr FindingKindInfo kKinds[] = {
      "the scheduler did not end in order when it was told to stop"},
     {Kind::kOperationFailed, "OPERATION_FAILED", v1::FAIL, true, false,
      "a fork, a new cgroup or a move failed under the scheduler"},
+    {Kind::kOutOfMemory, "OUT_OF_MEMORY", v1::ERROR, true, false,
+     "the guest's memory was used up (FAIL when the scheduler was killed for it once it was enabled)"},
     {Kind::kKernelPanic, "KERNEL_PANIC", v1::FAIL, true, false, "the guest's kernel panicked"},
     {Kind::kGuestTimeout, "GUEST_TIMEOUT", v1::FAIL, true, false,
      "the guest did not finish within its limit of guest time"},
@@ -53,7 +55,7 @@ constexpr FindingKindInfo kKinds[] = {
     {Kind::kNondeterminism, "NONDETERMINISM", v1::ERROR, true, false,
      "runs of one seed differ (`run --repeat`)"},
     {Kind::kNotTested, "NOT_TESTED", v1::INCONCLUSIVE, false, false,
-     "the scheduler under test scheduled no worker, or the scenario has none"},
+     "the scheduler under test scheduled no worker, or was away most of the time, or there is no worker"},
     {Kind::kTooShort, "TOO_SHORT", v1::INCONCLUSIVE, false, false,
      "the workers ran for too short a time to judge a check"},
 };

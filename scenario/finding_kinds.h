@@ -30,6 +30,7 @@ enum class FindingKind {
   kVerifierRejected,
   kSchedulerStop,
   kOperationFailed,
+  kOutOfMemory,
   kKernelPanic,
   kGuestTimeout,
   kGuestEnded,

@@ -3,6 +3,7 @@
 #include "scenario/json.h"
 
 #include "absl/strings/str_cat.h"
+#include "base/utf8.h"
 #include "google/protobuf/util/json_util.h"
 
 namespace ktstr::scenario {
@@ -18,6 +19,14 @@ absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message, boo
         absl::StrCat(message.GetTypeName(), " as JSON: ", status.ToString()));
   }
   return json;
+}
+
+absl::StatusOr<std::string> ToJson(const v1::RunRecord& record, bool pretty) {
+  const auto& message = static_cast<const google::protobuf::Message&>(record);
+  if (record.scheduler_log().find('\x1b') == std::string::npos) return ToJson(message, pretty);
+  v1::RunRecord plain = record;
+  plain.set_scheduler_log(base::WithoutEscapes(record.scheduler_log()));
+  return ToJson(static_cast<const google::protobuf::Message&>(plain), pretty);
 }
 
 absl::Status FromJson(std::string_view json, google::protobuf::Message* message) {

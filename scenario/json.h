@@ -12,12 +12,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "google/protobuf/message.h"
+#include "ktstr/v1/run.pb.h"
 
 namespace ktstr::scenario {
 
 // lowerCamelCase names, enums as names, 64-bit integers as strings; fields with default values are
 // present. `pretty`: several lines with a newline at the end; else one line without a newline.
 absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message, bool pretty);
+
+// The same, without the escape sequences (colours) of the scheduler's log.
+absl::StatusOr<std::string> ToJson(const v1::RunRecord& record, bool pretty);
 
 // Replaces `message`. Skips unknown fields, so that a reader sees the schema version of files that
 // a newer version wrote. InvalidArgument for wrong syntax or a wrong type.

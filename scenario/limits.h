@@ -55,6 +55,7 @@ inline constexpr Limit kLimits[] = {
     {"Scheduler.args", 1024, "arguments"},
     {"Scheduler.args", 32 * kKiB, "bytes together"},
     {"Scheduler.attach_timeout_ms", kHourMs, ""},
+    {"Scheduler.restart_timeout_ms", kHourMs, ""},
     {"Perturb.intensity", 3, ""},
     {"Perturb.delay_point", 8, "delay points"},
     {"Perturb.Pct.change_points", 8, ""},

@@ -207,14 +207,15 @@ TEST(PlanTest, ResolvesEverything) {
   const v1::GuestPlan expected = Text<v1::GuestPlan>(R"(
     seed: 7
     scheduler { path: "bin/scx_mine" display_name: "scx_mine" args: "-x"
-                attach_timeout_ms: 60000 stop_timeout_ms: 10000 }
+                attach_timeout_ms: 1800000 still_timeout_ms: 60000 stop_timeout_ms: 10000
+                restart_timeout_ms: 10000 }
     step { cgroup { name: "a" cpus: "6-8" mems: "0-1" weight: 50
                     work { type: "bursty" workers: 2 nice: -5
                            burst_ns: 1000000 sleep_ns: 100000000 } }
            hold_ns: 1000000000 start_jitter_ns: 2000000 }
     step { cgroup { name: "b" work { type: "spin_wait" workers: 1 } } hold_ns: 3000000000
            start_jitter_ns: 2000000 }
-    report_timeout_ms: 10000 overrun_ms: 114002
+    report_timeout_ms: 10000 overrun_ms: 1854002
     seed_fork { at_ns: 18446744073709551615 seed: 1 }
     seed_fork { at_ns: 18446744073709551615 seed: 1 }
     seed_fork { at_ns: 18446744073709551615 seed: 1 }
@@ -247,7 +248,7 @@ TEST(PlanTest, Defaults) {
   v1::Scenario scenario;
   EXPECT_EQ(SeedOf(scenario), 1u);
   EXPECT_EQ(DurationMs(scenario), 2000u);
-  EXPECT_EQ(MemoryMb(scenario, MakeTopology("")), 256u);
+  EXPECT_EQ(MemoryMb(scenario, MakeTopology("")), 1024u);
   EXPECT_EQ(MemoryMb(scenario,
                      MakeTopology("numa_nodes: 1 llcs: 4 cores_per_llc: 8 threads_per_core: 1")),
             2048u);

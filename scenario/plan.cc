@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/cpu_list.h"
 #include "base/file.h"
@@ -16,6 +17,7 @@
 #include "base/string_view.h"
 #include "scenario/checks.h"
 #include "scenario/cpuset.h"
+#include "scenario/facts.h"
 #include "scenario/perturb.h"
 #include "scenario/work_types.h"
 
@@ -25,7 +27,7 @@ namespace {
 constexpr uint64_t kNsPerMs = 1'000'000;
 // Fractions such as 0.7 + 0.2 + 0.1 add up to a little more than 1.
 constexpr double kRounding = 1e-9;
-constexpr uint32_t kDefaultMemoryMb = 256;
+constexpr uint32_t kDefaultMemoryMb = 1024;
 constexpr uint32_t kMemoryMbPerCpu = 64;
 constexpr uint32_t kMinReportTimeoutMs = 5000;
 // A generous bound for the agent's own work: unpacking, cgroups, starting workers.
@@ -76,13 +78,28 @@ uint32_t AttachMs(const v1::Scheduler& scheduler) {
   return NonZero(scheduler.attach_timeout_ms(), kDefaultAttachTimeoutMs);
 }
 
+// A disturbance that runs at the steps' end takes some 10 ms more. Where the kernel's threads wait
+// for the scheduler under test (`hotplug` needs them), it takes until the kernel's watchdog ejects
+// that, after at most 30 s.
+uint32_t PerturberMs(const v1::Scenario& scenario) {
+  return scenario.has_scheduler() ? 45'000 : 5'000;
+}
+
+// 0: a restart is an end.
+uint32_t RestartMs(const v1::Scheduler& scheduler) {
+  if (scheduler.on_restart() == v1::Scheduler::FAIL) return 0;
+  return NonZero(scheduler.restart_timeout_ms(), kDefaultRestartTimeoutMs);
+}
+
 void FillScheduler(const v1::Scheduler& scheduler, std::string_view guest_path,
                    v1::GuestScheduler* out) {
   out->set_path(std::string(guest_path));
   out->set_display_name(std::string(base::Basename(scheduler.name())));
   *out->mutable_args() = scheduler.args();
   out->set_attach_timeout_ms(AttachMs(scheduler));
+  out->set_still_timeout_ms(kStillTimeoutMs);
   out->set_stop_timeout_ms(kStopTimeoutMs);
+  out->set_restart_timeout_ms(RestartMs(scheduler));
 }
 
 uint32_t OverrunMs(const v1::Scenario& scenario, const Holds& holds) {
@@ -103,11 +120,28 @@ uint32_t AttachTimeoutMs(const v1::Scenario& scenario) {
   return scenario.has_scheduler() ? AttachMs(scenario.scheduler()) : 0;
 }
 
+std::string AttachText(const v1::AttachProgress& progress) {
+  std::string text =
+      absl::StrFormat("%.1fs of CPU time", static_cast<double>(progress.cpu_ns()) / 1e9);
+  if (progress.programs() == 0) return absl::StrCat(text, " and no BPF program");
+  absl::StrAppend(&text, " and ", progress.programs(),
+                  progress.programs() == 1 ? " BPF program" : " BPF programs");
+  if (!progress.newest_program().empty())
+    absl::StrAppend(&text, ", the newest ", OneLine(progress.newest_program()));
+  return text;
+}
+
+uint32_t RestartTimeoutMs(const v1::Scenario& scenario) {
+  return scenario.has_scheduler() ? RestartMs(scenario.scheduler()) : 0;
+}
+
 uint64_t GuestLimitMs(const v1::Scenario& scenario) {
-  // After the steps: the agent waits for the workers at most twice, and kills a scheduler that does
-  // not stop.
+  // After the steps: the agent waits for the disturbances, for the workers at most twice, and kills
+  // a scheduler that does not stop; before that, for a restart.
   return uint64_t{OverrunMs(scenario, ResolveHolds(scenario))} +
-         uint64_t{2} * ReportTimeoutMs(scenario) + uint64_t{2} * kStopTimeoutMs + kAgentMs;
+         uint64_t{2} * ReportTimeoutMs(scenario) + uint64_t{2} * kStopTimeoutMs + kAgentMs +
+         uint64_t{2} * RestartTimeoutMs(scenario) +
+         (scenario.has_perturb() ? PerturberMs(scenario) : 0);
 }
 
 uint64_t SeedOf(const v1::Scenario& scenario) { return scenario.seed() != 0 ? scenario.seed() : 1; }
@@ -243,8 +277,10 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
   }
   plan.set_report_timeout_ms(ReportTimeoutMs(scenario));
   plan.set_overrun_ms(OverrunMs(scenario, holds));
-  if (scenario.has_perturb())
+  if (scenario.has_perturb()) {
     *plan.mutable_perturb() = MakeGuestPerturb(scenario, topology, length_ns);
+    plan.mutable_perturb()->set_stop_timeout_ms(PerturberMs(scenario));
+  }
   if (HasDelayProbe(scenario)) *plan.mutable_probe() = MakeDelayProbe(scenario);
   for (v1::GuestSeedFork& fork : MakeSeedForks(scenario)) *plan.add_seed_fork() = std::move(fork);
   return plan;

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "ktstr/v1/guest.pb.h"
+#include "ktstr/v1/observation.pb.h"
 #include "ktstr/v1/scenario.pb.h"
 #include "scenario/limits.h"
 #include "scenario/topology.h"
@@ -22,9 +23,13 @@ namespace ktstr::scenario {
 
 inline constexpr uint32_t kDefaultDurationMs = 2000;
 inline constexpr uint32_t kMaxDurationMs = LimitOf("Scenario.duration_ms").max;
-// In virtual time one busy vCPU is slower in a guest with fewer vCPUs: with 4, the verifier takes
-// more than 10 s for scx_qmap.
-inline constexpr uint32_t kDefaultAttachTimeoutMs = 60'000;
+// In virtual time one busy vCPU of 4 executes 125 million instructions a second: what the verifier
+// does in a second on a real CPU takes a minute, and two for scx_lavd. So what ends an attach that
+// does not get on is that its process stands still.
+inline constexpr uint32_t kDefaultAttachTimeoutMs = 1'800'000;
+// A process that stands still for so long before it is enabled does not attach, ms.
+inline constexpr uint32_t kStillTimeoutMs = 60'000;
+inline constexpr uint32_t kDefaultRestartTimeoutMs = 10'000;
 inline constexpr uint32_t kStopTimeoutMs = 10'000;
 
 // For a scenario without problems (validate.h). `scheduler_guest_path`: the program's path in the
@@ -37,6 +42,10 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
 uint64_t GuestLimitMs(const v1::Scenario& scenario);
 // Guest ms until which the kernel must enable the scheduler; 0 without a scheduler.
 uint32_t AttachTimeoutMs(const v1::Scenario& scenario);
+// 0 where a restart is an end, or there is no scheduler.
+uint32_t RestartTimeoutMs(const v1::Scenario& scenario);
+// "12.3s of CPU time and 7 BPF programs, the newest mine_enqueue".
+std::string AttachText(const v1::AttachProgress& progress);
 // Guest memory in MiB; the daemon may raise it (vmm/launch_plan.h).
 uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology);
 uint64_t SeedOf(const v1::Scenario& scenario);

@@ -75,6 +75,15 @@ void AddSchedulerExit(const v1::SchedulerExit& exit, v1::RunRecord* record) {
   end->set_fault(StopFault(exit));
 }
 
+void AddRestart(const v1::SchedulerRestart& restart, v1::RunRecord* record) {
+  v1::SchedulerRestarts* restarts = record->mutable_scheduler_restarts();
+  const uint32_t ms = ToMs(restart.length_ns());
+  restarts->set_count(restarts->count() + 1);
+  restarts->set_longest_ms(std::max(restarts->longest_ms(), ms));
+  restarts->set_total_ms(restarts->total_ms() + ms);
+  restarts->set_unfinished(restart.unfinished());
+}
+
 void FillIdentity(const v1::Scenario& scenario, v1::RunRecord* record) {
   record->set_schema_version(1);
   record->set_scenario(scenario.name());
@@ -141,11 +150,17 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
   v1::Stage stage = v1::STAGE_UNSPECIFIED;
   base::HeadTail log(base::kOutputHead, base::kOutputTail);
   const v1::VmEnd* end = nullptr;
+  uint64_t attach_from_ns = 0;
+  uint64_t attach_to_ns = 0;
   for (const v1::Observation& observation : observations) {
     switch (observation.fact_case()) {
       case v1::Observation::kStage:
         if (v1::Stage_IsValid(observation.stage().stage()))
           stage = std::max(stage, observation.stage().stage());
+        if (observation.stage().stage() == v1::SCHEDULER_STARTED)
+          attach_from_ns = observation.guest_time_ns();
+        if (observation.stage().stage() == v1::SCHEDULER_ENABLED)
+          attach_to_ns = observation.guest_time_ns();
         break;
       case v1::Observation::kGuestInfo:
         record->set_kernel_version(observation.guest_info().kernel_release());
@@ -157,6 +172,9 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
         break;
       case v1::Observation::kSchedulerExit:
         AddSchedulerExit(observation.scheduler_exit(), record);
+        break;
+      case v1::Observation::kSchedulerRestart:
+        AddRestart(observation.scheduler_restart(), record);
         break;
       case v1::Observation::kWorkerReport:
         AddWorker(observation.worker_report(), workers, record);
@@ -171,6 +189,9 @@ void FillRecord(const v1::Scenario& scenario, const std::vector<v1::Observation>
         break;
     }
   }
+  // A guest can send any times.
+  const uint64_t attach_ns = attach_to_ns - std::min(attach_to_ns, attach_from_ns);
+  record->mutable_timings()->set_attach_guest_ms(ToMs(attach_ns));
   record->clear_after_done();
   if (end != nullptr) AddVmEnd(*end, record);
   if (end != nullptr && stage >= v1::DONE) record->set_after_done(AfterDoneText(*end));

@@ -42,6 +42,21 @@ v1::RunRecord Fill(const std::vector<std::string>& observations,
   return record;
 }
 
+TEST(Record, CountsRestarts) {
+  EXPECT_FALSE(Fill({}).has_scheduler_restarts());
+  const v1::RunRecord record = Fill(
+      {"scheduler_restart { length_ns: 30000000 }", "scheduler_restart { length_ns: 50900000 }"});
+  EXPECT_EQ(record.scheduler_restarts().count(), 2u);
+  EXPECT_EQ(record.scheduler_restarts().longest_ms(), 50u);
+  EXPECT_EQ(record.scheduler_restarts().total_ms(), 80u);
+}
+
+TEST(Record, JsonHasNoColorsOfTheLog) {
+  v1::RunRecord record = Fill({"scheduler_output { data: '\\033[31mred\\033[0m\\n' }"});
+  EXPECT_EQ(record.scheduler_log(), "\x1b[31mred\x1b[0m\n");
+  EXPECT_THAT(*ToJson(record, false), HasSubstr("\"schedulerLog\":\"red\\n\""));
+}
+
 TEST(Record, HoldsWhatWasSeen) {
   const v1::RunRecord record =
       Fill({"guest_info { kernel_release: '7.3.4' kernel_cmdline: 'quiet' }",
@@ -98,6 +113,21 @@ TEST(Record, NamesInJsonAreTheContract) {
     EXPECT_THAT(*json, HasSubstr(std::string("\"") + name + "\":")) << name;
   }
   EXPECT_THAT(*json, HasSubstr("\"verdict\":\"FAIL\""));
+}
+
+TEST(Record, TimeOfTheAttachInTheGuest) {
+  const auto attach = [](const std::string& started, const std::string& enabled) {
+    return Fill({started + " stage { stage: SCHEDULER_STARTED }",
+                 enabled + " stage { stage: SCHEDULER_ENABLED }"})
+        .timings()
+        .attach_guest_ms();
+  };
+  EXPECT_EQ(attach("guest_time_ns: 2000000000", "guest_time_ns: 5500000000"), 3500u);
+  EXPECT_EQ(attach("guest_time_ns: 5", "guest_time_ns: 4"), 0u);
+  EXPECT_EQ(Fill({"guest_time_ns: 5000000000 stage { stage: SCHEDULER_STARTED }"})
+                .timings()
+                .attach_guest_ms(),
+            0u);
 }
 
 TEST(Record, StageSurvivesALostVmProcess) {

@@ -133,6 +133,99 @@ TEST(SchedulerDied, LaterLinesOfTheKernelAreNoPartOfTheReason) {
                   "\"x\" disabled (unregistered from the main kernel)"));
 }
 
+// The kernel prints no message unless it is an error; the scheduler's own output has it.
+TEST(SchedulerDied, TheExitMessageOutOfTheSchedulersOutput) {
+  const auto message = [](const std::string& output) {
+    const v1::Judgement judgement =
+        Judge({kEnabled, kBegin0, absl::StrCat("scheduler_output { data: '", output, "' }"),
+               Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 "
+                    "scenario_time_ns: 1000000000 detail: 'sched_ext: BPF scheduler \"x\" disabled "
+                    "(unregistered from the main kernel)'"),
+               Report(0), Report(1), kDone});
+    return judgement.findings(0).message();
+  };
+  const std::string bare = "\"x\" disabled (unregistered from the main kernel)";
+  EXPECT_THAT(message("EXIT: unregistered from the main kernel (cpu 1 going offline, exiting "
+                      "scheduler)\\n"),
+              EndsWith(bare + "; cpu 1 going offline, exiting scheduler"));
+  EXPECT_THAT(message("EXIT: unregistered from the main kernel (cpu 1 (of 4) going) on CPU 1\\n"),
+              EndsWith(bare + "; cpu 1 (of 4) going"));
+  EXPECT_THAT(message("EXIT: unregistered from the main kernel (task (1) on CPU 3)\\n"),
+              EndsWith(bare + "; task (1) on CPU 3"));
+  // A restarted scheduler prints several; the last one counts.
+  EXPECT_THAT(message("EXIT: unregistered from the main kernel (a)\\n"
+                      "EXIT: unregistered from the main kernel (b)\\n"),
+              EndsWith(bare + "; b"));
+  EXPECT_THAT(message("EXIT: runtime error (x)\\n"), EndsWith(bare));
+  EXPECT_THAT(message("EXIT: unregistered from the main kernel\\n"), EndsWith(bare));
+}
+
+// It tries to come back, and its process ends over it.
+TEST(SchedulerDied, RestartThatFailed) {
+  const auto message = [](const std::string& output, const std::string& end) {
+    const v1::Judgement judgement =
+        Judge({kEnabled, kBegin0, absl::StrCat("scheduler_output { data: \"", output, "\" }"),
+               Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 "
+                    "scenario_time_ns: 1000000000 detail: 'sched_ext: BPF scheduler \"x\" disabled "
+                    "(unregistered from the main kernel)' " +
+                    end),
+               Report(0), Report(1), kDone});
+    return judgement.findings(0).message();
+  };
+  const std::string output =
+      "Error: of the first start\\n"
+      "EXIT: unregistered from the main kernel (cpu 2 going offline, exiting scheduler) on CPU 2\\n"
+      "00:00:12 [INFO] NUMA nodes: 1\\n\\n"
+      "thread 'main' (113) panicked at /root/.cargo/registry/src/index-1949cf/scx_utils-1.1.4/src/"
+      "topology.rs:143:32:\\n"
+      "called `Result::unwrap()` on an `Err` value: Failed to open file: cluster_id\\n\\n"
+      "Caused by:\\n    No such file or directory (os error 2)\\n"
+      "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\\n";
+  EXPECT_THAT(
+      message(output, "exit_code: 101"),
+      EndsWith("; cpu 2 going offline, exiting scheduler; its process then ended (exited with "
+               "101): thread 'main' (113) panicked at scx_utils-1.1.4/src/topology.rs:143:32: "
+               "called `Result::unwrap()` on an `Err` value: Failed to open file: "
+               "cluster_id: No such file or directory (os error 2)"));
+  // The harness ended it, or it ended in order.
+  for (const char* end : {"signal: 2", "signal: 9 killed: true", "exit_code: 0"}) {
+    EXPECT_THAT(message(output, end), EndsWith("exiting scheduler")) << end;
+  }
+  // No error of its own is told.
+  EXPECT_THAT(message("EXIT: unregistered from the main kernel (a)\\nbye\\n", "exit_code: 1"),
+              EndsWith("; a"));
+  EXPECT_THAT(
+      message("EXIT: unregistered from the main kernel (a)\\nlibbpf: map 'm': failed to "
+              "create: -EPERM\\n",
+              "exit_code: 1"),
+      EndsWith("; a; its process then ended (exited with 1): libbpf: map 'm': failed to create: "
+               "-EPERM"));
+}
+
+TEST(SchedulerDied, RestartThatDidNotCome) {
+  const v1::Judgement judgement =
+      Judge({kEnabled, kBegin0, "scheduler_restart { scenario_time_ns: 1000 length_ns: 30000000 }",
+             Exit("cause: EJECTED was_enabled: true during_steps: true steps_total: 2 "
+                  "restart_timeout_ms: 10000 scenario_time_ns: 1000000000"),
+             Report(0), Report(1), kDone});
+  ASSERT_EQ(judgement.findings_size(), 1);
+  EXPECT_THAT(judgement.findings(0).message(),
+              EndsWith("; it did not restart within 10000ms (scheduler.restart_timeout_ms)"));
+}
+
+TEST(SchedulerDied, ARestartIsNone) {
+  auto run = With(GoodRun(), kBegin0, kBegin0);
+  run.insert(run.begin() + 2, "scheduler_restart { scenario_time_ns: 1000 length_ns: 30000000 }");
+  EXPECT_EQ(Judge(run).verdict(), v1::PASS);
+}
+
+TEST(SchedulerDied, QuotesWithoutTheColorsOfTheLog) {
+  const v1::Judgement judgement =
+      Judge({"scheduler_output { data: '\\033[31mError: \\033[1mno such cpu\\033[0m\\n' }",
+             Exit("cause: PROCESS_EXITED exit_code: 1"), kDone});
+  EXPECT_THAT(judgement.findings(0).message(), EndsWith("; its output: Error: no such cpu"));
+}
+
 TEST(SchedulerDied, TheHarnesssOwnHotplugIsNamed) {
   v1::Scenario scenario = MakeScenario();
   scenario.mutable_perturb()->set_hotplug(true);
@@ -181,6 +274,14 @@ TEST(SchedulerDied, QuotesTheCauseNotTheLastLine) {
        "argument "
        "(os error 22)\\n\\nStack backtrace:",
        "; its output: Error: Failed to load BPF program: libbpf: Invalid argument (os error 22)"},
+      {"thread \\'main\\' panicked at src/main.rs:7:9:\\nno such CPU: 99\\nnote: run with "
+       "`RUST_BACKTRACE=1` environment variable to display a backtrace",
+       "; its output: thread 'main' panicked at src/main.rs:7:9: no such CPU: 99"},
+      {"thread \\'main\\' panicked at \\'no such CPU\\', /a/registry/src/i/c/main.rs:7:9\\nnote: "
+       "run with",
+       "; its output: thread 'main' panicked at 'no such CPU', /a/registry/src/i/c/main.rs:7:9"},
+      {"thread \\'a\\' (9) panicked at /rustc/5980/library/std/src/x.rs:1:2:\\nfailed",
+       "; its output: thread 'a' (9) panicked at library/std/src/x.rs:1:2: failed"},
       {"Error: 8 CPUs wanted\\n22:10:03 [INFO] bye", "; its output: Error: 8 CPUs wanted"},
       {"loading\\nbye", "; its last output: bye"},
       {"cannot go on\\n22:10:03 [INFO] Unregister scx_x\\n[2026-11-28T22:10:03Z DEBUG scx_x] bye\\n"
@@ -250,14 +351,32 @@ TEST(SchedulerDied, KernelCachedWithoutItsConfiguration) {
       "scheduler_output { data: 'libbpf: failed to open system Kconfig\\n"
       "libbpf: failed to load object\\n' }";
   const std::string reason =
-      "; the guest has no kernel configuration, which the scheduler needs: the kernel was cached "
-      "without it (`ktstrctl kernel list`). Import it again with --config FILE";
+      "; this kernel came without its configuration file, and the scheduler reads it: import the "
+      "kernel again with --config FILE (`ktstrctl kernel list`)";
   auto lines = Lines(Judge({libbpf, Exit("cause: PROCESS_EXITED exit_code: 1"), kDone}));
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_THAT(lines[0], EndsWith(reason));
   lines = Lines(Judge({libbpf, Exit("cause: ATTACH_TIMEOUT"), kDone}));
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_THAT(lines[0], EndsWith(reason));
+  // One that hides libbpf's lines: the agent names the options.
+  const std::string named =
+      "; this kernel came without its configuration file, and the scheduler reads it (CONFIG_HZ, "
+      "CONFIG_PREEMPT_RCU): import the kernel again with --config FILE (`ktstrctl kernel list`)";
+  const std::string exit = Exit(
+      "cause: PROCESS_EXITED exit_code: 1 missing_config: 'CONFIG_HZ' "
+      "missing_config: 'CONFIG_PREEMPT_RCU'");
+  const auto of_output = [&](const std::string& output) {
+    return Lines(Judge({absl::StrCat("scheduler_output { data: '", output, "' }"), exit, kDone}));
+  };
+  EXPECT_THAT(of_output("Error: Failed to load BPF program\\n\\nCaused by:\\n    Invalid argument "
+                        "(os error 22)\\n")[0],
+              EndsWith("Invalid argument (os error 22)" + named));
+  const std::string rejected =
+      "libbpf: prog \\'p\\': -- BEGIN PROG LOAD LOG --\\nbad\\n-- END PROG LOAD LOG --\\n"
+      "libbpf: failed to load: -EINVAL\\n";
+  for (const std::string& line : of_output(rejected)) EXPECT_THAT(line, Not(EndsWith(named)));
+  EXPECT_THAT(of_output("Error: no such layer\\n")[0], EndsWith("Error: no such layer"));
   // A scheduler that was enabled did not die because of the configuration.
   lines = Lines(Judge(
       With(GoodRun(), kStopped, Exit("cause: PROCESS_EXITED was_enabled: true exit_code: 1"))));
@@ -280,15 +399,34 @@ TEST(SchedulerNotAttached, TimeOut) {
   EXPECT_THAT(
       Lines(judgement),
       ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: the kernel did not report scheduler scx_mine "
-                  "enabled within 60000ms; its last output: loading..."));
-  EXPECT_EQ(judgement.findings(0).threshold(), "60000ms");
+                  "enabled within 1800000ms; its last output: loading..."));
+  EXPECT_EQ(judgement.findings(0).threshold(), "1800000ms");
+}
+
+TEST(SchedulerNotAttached, SaysWhatItDid) {
+  const auto message = [](const std::string& more) {
+    return Judge({Exit("cause: ATTACH_TIMEOUT " + more), kDone}).findings(0);
+  };
+  const std::string begin = "the kernel did not report scheduler scx_mine enabled";
+  EXPECT_EQ(message("attach { cpu_ns: 33120000000 programs: 7 newest_program: 'mine_enqueue' }")
+                .message(),
+            begin +
+                " within 1800000ms, after 33.1s of CPU time and 7 BPF programs, the newest "
+                "mine_enqueue");
+  const v1::Finding still = message("still_ns: 60800000000 attach { cpu_ns: 310000000 }");
+  EXPECT_EQ(still.message(), begin +
+                                 ": its process stood still for 60800ms, after 0.3s of CPU time "
+                                 "and no BPF program");
+  EXPECT_EQ(still.threshold(), "60000ms");
+  EXPECT_THAT(message("attach { programs: 1 newest_program: 'a\\nb' }").message(),
+              EndsWith("0.0s of CPU time and 1 BPF program, the newest a b"));
 }
 
 TEST(SchedulerNotAttached, KernelWithoutSchedExt) {
   EXPECT_THAT(
       Lines(Judge({"guest_info {}", Exit("cause: ATTACH_TIMEOUT"), kDone})),
       ElementsAre("SCHEDULER_NOT_ATTACHED scheduler: the kernel did not report scheduler scx_mine "
-                  "enabled within 60000ms: the guest's kernel has no sched_ext"));
+                  "enabled within 1800000ms: the guest's kernel has no sched_ext"));
 }
 
 TEST(SchedulerNotAttached, CannotBeExecuted) {

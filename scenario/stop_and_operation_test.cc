@@ -73,7 +73,125 @@ std::vector<std::string> Lines(const v1::Judgement& judgement) {
 
 TEST(StopAndOperations, GoodRunPasses) { EXPECT_EQ(Judge(GoodRun()).verdict(), v1::PASS); }
 
+// --- Memory.
+
+std::string Killed(const std::string& what) {
+  return absl::StrCat("out_of_memory { process: 'scx_mine' pid: 9 resident_bytes: 199229440 ",
+                      "total_bytes: 242221056 ", what, " }");
+}
+
+TEST(OutOfMemory, WhileAttachingTheMachineIsTooSmall) {
+  const v1::Judgement judgement =
+      Judge({Killed("scheduler: true"), "scheduler_exit { cause: PROCESS_EXITED signal: 9 }",
+             "stage { stage: DONE }", kDone});
+  EXPECT_EQ(judgement.verdict(), v1::ERROR);
+  const auto lines = Lines(judgement);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0],
+            "OUT_OF_MEMORY scheduler: the guest ran out of memory: its kernel killed scx_mine (the "
+            "scheduler under test, 190 MiB in memory); the guest has 231 MiB. memory_mb "
+            "(`--memory-mb`) gives it more");
+  EXPECT_THAT(lines[1], StartsWith("> SCHEDULER_DIED"));
+}
+
+TEST(OutOfMemory, InTheStepsItIsTheSchedulers) {
+  const v1::Judgement judgement =
+      Judge({"stage { stage: STEPS_RUNNING }", kEnabled, kBegin0,
+             Killed("scheduler: true during_steps: true"), Killed("during_steps: true"),
+             "scheduler_exit { cause: PROCESS_EXITED signal: 9 was_enabled: true during_steps: "
+             "true steps_total: 1 }",
+             Report(0), Report(1), kDone});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  const auto lines = Lines(judgement);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0],
+            "OUT_OF_MEMORY scheduler: the guest ran out of memory during the workload: its kernel "
+            "killed scx_mine (the scheduler under test, 190 MiB in memory) and 1 more; the guest "
+            "has 231 MiB. memory_mb (`--memory-mb`) gives it more");
+  EXPECT_THAT(lines[1], StartsWith("> SCHEDULER_DIED"));
+}
+
+TEST(OutOfMemory, WhileItStops) {
+  const v1::Judgement judgement =
+      Judge({"stage { stage: STEPS_RUNNING }", kEnabled, kBegin0, kEnd0, Report(0), Report(1),
+             "scheduler_exit { cause: STOPPED was_enabled: true signal: 9 }",
+             Killed("scheduler: true"), kDone});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  const auto lines = Lines(judgement);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(lines[0], StartsWith("OUT_OF_MEMORY scheduler: the guest ran out of memory: "));
+  EXPECT_THAT(lines[1], StartsWith("> SCHEDULER_STOP"));
+}
+
+TEST(OutOfMemory, OfAnotherProcessIsTheMachines) {
+  const v1::Judgement judgement =
+      Judge({kEnabled, kBegin0, Killed("during_steps: true"),
+             "worker_lost { index: 1 cgroup: 'left' work_type: 'spin_wait' signal: 9 }", kEnd0,
+             Report(0), kStopped, kDone});
+  EXPECT_EQ(judgement.verdict(), v1::ERROR);
+  const auto lines = Lines(judgement);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(lines[0], StartsWith("OUT_OF_MEMORY guest: "));
+  EXPECT_THAT(lines[1], StartsWith("> WORKER_DIED"));
+}
+
+// The kernel kills nobody for an allocation that may fail, as of a BPF map.
+TEST(OutOfMemory, ALoadWithEnomemIsTheMachines) {
+  for (const char* output : {
+           "libbpf: map 'tasks': failed to create: -ENOMEM",
+           "libbpf: Error in bpf_create_map_xattr(tasks): Cannot allocate memory(-12)",
+           "Error: Failed to load BPF program\\n\\nCaused by:\\n    Cannot allocate memory (os "
+           "error 12)",
+       }) {
+    const v1::Judgement judgement = Judge(
+        {absl::StrCat("scheduler_output { data: \"", output, "\\n\" }"),
+         "scheduler_exit { cause: PROCESS_EXITED exit_code: 1 }", "stage { stage: DONE }", kDone});
+    EXPECT_EQ(judgement.verdict(), v1::ERROR) << output;
+    const auto lines = Lines(judgement);
+    ASSERT_EQ(lines.size(), 2u) << output;
+    EXPECT_THAT(lines[0],
+                StartsWith("OUT_OF_MEMORY scheduler: the kernel had no memory for what the "
+                           "scheduler loads: "));
+    EXPECT_THAT(lines[0], testing::HasSubstr("emory"));
+    EXPECT_THAT(lines[0], testing::EndsWith("; the guest has 1024 MiB. memory_mb (`--memory-mb`) "
+                                            "gives it more"));
+    EXPECT_THAT(lines[1], StartsWith("> SCHEDULER_DIED"));
+  }
+}
+
+TEST(OutOfMemory, AnotherEndThanByTheEnomemStands) {
+  for (const char* end : {"cause: PROCESS_EXITED signal: 11", "cause: ATTACH_TIMEOUT",
+                          "cause: EJECTED exit_code: 1 detail: 'disabled (runtime error)'"}) {
+    const v1::Judgement judgement =
+        Judge({"scheduler_output { data: \"mlockall: Cannot allocate memory (os error 12)\\n\" }",
+               absl::StrCat("scheduler_exit { ", end, " }"), "stage { stage: DONE }", kDone});
+    EXPECT_EQ(judgement.verdict(), v1::FAIL) << end;
+    EXPECT_EQ(judgement.findings_size(), 1) << end;
+  }
+}
+
+TEST(OutOfMemory, EnomemOnceItIsEnabledIsTheSchedulers) {
+  const v1::Judgement judgement = Judge(
+      {"stage { stage: STEPS_RUNNING }", kEnabled, kBegin0,
+       "scheduler_output { data: \"Error: Cannot allocate memory (os error 12)\\n\" }",
+       "scheduler_exit { cause: PROCESS_EXITED exit_code: 1 was_enabled: true during_steps: true "
+       "steps_total: 1 }",
+       Report(0), Report(1), kDone});
+  EXPECT_EQ(judgement.verdict(), v1::FAIL);
+  ASSERT_FALSE(Lines(judgement).empty());
+  EXPECT_THAT(Lines(judgement)[0], StartsWith("SCHEDULER_DIED"));
+}
+
 // --- The scheduler's stop.
+
+TEST(StopAndOperations, AStopInARestartIsNotJudged) {
+  const std::string killed = "scheduler_exit { cause: STOPPED was_enabled: true signal: 9 ";
+  EXPECT_EQ(Judge(With(GoodRun(), kStopped, killed + "in_restart: true }")).verdict(), v1::PASS);
+  EXPECT_EQ(Judge(With(GoodRun(), kStopped, killed + "}")).verdict(), v1::FAIL);
+  EXPECT_EQ(
+      Judge(With(GoodRun(), kStopped, killed + "in_restart: true still_running: true }")).verdict(),
+      v1::FAIL);
+}
 
 TEST(StopAndOperations, SchedulerThatDoesNotStopInOrder) {
   const struct {

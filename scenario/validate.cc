@@ -152,6 +152,11 @@ class Validator {
                            scheduler.attach_timeout_ms(), 1,
                            LimitOf("Scheduler.attach_timeout_ms").max);
     }
+    if (scheduler.restart_timeout_ms() != 0) {
+      CheckRange<uint32_t>("scheduler.restart_timeout_ms", "restart_timeout_ms",
+                           scheduler.restart_timeout_ms(), 1,
+                           LimitOf("Scheduler.restart_timeout_ms").max);
+    }
     if (!CheckArgsTotal(scheduler)) return;
     for (int i = 0; i < scheduler.args_size(); ++i) {
       CheckUtf8(absl::StrCat("scheduler.args[", i, "]"), "scheduler argument", scheduler.args(i));

@@ -13,6 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "base/cpu_list.h"
 #include "base/string_view.h"
@@ -24,6 +25,7 @@ namespace {
 using v1::VmEnd;
 
 constexpr char kPanic[] = "Kernel panic - not syncing: ";
+constexpr char kBlocked[] = "INFO: task ";
 
 std::string StageText(const VmEnd& end) {
   if (end.last_stage() == v1::STAGE_UNSPECIFIED) return "before the agent started";
@@ -58,7 +60,7 @@ LastWords LastWordsOf(const VmEnd& end) {
       words.panic = OneLine(base::ToStd(line));
     } else if (absl::StartsWith(line, "sysrq: Resetting") || absl::StartsWith(line, "reboot: ")) {
       words = {};  // The kernel ran on: it did not panic.
-    } else if (words.cause.empty()) {
+    } else if (words.cause.empty() && !absl::StartsWith(line, kBlocked)) {
       words.cause = OneLine(base::ToStd(line));
     }
   }
@@ -114,6 +116,25 @@ std::string VcpuText(const VmEnd& end) {
                     place);
   }
   return text;
+}
+
+// What the kernel's watch over hung tasks prints (kernel/hung_task.c), each task once:
+//   INFO: task NAME:PID blocked for more than N seconds.
+// "; the kernel's log has blocked tasks: cpuhp/1, kworker/0:1"
+std::string BlockedText(const VmEnd& end) {
+  std::vector<std::string> names;
+  for (const std::string& raw : end.crash_line()) {
+    absl::string_view line = WithoutStamp(raw);
+    if (!absl::ConsumePrefix(&line, kBlocked)) continue;
+    const size_t end_of_name = line.find(" blocked for more than ");
+    if (end_of_name == absl::string_view::npos) continue;  // Who holds its lock.
+    line = line.substr(0, end_of_name);
+    std::string name = OneLine(base::ToStd(line.substr(0, line.rfind(':'))));
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      names.push_back(std::move(name));
+  }
+  if (names.empty()) return "";
+  return absl::StrCat("; the kernel's log has blocked tasks: ", absl::StrJoin(names, ", "));
 }
 
 class EndJudge {
@@ -197,7 +218,7 @@ class EndJudge {
     }
     if (end_.cause() == VmEnd::GUEST_HUNG) {
       Add(FindingKind::kGuestTimeout,
-          absl::StrCat("the guest hung; it stood", Where(), VcpuText(end_)));
+          absl::StrCat("the guest hung; it stood", Where(), VcpuText(end_), BlockedText(end_)));
     } else if (end_.agent_gave_up()) {
       Add(FindingKind::kHarness,
           absl::StrCat("the agent ended the machine", Where(), AgentError()));
@@ -243,7 +264,8 @@ std::string AfterDoneText(const VmEnd& end) {
       return "the machine powered off after DONE, before its last doorbell";
     case VmEnd::GUEST_HUNG:
     case VmEnd::TIMEOUT:
-      return absl::StrCat("the guest hung after DONE", Detail(end), VcpuText(end));
+      return absl::StrCat("the guest hung after DONE", Detail(end), VcpuText(end),
+                          BlockedText(end));
     case VmEnd::ENGINE_FAILED:
       return absl::StrCat("the engine failed after DONE", Detail(end));
     default:  // Findings of their own, or not known.

@@ -179,6 +179,29 @@ TEST(GuestTimeout, OfTheGuestIsAFail) {
                           "do_idle+0x4f (0x1000), cpu2 in user space at 0x7"));
 }
 
+TEST(GuestTimeout, NamesTheTasksThatTheKernelCallsBlocked) {
+  const v1::Judgement hang = Judge(
+      {kReady, kEnabled,
+       End("cause: GUEST_HUNG last_stage: STEPS_RUNNING "
+           "crash_line: '[  245.9] INFO: task kworker/0:1:11 blocked for more than 120 seconds.' "
+           "crash_line: 'INFO: task cpuhp/1:21 blocked for more than 120 seconds.' "
+           "crash_line: 'INFO: task cpuhp/1:21 is blocked on a mutex likely owned by task b:2.' "
+           "crash_line: 'INFO: task cpuhp/1:21 blocked for more than 241 seconds.'")});
+  EXPECT_EQ(hang.verdict(), v1::FAIL);
+  EXPECT_THAT(Lines(hang),
+              ElementsAre("GUEST_TIMEOUT guest: the guest hung; it stood at stage STEPS_RUNNING; "
+                          "the kernel's log has blocked tasks: kworker/0:1, cpuhp/1"));
+}
+
+TEST(KernelPanic, ABlockedTaskIsNoCauseOfAnOops) {
+  EXPECT_THAT(
+      Lines(Judge({kReady, End("cause: PANIC last_stage: READY "
+                               "crash_line: 'INFO: task a:1 blocked for more than 120 s' "
+                               "crash_line: 'BUG: bad' "
+                               "crash_line: 'Kernel panic - not syncing: Fatal exception'")})),
+      ElementsAre(testing::EndsWith("Fatal exception (BUG: bad)")));
+}
+
 TEST(GuestTimeout, AfterADeathItFollows) {
   const auto lines = Lines(Judge({kReady, kEnabled, Exit("cause: EJECTED was_enabled: true"),
                                   End("cause: GUEST_HUNG last_stage: COLLECTING")}));

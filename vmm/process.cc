@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <string>
@@ -345,6 +346,7 @@ Session::Options Process::SessionOptions(const Start& start, const v1::VmRun& ru
   options.timeout = absl::Milliseconds(run.timeout_ms());
   options.boot_limit = kBootLimit;
   if (run.guest_limit_ms() != 0) options.run_limit = absl::Milliseconds(run.guest_limit_ms());
+  options.attach_limit = absl::Milliseconds(std::min(run.attach_limit_ms(), run.guest_limit_ms()));
   // MakeStart() has refused an invalid topology already.
   const auto topology = scenario::Topology::FromProto(start.plan().topology());
   options.done_limit = kDoneLimit + (topology.ok() ? topology->num_cpus() : 1) * kDoneLimitPerCpu;

@@ -261,10 +261,18 @@ bool Session::CheckGuestTime() {
   }
   // A restored guest has reported READY before it runs.
   if (!guest_ready_.has_value()) guest_ready_ = now;
-  if (*now - *guest_ready_ < options_.run_limit) return false;
+  if (last_stage_ >= v1::SCHEDULER_ENABLED && !guest_enabled_.has_value()) guest_enabled_ = now;
+  absl::Duration limit = options_.run_limit;
+  absl::Duration since = *guest_ready_;
+  const bool rest = guest_enabled_.has_value() && *guest_enabled_ - since < options_.attach_limit;
+  if (rest) {
+    limit -= options_.attach_limit;
+    since = *guest_enabled_;
+  }
+  if (*now - since < limit) return false;
   FinishHung(v1::VmEnd::GUEST_HUNG,
-             absl::StrCat("the limit of ", absl::FormatDuration(options_.run_limit),
-                          " of guest time was reached"));
+             absl::StrCat("the limit of ", absl::FormatDuration(limit), " of guest time",
+                          rest ? " after the attach" : "", " was reached"));
   return true;
 }
 

@@ -36,6 +36,8 @@ class Session {
     // reports READY, and the run from there on.
     absl::Duration boot_limit = absl::InfiniteDuration();
     absl::Duration run_limit = absl::InfiniteDuration();
+    // Of `run_limit`, what the attach may take: once the scheduler is enabled only the rest counts.
+    absl::Duration attach_limit;
     // How long a guest that has reported DONE may take to its last doorbell, in guest time and in
     // host time, whichever is over first. Then the session ends it as DONE, without a digest.
     absl::Duration done_limit = absl::Seconds(5);
@@ -110,6 +112,7 @@ class Session {
   std::optional<absl::Duration> done_;  // The agent reported DONE.
   // Guest time, as last published, when the agent reported READY and DONE.
   std::optional<absl::Duration> guest_ready_;
+  std::optional<absl::Duration> guest_enabled_;
   std::optional<absl::Duration> guest_done_;
   v1::Stage last_stage_ = v1::STAGE_UNSPECIFIED;
   std::string digest_;

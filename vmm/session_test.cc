@@ -34,6 +34,7 @@ class SessionTest : public ::testing::Test {
     options.timeout = absl::Seconds(10);
     options.boot_limit = absl::Seconds(200);
     options.run_limit = absl::Minutes(1);
+    options.attach_limit = absl::Seconds(50);
     options.take_digest = true;
     options.observe = [this](v1::Observation o) {
       observations_.push_back(std::move(o));
@@ -297,6 +298,27 @@ TEST_F(SessionTest, GuestThatHangsInItsRun) {
   EXPECT_FALSE(Step());
   machine_.guest_time = absl::Seconds(1060);
   ExpectEnd(v1::VmEnd::GUEST_HUNG, "the limit of 1m of guest time was reached");
+}
+
+// What an attach may take is no time for a guest that hangs after it.
+TEST_F(SessionTest, GuestThatHangsAfterTheAttach) {
+  auto guest = Guest();
+  const auto reach = [&](v1::Stage stage) {
+    v1::Observation observation;
+    observation.mutable_stage()->set_stage(stage);
+    guest.Write(observation.SerializeAsString());
+    EXPECT_FALSE(Step());
+  };
+  reach(v1::READY);
+  machine_.guest_time = absl::Seconds(1000);
+  EXPECT_FALSE(Step());
+  machine_.guest_time = absl::Seconds(1035);
+  EXPECT_FALSE(Step());
+  reach(v1::SCHEDULER_ENABLED);  // 35 of the 50 s that an attach may take.
+  machine_.guest_time = absl::Seconds(1044);
+  EXPECT_FALSE(Step());
+  machine_.guest_time = absl::Seconds(1045);
+  ExpectEnd(v1::VmEnd::GUEST_HUNG, "the limit of 10s of guest time after the attach was reached");
 }
 
 TEST_F(SessionTest, EngineLostHasItsWords) {

@@ -174,7 +174,8 @@ class VmTest : public ::testing::Test {
 // Each generation of the table of symbols: of the kernels of the vm stage beside the one that
 // boots.
 TEST_F(VmTest, RealKernelsHaveSymbols) {
-  const std::string vmlinux = getenv("KTSTR_TEST_VMLINUX");
+  const char* vmlinux = getenv("KTSTR_TEST_VMLINUX");
+  ASSERT_NE(vmlinux, nullptr);
   const std::string kernels(base::Dirname(base::Dirname(vmlinux)));
   std::vector<std::string> images = {vmlinux};
   for (const char* variable : {"KTSTR_TEST_SECOND_KERNEL_KEY", "KTSTR_TEST_DEBIAN12_KERNEL_KEY"}) {

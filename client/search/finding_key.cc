@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "scenario/finding_kinds.h"
 
@@ -26,12 +27,32 @@ size_t NumberLength(absl::string_view text) {
   return end;
 }
 
+// Length of the version and the target triple behind the name of a scheduler of the scx crates
+// (scx_utils, build_id): "bpfland_1.1.4_x86_64_unknown_linux_gnu"; 0 when `text` does not begin
+// with one.
+size_t BuildIdLength(absl::string_view text) {
+  if (text.size() < 2 || text[0] != '_') return 0;
+  const size_t number = NumberLength(text.substr(1));
+  if (number == 0 || !absl::StrContains(text.substr(1, number), '.')) return 0;
+  size_t end = 1;
+  while (end < text.size() &&
+         (absl::ascii_isalnum(text[end]) ||
+          absl::string_view("_.-+").find(text[end]) != absl::string_view::npos)) {
+    ++end;
+  }
+  return absl::StrContains(text.substr(0, end), "_linux_") ? end : 0;
+}
+
 }  // namespace
 
 std::string Normalized(absl::string_view message) {
   message = message.substr(0, message.find(';'));
   std::string out;
   while (!message.empty()) {
+    if (!out.empty() && out.back() != ' ') {
+      message.remove_prefix(BuildIdLength(message));
+      if (message.empty()) break;
+    }
     const size_t length = NumberLength(message);
     out += length > 0 ? 'N' : message[0];
     message.remove_prefix(length > 0 ? length : 1);

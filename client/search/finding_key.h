@@ -40,8 +40,9 @@ struct FindingKey {
 // at a different time with each seed.
 FindingKey KeyOf(const v1::RunRecord& record);
 
-// Replaces every number (with its decimals, or hexadecimal after 0x) by "N", and drops the part
-// from the first ';' on, which counts or explains.
+// Replaces every number (with its decimals, or hexadecimal after 0x) by "N", and drops a
+// scheduler's version and target triple, and the part from the first ';' on, which counts or
+// explains.
 std::string Normalized(absl::string_view message);
 
 }  // namespace ktstr::client

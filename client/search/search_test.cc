@@ -78,6 +78,10 @@ TEST(FindingKey, NumbersAreTheSame) {
   EXPECT_EQ(Normalized("stuck 4500ms on cpu2 at +3200ms (threshold 3000ms); 2 of 4 workers"),
             "stuck Nms on cpuN at +Nms (threshold Nms)");
   EXPECT_EQ(Normalized("spread=35.4% at 0xffff12ab 1.2.3 0x v1."), "spread=N% at N N.N Nx vN.");
+  EXPECT_EQ(Normalized("\"bpfland_1.1.4_x86_64_unknown_linux_gnu\" disabled (bye)"),
+            "\"bpfland\" disabled (bye)");
+  EXPECT_EQ(Normalized("\"lavd_1.2.0-g1f2e3d_aarch64_unknown_linux_musl\""), "\"lavd\"");
+  EXPECT_EQ(Normalized("\"mine_2\" \"a_1.2_b\" _1.2_linux_"), "\"mine_N\" \"a_N_b\" _N_linux_");
   EXPECT_EQ(Normalized(""), "");
   EXPECT_EQ(KeyOf(Record(v1::FAIL, 1, "STUCK", "stuck 4500ms on cpu2")),
             KeyOf(Record(v1::FAIL, 2, "STUCK", "stuck 9ms on cpu11")));
