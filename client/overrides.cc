@@ -17,6 +17,7 @@ namespace ktstr::client {
 absl::Status Apply(const Overrides& overrides, v1::Scenario* scenario) {
   if (overrides.topology) *scenario->mutable_topology() = *overrides.topology;
   if (overrides.memory_mb) scenario->set_memory_mb(*overrides.memory_mb);
+  if (overrides.vcpu_mips) scenario->set_vcpu_mips(*overrides.vcpu_mips);
   if (overrides.duration_ms) scenario->set_duration_ms(*overrides.duration_ms);
   if (overrides.seed) scenario->set_seed(*overrides.seed);
   if (overrides.workers) {

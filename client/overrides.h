@@ -25,6 +25,7 @@ namespace ktstr::client {
 struct Overrides {
   std::optional<v1::Topology> topology;
   std::optional<uint32_t> memory_mb;
+  std::optional<uint32_t> vcpu_mips;
   std::optional<uint32_t> duration_ms;
   std::optional<uint32_t> workers;  // Of every work group.
   std::optional<uint64_t> seed;

@@ -25,6 +25,15 @@ void AddVariantFlags(CLI::App* command, RunOptions* o) {
   command->add_option("--topology", o->topology, "Machine of the guest instead of the scenario's")
       ->type_name("N,L,C,T|PRESET");
   command->add_option("--memory-mb", o->memory_mb, "Guest memory")->check(CLI::Range(256, 16384));
+  command
+      ->add_option("--vcpu-mips", o->vcpu_mips,
+                   "Speed of each virtual CPU while all are busy, million instructions a second "
+                   "(tcg; 0: as fast as exact time can be)")
+      ->check(CLI::Range(2, 1000) | CLI::IsMember({0}));
+  command
+      ->add_option("--vcpu-turn-us", o->vcpu_turn_us,
+                   "Longest turn of a virtual CPU while others wait (tcg; 0: unbounded)")
+      ->check(CLI::Range(0, 100000));
   command->add_option("--duration", o->duration, "Length of the scenario, as 500ms or 5s")
       ->type_name("DURATION");
   command->add_option("--workers", o->workers, "Workers of every work group")
@@ -62,6 +71,11 @@ void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
                   "Another seed from that guest time on, as 500ms:7; repeatable")
       ->type_name("AT:SEED")
       ->allow_extra_args(false);
+  run->add_option("--confirm", o->confirm,
+                  "Whether a FAIL by nothing but thresholds is confirmed at four times the speed "
+                  "and by other seeds (tcg)")
+      ->type_name("auto|off")
+      ->check(CLI::IsMember({"auto", "off"}));
   run->add_option("--repeat", o->repeat,
                   "Runs of each variant; under tcg, all must leave the same guest memory")
       ->check(CLI::Range(1, 10000));

@@ -189,6 +189,7 @@ absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options) {
     overrides.seed_forks.push_back(*fork);
   }
   if (options.memory_mb != 0) overrides.memory_mb = options.memory_mb;
+  overrides.vcpu_mips = options.vcpu_mips;
   if (options.workers != 0) overrides.workers = options.workers;
   if (!options.scheduler.empty()) overrides.scheduler = options.scheduler;
   overrides.scheduler_args = options.scheduler_args;
@@ -236,6 +237,8 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
     spec.set_cancel_when_unwatched(!options.detach);
     spec.set_no_warm(!options.warm);
     spec.set_dmesg(options.dmesg);
+    if (options.vcpu_turn_us) spec.set_vcpu_turn_us(*options.vcpu_turn_us);
+    spec.set_confirm(options.confirm == "auto");
     *spec.mutable_reproduction() = ReproductionOf(options, source.argument);
     spec.mutable_reproduction()->set_seed(scenario::SeedOf(spec.scenario()));
     if (absl::Status status = files.Add(source.directory, !options.scheduler.empty(), &spec);
@@ -279,6 +282,9 @@ v1::Reproduction ReproductionOf(const RunOptions& options, const std::string& ar
   run.set_no_warm(!options.warm);
   run.set_dmesg(options.dmesg);
   run.set_timeout(options.timeout);
+  if (options.vcpu_mips) run.set_vcpu_mips(*options.vcpu_mips);
+  if (options.vcpu_turn_us) run.set_vcpu_turn_us(*options.vcpu_turn_us);
+  if (options.confirm != "auto") run.set_confirm(options.confirm);
   return run;
 }
 
@@ -290,6 +296,8 @@ v1::Reproduction ReproductionOfFile(const v1::Reproduction& run, const std::stri
   out.set_seed(run.seed());
   out.set_timeout(run.timeout());
   out.set_no_warm(run.no_warm());
+  if (run.has_vcpu_turn_us()) out.set_vcpu_turn_us(run.vcpu_turn_us());
+  out.set_confirm(run.confirm());
   return out;
 }
 
@@ -301,6 +309,8 @@ RunOptions OptionsOfFile(const v1::Reproduction& run) {
   if (run.seed() != 0) options.seed = absl::StrCat(run.seed());
   options.timeout = run.timeout();
   options.warm = !run.no_warm();
+  if (run.has_vcpu_turn_us()) options.vcpu_turn_us = run.vcpu_turn_us();
+  if (!run.confirm().empty()) options.confirm = run.confirm();
   return options;
 }
 

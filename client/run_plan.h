@@ -7,6 +7,7 @@
 #ifndef KTSTR_CLIENT_RUN_PLAN_H_
 #define KTSTR_CLIENT_RUN_PLAN_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct RunOptions {
   std::vector<std::string> scheduler_args;
   std::string topology;
   uint32_t memory_mb = 0;
+  std::optional<uint32_t> vcpu_mips;
+  std::optional<uint32_t> vcpu_turn_us;
+  std::string confirm = "auto";
   std::string duration;
   uint32_t workers = 0;
   std::string engine = "auto";

@@ -116,6 +116,7 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
                          scenario::Topology::FromProto(spec.scenario().topology()));
   vmm::LaunchRequest request{topology};
   request.memory_mb = scenario::MemoryMb(spec.scenario(), topology);
+  request.vcpu_mips = scenario::VcpuMips(spec.scenario());
   KTSTR_ASSIGN_OR_RETURN(request.kernel_bytes, base::SizeOf(machine.kernel.get(), "kernel"));
   KTSTR_ASSIGN_OR_RETURN(request.boot_image_bytes,
                          base::SizeOf(machine.boot.file.get(), "boot image"));
@@ -159,6 +160,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   launch.run.set_take_digest(true);
   launch.run.set_guest_limit_ms(scenario::GuestLimitMs(job.spec.scenario()));
   launch.run.set_attach_limit_ms(scenario::AttachTimeoutMs(job.spec.scenario()));
+  if (job.spec.has_vcpu_turn_us()) launch.run.set_vcpu_turn_us(job.spec.vcpu_turn_us());
   launch.bundle = bundle.get();
   if (!machine->note.empty()) Note(reporter, machine->note);
   bool wanted = false;  // The machine of the next run.

@@ -138,6 +138,8 @@ absl::Status CheckRunSpec(const v1::RunSpec& spec) {
   KTSTR_RETURN_IF_ERROR(CheckScheduler(spec));
   KTSTR_RETURN_IF_ERROR(CheckDelayProgram(spec));
   KTSTR_RETURN_IF_ERROR(CheckLimit(LimitOf("RunSpec.timeout_ms"), "timeout_ms", spec.timeout_ms()));
+  KTSTR_RETURN_IF_ERROR(
+      CheckLimit(LimitOf("RunSpec.vcpu_turn_us"), "vcpu_turn_us", spec.vcpu_turn_us()));
   KTSTR_RETURN_IF_ERROR(CheckReproduction(spec.reproduction()));
   if (!IsCommit(spec.project_commit())) {
     return Bad("project_commit", "neither 7 hex digits (with -dirty or without) nor 'unknown'");

@@ -20,6 +20,7 @@
 #include "daemon/run_progress.h"
 #include "daemon/run_store.h"
 #include "daemon/spec_check.h"
+#include "scenario/confirm.h"
 #include "scenario/evaluate.h"
 #include "scenario/finding_kinds.h"
 #include "scenario/plan.h"
@@ -46,6 +47,28 @@ v1::Judgement HarnessError(const absl::Status& status) {
       status.message().empty() ? status.ToString() : std::string(status.message())));
   return judgement;
 }
+
+// RunRecord.vcpu_mips
+uint32_t SpeedOf(const std::vector<v1::Observation>& observations) {
+  for (const v1::Observation& observation : observations) {
+    if (observation.has_vm_end()) return observation.vm_end().vcpu_mips();
+  }
+  return 0;
+}
+
+// For a machine within a run that has told its phases already.
+class InnerReporter : public RunReporter {
+ public:
+  explicit InnerReporter(const RunReporter* outer) : outer_(outer) {}
+  void Phase(v1::RunPhase::Phase phase, const std::string& detail) override {}
+  void Progress(const v1::RunProgress& progress) override {}
+  void Console(const std::string& text) override {}
+  int stop_fd() const override { return outer_->stop_fd(); }
+  std::optional<StopRequest> stop() const override { return outer_->stop(); }
+
+ private:
+  const RunReporter* const outer_;
+};
 
 void SetReproduction(const v1::Reproduction& run, v1::RunRecord* record) {
   // A run of a search has no command line of its own.
@@ -99,6 +122,7 @@ struct VmRunExecutor::Course {
   absl::Duration kernel_time;
   absl::Duration before_engine;  // From the kernel to the start of ktstr-vm.
   std::vector<v1::Observation> observations;
+  std::vector<v1::Confirmation> confirmations;
 };
 
 absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& reporter,
@@ -146,7 +170,8 @@ absl::StatusOr<std::unique_ptr<RunClaim>> VmRunExecutor::Claim(uid_t uid, const 
   return std::make_unique<Held>(std::move(hold));
 }
 
-absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter, Course* course) {
+absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedKernel& kernel,
+                                       RunReporter& reporter, Course* course) {
   const absl::Duration begin = base::RealClock()->Monotonic();
   KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(job.spec.engine(), kKvmDevice));
   course->engine = engine.engine;
@@ -160,11 +185,42 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, RunReporter& reporter,
       .snapshot = {}};
   KTSTR_ASSIGN_OR_RETURN(
       MachineRunner::Outcome outcome,
-      machines_.Run(job, *course->kernel, engine.engine, engine.why, bundle, reporter, listener));
+      machines_.Run(job, kernel, engine.engine, engine.why, bundle, reporter, listener));
   course->before_engine += outcome.before_engine;
   course->start = outcome.start;
   course->observations = std::move(outcome.observations);
   return absl::OkStatus();
+}
+
+void VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& judgement,
+                            RunReporter& reporter, Course* course) {
+  InnerReporter inner(&reporter);
+  const std::vector<v1::Scenario> scenarios =
+      scenario::ConfirmingScenarios(job.spec.scenario(), SpeedOf(course->observations));
+  for (const v1::Scenario& scenario : scenarios) {
+    v1::RunProgress line;
+    line.set_text(absl::StrCat("confirming ", judgement.findings(0).kind(), " at ",
+                               scenario.vcpu_mips(), " MIPS a CPU, seed ",
+                               scenario::SeedOf(scenario)));
+    reporter.Progress(line);
+    RunJob again = job;
+    *again.spec.mutable_scenario() = scenario;
+    Course other;
+    const absl::Status ran = RunMachine(again, *course->kernel, inner, &other);
+    if (const std::optional<StopRequest> stop = reporter.stop(); stop.has_value()) {
+      course->observations = {StopObservation(*stop)};
+      return;
+    }
+    v1::Confirmation& confirmation = course->confirmations.emplace_back();
+    if (ran.ok()) {
+      confirmation = scenario::MakeConfirmation(judgement, scenario, other.observations);
+    } else {
+      confirmation.set_seed(scenario::SeedOf(scenario));
+      confirmation.set_verdict(v1::ERROR);
+      *confirmation.mutable_findings() = HarnessError(ran).findings();
+    }
+    if (scenario::ShowsAll(judgement, confirmation)) return;
+  }
 }
 
 RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
@@ -178,11 +234,20 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
     status = absl::OkStatus();
     course.observations.push_back(StopObservation(*stop));
   } else if (status.ok()) {
-    status = RunMachine(job, reporter, &course);
+    status = RunMachine(job, *course.kernel, reporter, &course);
   }
-  const v1::Judgement judgement = status.ok()
-                                      ? scenario::Evaluate(job.spec.scenario(), course.observations)
-                                      : HarnessError(status);
+  v1::Judgement judgement = status.ok()
+                                ? scenario::Evaluate(job.spec.scenario(), course.observations)
+                                : HarnessError(status);
+  if (job.spec.confirm() && scenario::NeedsConfirmation(judgement)) {
+    Confirm(job, judgement, reporter, &course);
+    if (reporter.stop().has_value()) {
+      judgement = scenario::Evaluate(job.spec.scenario(), course.observations);
+    } else {
+      judgement =
+          scenario::Confirmed(judgement, SpeedOf(course.observations), course.confirmations);
+    }
+  }
   RunOutcome outcome;
   v1::RunRecord& record = outcome.record;
   record = StartRecord(job, start);
@@ -209,6 +274,8 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
     outcome.record_file =
         RecordFiles::PathOf(UserName(job.uid), course.kernel->metadata.release(), record);
   }
+  record.mutable_confirmations()->Assign(course.confirmations.begin(), course.confirmations.end());
+  *outcome.observations.mutable_confirmations() = record.confirmations();
   for (v1::Observation& observation : course.observations) {
     *outcome.observations.add_observations() = std::move(observation);
   }

@@ -44,6 +44,7 @@ enum class FindingKind {
   kNondeterminism,
   kNotTested,
   kTooShort,
+  kUnconfirmed,
 };
 
 struct FindingKindInfo {
@@ -52,6 +53,7 @@ struct FindingKindInfo {
   v1::Verdict verdict;     // Of a run with this finding, unless it is a consequence.
   bool show_logs;          // The scheduler's log and the console have the reason.
   bool stopped;            // The user or the daemon ended the run: it proves nothing.
+  bool threshold;          // A number decides: the speed of virtual CPUs may (confirm.h).
   std::string_view meaning;
 };
 

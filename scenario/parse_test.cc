@@ -63,14 +63,14 @@ const Case kBadText[] = {
     {"UnknownFieldFar",
      "name: \"x\" step {}\nwidgets { a: 1 }\n",
      {"f:2:1: Scenario has no field 'widgets'; it has name, description, topology, memory_mb, "
-      "duration_ms, scheduler, step, checks, seed, perturb, seed_fork"}},
+      "duration_ms, scheduler, step, checks, seed, perturb, seed_fork, vcpu_mips"}},
     {"UnknownFieldInEmptyMessage",
      "name: \"x\" step { cgroup { name: \"a\" work { spin_wait { spins: 1 } workers: 1 } } }",
      {"f:1:56: SpinWait has no field 'spins'; it has none"}},
     {"SeveralUnknown",
      "name: \"x\"\nfoo_bar_baz: [1, 2]\nstep { hlod { ms: 5 } cgroup { name: \"a\" cpuest {} } }\n",
      {"f:2:1: Scenario has no field 'foo_bar_baz'; it has name, description, topology, memory_mb, "
-      "duration_ms, scheduler, step, checks, seed, perturb, seed_fork",
+      "duration_ms, scheduler, step, checks, seed, perturb, seed_fork, vcpu_mips",
       "f:3:8: Step has no field 'hlod'; did you mean 'hold'?",
       "f:3:42: Cgroup has no field 'cpuest'; did you mean 'cpuset'?"}},
     {"UnknownTypeDoesNotAddMissingType",

@@ -144,6 +144,10 @@ uint64_t GuestLimitMs(const v1::Scenario& scenario) {
          (scenario.has_perturb() ? PerturberMs(scenario) : 0);
 }
 
+uint32_t VcpuMips(const v1::Scenario& scenario) {
+  return scenario.has_vcpu_mips() ? scenario.vcpu_mips() : kDefaultVcpuMips;
+}
+
 uint64_t SeedOf(const v1::Scenario& scenario) { return scenario.seed() != 0 ? scenario.seed() : 1; }
 
 uint32_t DurationMs(const v1::Scenario& scenario) {

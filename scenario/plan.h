@@ -29,6 +29,9 @@ inline constexpr uint32_t kMaxDurationMs = LimitOf("Scenario.duration_ms").max;
 inline constexpr uint32_t kDefaultAttachTimeoutMs = 1'800'000;
 // A process that stands still for so long before it is enabled does not attach, ms.
 inline constexpr uint32_t kStillTimeoutMs = 60'000;
+// The slowest speed at which real schedulers get the verdicts that they get at four times that speed
+// (docs/registry-schedulers.md).
+inline constexpr uint32_t kDefaultVcpuMips = 62;
 inline constexpr uint32_t kDefaultRestartTimeoutMs = 10'000;
 inline constexpr uint32_t kStopTimeoutMs = 10'000;
 
@@ -49,6 +52,7 @@ std::string AttachText(const v1::AttachProgress& progress);
 // Guest memory in MiB; the daemon may raise it (vmm/launch_plan.h).
 uint32_t MemoryMb(const v1::Scenario& scenario, const Topology& topology);
 uint64_t SeedOf(const v1::Scenario& scenario);
+uint32_t VcpuMips(const v1::Scenario& scenario);
 uint32_t DurationMs(const v1::Scenario& scenario);
 // Longest pause of a worker that the checks allow.
 uint32_t MaxGapMs(const v1::Scenario& scenario);

@@ -54,6 +54,8 @@ void AddWorker(const v1::WorkerReport& report, const std::vector<DeclaredWorker>
 void AddVmEnd(const v1::VmEnd& end, v1::RunRecord* record) {
   record->set_guest_digest(end.guest_digest());
   record->set_engine_version(end.engine_version());
+  record->set_turns(end.turns());
+  record->set_vcpu_mips(end.vcpu_mips());
   record->set_console_tail(base::PrintableTail(end.console_tail(), kConsoleLines));
   record->set_stage_reached(v1::Stage_Name(end.last_stage()));
   v1::Timings* timings = record->mutable_timings();

@@ -40,6 +40,8 @@ std::string ReproduceCommand(const v1::Reproduction& run) {
   }
   add("--topology", run.topology());
   add_number("--memory-mb", run.memory_mb());
+  if (run.has_vcpu_mips()) add("--vcpu-mips", absl::StrCat(run.vcpu_mips()));
+  if (run.has_vcpu_turn_us()) add("--vcpu-turn-us", absl::StrCat(run.vcpu_turn_us()));
   add("--duration", run.duration());
   add_number("--workers", run.workers());
   add("--engine", run.engine());
@@ -51,6 +53,7 @@ std::string ReproduceCommand(const v1::Reproduction& run) {
   add_flag("--no-warm", run.no_warm());
   add_flag("--dmesg", run.dmesg());
   add("--timeout", run.timeout());
+  add("--confirm", run.confirm());
   if (run.repeat() > 1) add_number("--repeat", run.repeat());
   return absl::StrJoin(words, " ");
 }

@@ -121,6 +121,10 @@ class Validator {
       CheckRange<uint32_t>("memory_mb", "memory_mb", scenario_.memory_mb(), 256,
                            LimitOf("Scenario.memory_mb").max);
     }
+    if (scenario_.vcpu_mips() != 0) {
+      CheckRange<uint32_t>("vcpu_mips", "vcpu_mips", scenario_.vcpu_mips(), 2,
+                           LimitOf("Scenario.vcpu_mips").max);
+    }
     if (scenario_.duration_ms() != 0) {
       CheckRange<uint32_t>("duration_ms", "duration_ms", scenario_.duration_ms(), 100,
                            kMaxDurationMs);

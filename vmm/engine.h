@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "base/fd.h"
 #include "ktstr/v1/run.pb.h"
 #include "ktstr/v1/vm.pb.h"
@@ -42,9 +43,10 @@ absl::StatusOr<std::string> FileIdentity(const EngineFile& file);
 struct Launch {
   const v1::LaunchPlan& plan;  // With this engine's part.
   const EngineFile& file;
-  const std::string& version;  // EngineIdentity.version
-  int kernel = -1;             // vmlinux, ELF with a PVH entry.
-  int boot_image = -1;         // initramfs
+  const std::string& version;                   // EngineIdentity.version
+  int kernel = -1;                              // vmlinux, ELF with a PVH entry.
+  int boot_image = -1;                          // initramfs
+  absl::Duration vcpu_turn;    // Machine::SetVcpuTurn()
 };
 
 class Engine {
@@ -57,8 +59,11 @@ class Engine {
   // Runs the engine to find out, which takes as long as the restore of a guest. An error names
   // `file.path`.
   virtual absl::StatusOr<EngineIdentity> Identity(const EngineFile& file) const = 0;
-  // Adds this engine's part to a plan that has everything else.
-  virtual void CompletePlan(v1::LaunchPlan* plan) const = 0;
+  // Adds this engine's part to a plan that has everything else. `vcpu_mips`: as
+  // Scenario.vcpu_mips.
+  virtual void CompletePlan(uint32_t vcpu_mips, v1::LaunchPlan* plan) const = 0;
+  // The speed that the plan gives (RunRecord.vcpu_mips); 0: the host's.
+  virtual uint32_t VcpuMips(const v1::LaunchPlan& plan) const = 0;
   // The engine's part of what a snapshot depends on (vmm::SnapshotIdentity): text, one line per
   // fact.
   virtual absl::StatusOr<std::string> SnapshotIdentity(const v1::LaunchPlan& plan,

@@ -61,6 +61,15 @@ uint64_t MemoryBytes(const v1::LaunchPlan& plan) {
   return std::accumulate(plan.node_memory().begin(), plan.node_memory().end(), uint64_t{0});
 }
 
+int NumCpus(const v1::LaunchPlan& plan) {
+  const v1::Topology& topology = plan.topology();
+  return static_cast<int>(topology.llcs() * topology.cores_per_llc() * topology.threads_per_core());
+}
+
+absl::Duration DefaultVcpuTurn(const v1::LaunchPlan& plan) {
+  return absl::Microseconds(std::min(100, std::max(1, 400 / std::max(1, NumCpus(plan)))));
+}
+
 absl::StatusOr<v1::LaunchPlan> MakeLaunchPlan(const LaunchRequest& request, const Engine& engine) {
   v1::LaunchPlan plan;
   const scenario::Topology& topology = request.topology;
@@ -98,7 +107,7 @@ absl::StatusOr<v1::LaunchPlan> MakeLaunchPlan(const LaunchRequest& request, cons
       "console=ttyS0 %s %s memmap=%dK$%#x %s%#x,%#x", request.dmesg ? kDmesgOptions : kQuietOptions,
       kFixedOptions, plan.window_size() / 1024, plan.window_address(), window::kCommandLineKey,
       plan.window_address(), plan.window_size()));
-  engine.CompletePlan(&plan);
+  engine.CompletePlan(request.vcpu_mips, &plan);
   return plan;
 }
 

@@ -12,7 +12,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "ktstr/v1/vm.pb.h"
+#include "scenario/plan.h"
 #include "scenario/topology.h"
 
 namespace ktstr::vmm {
@@ -25,7 +27,8 @@ struct LaunchRequest {
   uint64_t kernel_bytes = 0;  // Sizes of the three images.
   uint64_t boot_image_bytes = 0;
   uint64_t bundle_bytes = 0;
-  bool dmesg = false;  // The kernel prints all but debug messages on its console.
+  uint32_t vcpu_mips = 0;  // As Scenario.vcpu_mips.
+  bool dmesg = false;      // The kernel prints all but debug messages on its console.
 };
 
 // InvalidArgument names what is too large, and the bound.
@@ -33,6 +36,11 @@ absl::StatusOr<v1::LaunchPlan> MakeLaunchPlan(const LaunchRequest& request, cons
 
 // ktstr-vm checks a plan with this before it uses it. InvalidArgument names the invalid field.
 absl::Status CheckLaunchPlan(const v1::LaunchPlan& plan);
+
+int NumCpus(const v1::LaunchPlan& plan);
+// The turn of a vCPU (Machine::SetVcpuTurn): 100 us, or 400 us for all vCPUs together if that is
+// less. Also of a guest that boots to a snapshot, whatever its runs ask for.
+absl::Duration DefaultVcpuTurn(const v1::LaunchPlan& plan);
 
 // RAM of all nodes together.
 uint64_t MemoryBytes(const v1::LaunchPlan& plan);

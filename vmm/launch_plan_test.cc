@@ -64,7 +64,7 @@ TEST(LaunchPlan, OfFourCpus) {
   expected.set_window_address(502 * kMiB);  // 512 - 4 - 3 - 2, down to 2 MiB.
   expected.set_command_line(std::string(kOptions) +
                             "memmap=4096K$0x1f600000 ktstr.window=0x1f600000,0x400000");
-  expected.mutable_tcg()->set_icount_shift(3);
+  expected.mutable_tcg()->set_icount_shift(2);
   EXPECT_EQ(plan->DebugString(), expected.DebugString());
 }
 
@@ -99,9 +99,19 @@ TEST(LaunchPlan, MemoryIsSplitOverNodes) {
 }
 
 TEST(LaunchPlan, ShiftKeepsVcpuSpeed) {
-  const std::pair<int, int> cases[] = {{1, 5}, {2, 4}, {4, 3}, {8, 2}, {16, 1}, {32, 0}, {64, 0}};
-  for (auto [cpus, shift] : cases) {
-    EXPECT_EQ(Plan(Request(1, 1, cpus, 1, 8192))->tcg().icount_shift(), shift) << cpus;
+  struct Case {
+    uint32_t asked, cpus, shift, got;
+  };
+  for (const Case& c :
+       {Case{62, 1, 4, 62}, Case{62, 2, 3, 62}, Case{62, 4, 2, 62}, Case{62, 8, 1, 62},
+        Case{62, 16, 0, 62}, Case{62, 64, 0, 15}, Case{31, 4, 3, 31}, Case{40, 4, 3, 31},
+        Case{50, 4, 2, 62}, Case{0, 4, 0, 250}, Case{1000, 4, 0, 250}, Case{1, 1, 10, 1}}) {
+    LaunchRequest request = Request(1, 1, static_cast<int>(c.cpus), 1, 8192);
+    request.vcpu_mips = c.asked;
+    const auto plan = Plan(request);
+    ASSERT_TRUE(plan.ok());
+    EXPECT_EQ(plan->tcg().icount_shift(), c.shift) << c.asked << " " << c.cpus;
+    EXPECT_EQ((*FindEngine(v1::TCG))->VcpuMips(*plan), c.got) << c.asked << " " << c.cpus;
   }
 }
 

@@ -55,6 +55,11 @@ class Machine {
   // number of times.
   virtual void Stop() = 0;
 
+  // The longest turn of a vCPU while others wait, in guest time; zero: unbounded. While the guest
+  // stands still.
+  virtual absl::Status SetVcpuTurn(absl::Duration turn) = 0;
+  // False when the engine cannot bound them.
+  virtual bool HasBoundedTurns() const = 0;
   // Guest time since the boot, as the engine last published it; nullopt when it has not, or never
   // does. The guest cannot observe the call.
   virtual std::optional<absl::Duration> GuestTime() const = 0;

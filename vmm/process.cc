@@ -81,7 +81,10 @@ class Process {
     base::UniqueFd boot_image;
     Snapshot snapshot;  // RESTORE
     const v1::LaunchPlan& plan() const { return request.plan(); }
-    Launch launch() const { return {plan(), engine_file, version, kernel.get(), boot_image.get()}; }
+    Launch launch() const {
+      return {plan(), engine_file, version, kernel.get(), boot_image.get(),
+              DefaultVcpuTurn(plan())};
+    }
   };
 
   absl::StatusOr<Received> Receive(absl::Duration timeout);
@@ -90,8 +93,8 @@ class Process {
   absl::Status SnapshotRun(const Start& start);
   absl::Status RestoredRun(const Start& start);
   // Boots a machine and lets the guest run. `bundle`: -1 when the guest is to stop at Ready.
-  absl::StatusOr<std::unique_ptr<Machine>> Boot(const Start& start, int bundle,
-                                                std::optional<Window>* window);
+  absl::StatusOr<std::unique_ptr<Machine>> Boot(const Start& start, absl::Duration vcpu_turn,
+                                                int bundle, std::optional<Window>* window);
   absl::StatusOr<Snapshot> BootToReady(const Start& start, const v1::VmRun& run,
                                        absl::Duration started, bool* ended);
   // Waits for VmRun with the bundle; nullopt when there is none, and the daemon has the reason.
@@ -100,7 +103,7 @@ class Process {
   // Resumes a restored machine and follows it to its end.
   absl::Status Begin(const Start& start, Machine* machine, const RunOrder& run,
                      absl::Duration started);
-  Session::Options SessionOptions(const Start& start, const v1::VmRun& run);
+  Session::Options SessionOptions(const Start& start, const Machine& machine, const v1::VmRun& run);
   absl::StatusOr<Session::State> Follow(Machine* machine, Session* session);
   absl::Status HandleControl(Session* session);
   absl::Status SendObservation(v1::Observation observation);
@@ -119,6 +122,10 @@ class Process {
 };
 
 absl::Duration Now() { return base::RealClock()->Monotonic(); }
+
+absl::Duration VcpuTurn(const v1::VmRun& run, const v1::LaunchPlan& plan) {
+  return run.has_vcpu_turn_us() ? absl::Microseconds(run.vcpu_turn_us()) : DefaultVcpuTurn(plan);
+}
 
 std::string Text(const absl::Status& status) {
   return base::SanitizeUtf8(std::string(status.message()));
@@ -211,8 +218,8 @@ absl::StatusOr<Process::Start> Process::MakeStart(Received received) {
   return start;
 }
 
-absl::StatusOr<std::unique_ptr<Machine>> Process::Boot(const Start& start, int bundle,
-                                                       std::optional<Window>* window) {
+absl::StatusOr<std::unique_ptr<Machine>> Process::Boot(const Start& start, absl::Duration vcpu_turn,
+                                                       int bundle, std::optional<Window>* window) {
   const v1::LaunchPlan& plan = start.plan();
   KTSTR_ASSIGN_OR_RETURN(const scenario::Topology topology,
                          scenario::Topology::FromProto(plan.topology()));
@@ -225,7 +232,9 @@ absl::StatusOr<std::unique_ptr<Machine>> Process::Boot(const Start& start, int b
   if (bundle >= 0) KTSTR_RETURN_IF_ERROR((*window)->WriteBundle(bundle));
   SendProgress(absl::StrCat("booting ", topology.Label(), " (", topology.num_cpus(), " CPUs, ",
                             MemoryBytes(plan) >> 20, " MiB) with ", start.version));
-  return start.engine->Boot(start.launch(), std::move(memory));
+  Launch launch = start.launch();
+  launch.vcpu_turn = vcpu_turn;
+  return start.engine->Boot(launch, std::move(memory));
 }
 
 absl::Status Process::ColdRun(const Start& start) {
@@ -233,9 +242,11 @@ absl::Status Process::ColdRun(const Start& start) {
   if (!run.has_value()) return absl::OkStatus();
   const absl::Duration started = Now();
   std::optional<Window> window;
-  absl::StatusOr<std::unique_ptr<Machine>> machine = Boot(start, run->bundle.get(), &window);
+  absl::StatusOr<std::unique_ptr<Machine>> machine =
+      Boot(start, VcpuTurn(run->run, start.plan()), run->bundle.get(), &window);
   if (!machine.ok()) return SendFailure(machine.status());
-  Session session(machine->get(), *std::move(window), started, SessionOptions(start, run->run));
+  Session session(machine->get(), *std::move(window), started,
+                  SessionOptions(start, **machine, run->run));
   KTSTR_RETURN_IF_ERROR(Follow(machine->get(), &session).status());
   return SendEnd(session.end());
 }
@@ -244,8 +255,9 @@ absl::Status Process::ColdRun(const Start& start) {
 absl::StatusOr<Snapshot> Process::BootToReady(const Start& start, const v1::VmRun& run,
                                               absl::Duration started, bool* ended) {
   std::optional<Window> window;
-  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Machine> machine, Boot(start, -1, &window));
-  Session::Options options = SessionOptions(start, run);
+  KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Machine> machine,
+                         Boot(start, DefaultVcpuTurn(start.plan()), -1, &window));
+  Session::Options options = SessionOptions(start, *machine, run);
   options.until_ready = true;
   std::vector<v1::Observation> boot;
   options.observe = [&boot](v1::Observation o) {
@@ -335,14 +347,21 @@ absl::Status Process::Begin(const Start& start, Machine* machine, const RunOrder
   NoteEngine(*machine);
   Window window =
       Window::Attach(&machine->Memory(), start.plan().window_address(), start.plan().window_size());
-  Session session(machine, std::move(window), started, SessionOptions(start, run.run));
+  Session session(machine, std::move(window), started, SessionOptions(start, *machine, run.run));
+  KTSTR_RETURN_IF_ERROR(machine->SetVcpuTurn(VcpuTurn(run.run, start.plan())));
   KTSTR_RETURN_IF_ERROR(session.Begin(run.bundle.get()));
   KTSTR_RETURN_IF_ERROR(Follow(machine, &session).status());
   return SendEnd(session.end());
 }
 
-Session::Options Process::SessionOptions(const Start& start, const v1::VmRun& run) {
+Session::Options Process::SessionOptions(const Start& start, const Machine& machine,
+                                         const v1::VmRun& run) {
   Session::Options options;
+  options.vcpu_mips = start.engine->VcpuMips(start.plan());
+  const absl::Duration turn = VcpuTurn(run, start.plan());
+  options.turns = machine.HasBoundedTurns() && turn > absl::ZeroDuration()
+                      ? absl::StrCat(absl::ToInt64Microseconds(turn), "us")
+                      : "unbounded";
   options.timeout = absl::Milliseconds(run.timeout_ms());
   options.boot_limit = kBootLimit;
   if (run.guest_limit_ms() != 0) options.run_limit = absl::Milliseconds(run.guest_limit_ms());

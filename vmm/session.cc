@@ -334,6 +334,8 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   end.set_guest_digest(digest_);
   end.set_console_truncated(machine_->GuestConsole().OverCap());
   end.set_engine_version(machine_->EngineVersion());
+  end.set_turns(options_.turns);
+  end.set_vcpu_mips(options_.vcpu_mips);
   FillTimes(&end);
 }
 

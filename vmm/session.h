@@ -43,6 +43,8 @@ class Session {
     absl::Duration done_limit = absl::Seconds(5);
     absl::Duration done_patience = absl::Seconds(30);
     bool take_digest = false;
+    std::string turns;       // VmEnd.turns
+    uint32_t vcpu_mips = 0;  // VmEnd.vcpu_mips
     // The session is over when the guest stops at kDoorbellReady.
     bool until_ready = false;
     // Takes a checked observation. An error means that nobody listens any more.

@@ -45,11 +45,6 @@ void AddTopology(const v1::LaunchPlan& plan, Start start, std::vector<std::strin
 
 }  // namespace
 
-int NumCpus(const v1::LaunchPlan& plan) {
-  const v1::Topology& topology = plan.topology();
-  return static_cast<int>(topology.llcs() * topology.cores_per_llc() * topology.threads_per_core());
-}
-
 absl::StatusOr<Version> ParseVersion(std::string_view output) {
   absl::string_view line = base::ToAbsl(output.substr(0, output.find('\n')));
   Version version;

@@ -22,9 +22,9 @@ inline constexpr int kKernelFd = 4;
 inline constexpr int kBootImageFd = 5;
 inline constexpr int kConsoleFd = 6;
 inline constexpr int kProgramFd = 7;
-inline constexpr int kTurnsFd = 8;         // The library turns.c, which QEMU loads.
-inline constexpr int kTurnsSaysFd = 9;     // The library writes a byte here when it works,
-inline constexpr int kClockFd = 10;        // and the guest's time here.
+inline constexpr int kTurnsFd = 8;         // The library (library/), which QEMU loads.
+inline constexpr int kTurnsSaysFd = 9;     // The library writes a byte here when it works.
+inline constexpr int kPageFd = 10;         // library/page.h
 inline constexpr int kFirstMemoryFd = 11;  // One per NUMA node.
 
 struct Version {
@@ -36,8 +36,6 @@ struct Version {
 // From the first line of `qemu-system-x86_64 -version`, or from a Version's text.
 // FailedPrecondition when it is not QEMU's, or older than 7.2.
 absl::StatusOr<Version> ParseVersion(std::string_view output);
-
-int NumCpus(const v1::LaunchPlan& plan);
 
 enum class Start {
   kBoot,         // Maps the memory shared.

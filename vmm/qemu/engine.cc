@@ -13,12 +13,20 @@
 #include "base/subprocess.h"
 #include "vmm/launch_plan.h"
 #include "vmm/qemu/argv.h"
+#include "vmm/qemu/library.h"
 #include "vmm/qemu/machine.h"
 
 namespace ktstr::vmm::qemu {
 namespace {
 
 constexpr uint32_t kMaxShift = 10;  // QEMU's maximum.
+
+// The shift with which each of `cpus` busy vCPUs comes nearest to `mips` (vm.proto, TcgPlan).
+uint32_t ShiftOf(uint32_t mips, int cpus) {
+  if (mips == 0) return 0;
+  const int64_t shift = std::lround(std::log2(1000.0 / (static_cast<double>(mips) * cpus)));
+  return static_cast<uint32_t>(std::clamp<int64_t>(shift, 0, kMaxShift));
+}
 
 class Tcg : public Engine {
  public:
@@ -39,17 +47,21 @@ class Tcg : public Engine {
     return EngineIdentity{version.text, std::move(of_file)};
   }
 
-  void CompletePlan(v1::LaunchPlan* plan) const override {
-    const double cpus = NumCpus(*plan);
-    plan->mutable_tcg()->set_icount_shift(
-        static_cast<uint32_t>(std::max<int64_t>(0, 5 - std::lround(std::log2(cpus)))));
+  void CompletePlan(uint32_t vcpu_mips, v1::LaunchPlan* plan) const override {
+    plan->mutable_tcg()->set_icount_shift(ShiftOf(vcpu_mips, NumCpus(*plan)));
+  }
+
+  uint32_t VcpuMips(const v1::LaunchPlan& plan) const override {
+    return std::max(1U,
+                    1000U / (static_cast<uint32_t>(NumCpus(plan)) << plan.tcg().icount_shift()));
   }
 
   absl::StatusOr<std::string> SnapshotIdentity(const v1::LaunchPlan& plan,
                                                const EngineIdentity& identity) const override {
     KTSTR_ASSIGN_OR_RETURN(const Version version, ParseVersion(identity.version));
     return absl::StrCat("arguments ",
-                        absl::StrJoin(MakeArguments(plan, version, Start::kBoot), " "), "\n");
+                        absl::StrJoin(MakeArguments(plan, version, Start::kBoot), " "),
+                        "\nlibrary ", LibraryDigest(), "\n");
   }
 
   absl::StatusOr<std::unique_ptr<Machine>> Boot(

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <limits>
 #include <utility>
 
@@ -23,16 +24,16 @@
 #include "base/subprocess.h"
 #include "base/utf8.h"
 #include "vmm/private_memory.h"
+#include "vmm/qemu/library.h"
+#include "vmm/qemu/library/page.h"
 #include "vmm/qemu/qmp.h"
 #include "vmm/qemu/registers.h"
-#include "vmm/qemu/turns.h"
 
 namespace ktstr::vmm::qemu {
 namespace {
 
 // QEMU starts in 0.1 to 0.5 s on an idle host; a loaded host gets a lot more.
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
-constexpr uint64_t kClockBytes = 4096;
 constexpr absl::Duration kLookTimeout = absl::Seconds(5);
 constexpr size_t kMaxEngineOutput = 8 << 10;
 // RAM stays in its files, and QEMU sends an event when a migration is done.
@@ -57,10 +58,10 @@ std::string EngineText(const Console& output, const std::string& program_path) {
 class QemuMachine : public Machine {
  public:
   QemuMachine(std::shared_ptr<base::Child> child, QmpClient qmp, Console console, Console output,
-              base::UniqueFd turns, base::UniqueFd clock, std::string program_path,
+              base::UniqueFd turns, base::UniqueFd page, std::string program_path,
               std::string version)
       : turns_(std::move(turns)),
-        clock_(std::move(clock)),
+        page_(std::move(page)),
         console_(std::move(console)),
         output_(std::move(output)),
         program_path_(std::move(program_path)),
@@ -84,6 +85,8 @@ class QemuMachine : public Machine {
   absl::Status Resume() override { return qmp_.Send("cont"); }
   absl::StatusOr<Snapshot> TakeSnapshot() override;
   void Stop() override;
+  absl::Status SetVcpuTurn(absl::Duration turn) override;
+  bool HasBoundedTurns() const override { return bounded_; }
   std::optional<absl::Duration> GuestTime() const override;
   std::vector<v1::VcpuState> HaltAndLook() override;
   GuestMemory& Memory() override { return *memory_; }
@@ -99,9 +102,10 @@ class QemuMachine : public Machine {
 
   std::unique_ptr<GuestMemory> memory_;
   SharedMemory* shared_ = nullptr;  // memory_, when it was booted.
-  base::UniqueFd turns_;            // Has a byte when QEMU's threads take turns (turns.c).
-  base::UniqueFd clock_;            // Where turns.c writes the guest's time.
+  base::UniqueFd turns_;            // Has a byte when QEMU has loaded the library (library/).
+  base::UniqueFd page_;             // struct Page
   std::string note_;
+  bool bounded_ = false;
   Console console_;
   Console output_;  // Of QEMU itself.
   std::string program_path_;
@@ -133,7 +137,13 @@ absl::Status QemuMachine::Negotiate() {
   if (read(turns_.get(), &byte, 1) != 1) {
     note_ = absl::StrCat("warning: ", program_path_,
                          " does not load ktstr's library (is it linked statically?): equal runs "
-                         "may differ");
+                         "may differ, and turns of the vCPUs are unbounded");
+  } else if (byte == 'b') {
+    bounded_ = true;
+  } else {
+    note_ = absl::StrCat("warning: ", program_path_,
+                         " does not export what ktstr's library needs: turns of the vCPUs are "
+                         "unbounded");
   }
   return absl::OkStatus();
 }
@@ -227,8 +237,21 @@ absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
 
 std::optional<absl::Duration> QemuMachine::GuestTime() const {
   int64_t now = 0;
-  if (pread(clock_.get(), &now, sizeof(now), 0) != sizeof(now) || now <= 0) return std::nullopt;
+  if (pread(page_.get(), &now, sizeof(now), offsetof(Page, guest_ns)) != sizeof(now) || now <= 0) {
+    return std::nullopt;
+  }
   return absl::Nanoseconds(now);
+}
+
+absl::Status QemuMachine::SetVcpuTurn(absl::Duration turn) {
+  const int64_t longest = kMaxTurnNs;
+  const int64_t ns = turn <= absl::ZeroDuration()
+                         ? longest
+                         : std::clamp<int64_t>(absl::ToInt64Nanoseconds(turn), 1, longest);
+  if (pwrite(page_.get(), &ns, sizeof(ns), offsetof(Page, turn_ns)) != sizeof(ns)) {
+    return base::ErrnoStatus(errno, "turn of the vCPUs");
+  }
+  return absl::OkStatus();
 }
 
 std::vector<v1::VcpuState> QemuMachine::HaltAndLook() {
@@ -314,12 +337,12 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
   base::UniqueFd turns_kept(turns_pipe[0]);
   base::UniqueFd turns_say(turns_pipe[1]);
 
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd clock, base::MakeMemfd("ktstr-clock", kClockBytes));
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd page, base::MakeMemfd("ktstr-qemu-page", kPageBytes));
 
   base::SpawnOptions options = ProgramOptions(launch.file);
   options.env = {{absl::StrCat("LD_PRELOAD=/proc/self/fd/", kTurnsFd),
                   absl::StrCat("KTSTR_TURNS_FD=", kTurnsSaysFd),
-                  absl::StrCat("KTSTR_CLOCK_FD=", kClockFd)}};
+                  absl::StrCat("KTSTR_PAGE_FD=", kPageFd)}};
   for (std::string& argument : MakeArguments(launch.plan, version, start)) {
     options.argv.push_back(std::move(argument));
   }
@@ -331,15 +354,17 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
                                          {kConsoleFd, console.fd()},
                                          {kTurnsFd, turns.get()},
                                          {kTurnsSaysFd, turns_say.get()},
-                                         {kClockFd, clock.get()}});
+                                         {kPageFd, page.get()}});
   int memory_fd = kFirstMemoryFd;
   for (const base::UniqueFd& file : ram) options.fds.emplace_back(memory_fd++, file.get());
   options.rlimits[RLIMIT_FSIZE] = Console::kHardLimit;
   options.rlimits[RLIMIT_CORE] = 0;
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
-  return std::make_unique<QemuMachine>(
+  auto machine = std::make_unique<QemuMachine>(
       std::make_shared<base::Child>(std::move(child)), std::move(qmp), std::move(console),
-      std::move(output), std::move(turns_kept), std::move(clock), launch.file.path, version.text);
+      std::move(output), std::move(turns_kept), std::move(page), launch.file.path, version.text);
+  KTSTR_RETURN_IF_ERROR(machine->SetVcpuTurn(launch.vcpu_turn));
+  return machine;
 }
 
 // The error, with what QEMU printed if it printed anything.

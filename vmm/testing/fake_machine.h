@@ -37,6 +37,11 @@ class FakeMachine : public Machine {
     return absl::UnimplementedError("a fake machine has no device state");
   }
   void Stop() override { ++stops; }
+  absl::Status SetVcpuTurn(absl::Duration turn) override {
+    vcpu_turn = turn;
+    return absl::OkStatus();
+  }
+  bool HasBoundedTurns() const override { return bounded_turns; }
   std::optional<absl::Duration> GuestTime() const override { return guest_time; }
   std::vector<v1::VcpuState> HaltAndLook() override { return vcpus; }
   SharedMemory& Memory() override { return *memory_; }
@@ -51,6 +56,8 @@ class FakeMachine : public Machine {
   std::vector<v1::VcpuState> vcpus;
   std::string output;
   std::string version = "FAKE 1.0";
+  absl::Duration vcpu_turn = absl::ZeroDuration();
+  bool bounded_turns = true;
   int resumes = 0;
   int stops = 0;
 

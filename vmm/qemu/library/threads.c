@@ -14,18 +14,10 @@
 // pthread_cond_wait(). A signal on that condition variable gives the turn back to the vCPU thread.
 // The main thread waits for its turn for kPatienceNs at most: vCPUs that never idle give none.
 //
-// Between vCPUs: QEMU before 8.1 lets a busy vCPU execute up to the next timer of the virtual
-// clock; the next vCPU then finds the clock at that timer, and executes nothing. Where timers
-// belong to one vCPU only, as in the boot of a kernel before 6.5, the others stand still for ever.
-// So a timer of the virtual clock ends a turn at least every kShareNs, and the vCPU that found
-// nothing left has the next turn.
-//
-// Guest time: at each of these moments, and whenever all vCPUs idle, the library writes the virtual
-// clock to the file that KTSTR_CLOCK_FD names (8 bytes). The guest cannot observe who reads it.
-//
 // The library knows the vCPU thread by its name ("ALL CPUs/TCG", with -name debug-threads=on). When
 // that thread starts, the library writes one byte to the descriptor that KTSTR_TURNS_FD names: the
-// threads take turns from then on.
+// threads take turns from then on. The byte is "b" when the vCPUs' turns are bounded
+// (vcpu_turns.c), else "t".
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -34,30 +26,20 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/qemu/library/vcpu_turns.h"
+
 #define EXPORT __attribute__((visibility("default")))
 
-enum { kPatienceNs = 1000000000, kShareNs = 100000000 };
-
-// QEMU's own functions; with a QEMU that does not export them there are no shares and no clock.
-enum { kVirtualClock = 1, kNanoseconds = 1 };
-extern void timer_init_full(void* timer, void* group, int clock, int scale, int attributes,
-                            void (*callback)(void*), void* opaque) __attribute__((weak));
-extern void timer_mod_ns(void* timer, int64_t at) __attribute__((weak));
-extern void timer_del(void* timer) __attribute__((weak));
-extern int64_t qemu_clock_get_ns(int clock) __attribute__((weak));
-extern void async_run_on_cpu(void* cpu, void (*work)(void* cpu, unsigned long data),
-                             unsigned long data) __attribute__((weak));
-extern void cpu_exit(void* cpu) __attribute__((weak));
-extern __thread void* current_cpu __attribute__((weak));
+enum { kPatienceNs = 1000000000 };
 
 static int (*real_ppoll)(struct pollfd*, nfds_t, const struct timespec*, const sigset_t*);
 static int (*real_wait)(pthread_cond_t*, pthread_mutex_t*);
@@ -65,12 +47,14 @@ static int (*real_broadcast)(pthread_cond_t*);
 static int (*real_signal)(pthread_cond_t*);
 static int (*real_gettimeofday)(struct timeval*, void*);
 static int (*real_setname)(pthread_t, const char*);
+static int (*real_lock)(pthread_mutex_t*);
+static int (*real_unlock)(pthread_mutex_t*);
 
 // What the vCPU thread waits on; 0 while it runs.
 static _Atomic uintptr_t waits_on;
 static atomic_int vcpu_thread_is_known;
 static int parked_event = -1;  // Readable after the vCPU thread began to wait.
-static __thread int is_vcpu_thread;
+static __thread int is_vcpu_thread __attribute__((tls_model("initial-exec")));
 
 static void* Next(const char* name, const char* version) {
   return version == NULL ? dlsym(RTLD_NEXT, name) : dlvsym(RTLD_NEXT, name, version);
@@ -86,9 +70,11 @@ __attribute__((constructor)) static void Load(void) {
   *(void**)&real_signal = Next("pthread_cond_signal", "GLIBC_2.3.2");
   *(void**)&real_gettimeofday = Next("gettimeofday", NULL);
   *(void**)&real_setname = Next("pthread_setname_np", NULL);
+  *(void**)&real_lock = Next("pthread_mutex_lock", NULL);
+  *(void**)&real_unlock = Next("pthread_mutex_unlock", NULL);
   *(void**)&real_ppoll = Next("ppoll", NULL);
   if (!real_ppoll || !real_wait || !real_broadcast || !real_signal || !real_gettimeofday ||
-      !real_setname) {
+      !real_setname || !real_lock || !real_unlock) {
     abort();
   }
   parked_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -96,50 +82,10 @@ __attribute__((constructor)) static void Load(void) {
   unsetenv("LD_PRELOAD");
 }
 
-static char share_timer[512] __attribute__((aligned(64)));  // A QEMUTimer, and room.
-static int shares;                                          // The timer is in use.
-static _Atomic int64_t* guest_clock;                        // The file, mapped.
-
-static void TellGuestTime(void) {
-  if (guest_clock != NULL) atomic_store(guest_clock, qemu_clock_get_ns(kVirtualClock));
-}
-
-static void ArmShare(void) {
-  if (shares) timer_mod_ns(share_timer, qemu_clock_get_ns(kVirtualClock) + kShareNs);
-}
-
-// Runs between two turns: QEMU leaves its loop over the vCPUs at `cpu`, and continues there.
-static void HaveNextTurn(void* cpu, unsigned long data) {
-  (void)data;
-  cpu_exit(cpu);
-}
-
-static void EndShare(void* opaque) {
-  (void)opaque;
-  TellGuestTime();
-  if (is_vcpu_thread && current_cpu != NULL) async_run_on_cpu(current_cpu, HaveNextTurn, 0);
-  ArmShare();
-}
-
-static void StartShares(void) {
-  if (!timer_init_full || !timer_mod_ns || !timer_del || !qemu_clock_get_ns || !async_run_on_cpu ||
-      !cpu_exit) {
-    return;
-  }
-  const char* fd = getenv("KTSTR_CLOCK_FD");
-  if (fd != NULL) {
-    void* page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(fd), 0);
-    if (page != MAP_FAILED) guest_clock = page;
-    close(atoi(fd));
-  }
-  timer_init_full(share_timer, NULL, kVirtualClock, kNanoseconds, 0, EndShare, NULL);
-  shares = 1;
-}
-
-static void SayThatTurnsAreKept(void) {
+static void SayWhatWorks(bool vcpu_turns) {
   const char* fd = getenv("KTSTR_TURNS_FD");
   if (fd == NULL || parked_event < 0) return;
-  if (write(atoi(fd), "t", 1) == 1) close(atoi(fd));
+  if (write(atoi(fd), vcpu_turns ? "b" : "t", 1) == 1) close(atoi(fd));
 }
 
 EXPORT int pthread_setname_np(pthread_t thread, const char* name) {
@@ -147,8 +93,7 @@ EXPORT int pthread_setname_np(pthread_t thread, const char* name) {
   if (pthread_equal(thread, pthread_self()) && strstr(name, "/TCG") != NULL) {
     is_vcpu_thread = 1;
     atomic_store(&vcpu_thread_is_known, 1);
-    StartShares();
-    SayThatTurnsAreKept();
+    SayWhatWorks(StartVcpuTurns());
   }
   return real_setname(thread, name);
 }
@@ -158,17 +103,25 @@ EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) 
     Load();
     return real_wait(condition, mutex);
   }
-  // Not armed while all vCPUs idle: QEMU skips idle time in one step.
-  if (shares) {
-    TellGuestTime();
-    timer_del(share_timer);
-  }
+  VcpuThreadWaits();
   atomic_store(&waits_on, (uintptr_t)condition);
   eventfd_write(parked_event, 1);
   const int result = real_wait(condition, mutex);
   atomic_store(&waits_on, 0);
-  ArmShare();
   return result;
+}
+
+EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) {
+  if (real_lock == NULL) Load();
+  const int result = real_lock(mutex);
+  if (is_vcpu_thread) VcpuThreadLocked(mutex);
+  return result;
+}
+
+EXPORT int pthread_mutex_unlock(pthread_mutex_t* mutex) {
+  if (real_unlock == NULL) Load();
+  if (is_vcpu_thread) VcpuThreadUnlocks(mutex);
+  return real_unlock(mutex);
 }
 
 static void GiveTurn(pthread_cond_t* condition) {
