@@ -221,6 +221,7 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
   }
   options.run.scenarios = {options.scenario};
   options.run.deterministic = true;
+  options.run.confirm = "off";  // The rate over many seeds says more.
   // Wrong values of options show here, those of the scenario below.
   if (absl::StatusOr<RunChoices> choices = ParseChoices(options.run); !choices.ok())
     return Usage(terminal.get(), choices.status());

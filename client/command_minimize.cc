@@ -308,6 +308,7 @@ ExitCode RunMinimize(MinimizeOptions options, const GlobalOptions& global) {
     }
     options.run.scenarios = {options.subject};
     options.run.deterministic = true;
+    options.run.confirm = "off";
     const absl::StatusOr<RunChoices> choices = ParseChoices(options.run);
     if (!choices.ok()) return Usage(terminal.get(), choices.status());
     absl::StatusOr<RunPlan> made = MakeRunPlan(options.run, *choices, PlanPlacesOfProcess());

@@ -49,7 +49,10 @@ std::string Mark(v1::Verdict verdict, bool color) {
 }
 
 std::string FindingText(const v1::Finding& finding) {
-  const std::string message = base::OneLine(finding.message());
+  std::string message = base::OneLine(finding.message());
+  if (!finding.speeds().empty()) {
+    absl::StrAppend(&message, " (", base::OneLine(finding.speeds()), ")");
+  }
   const std::string where = base::OneLine(finding.where());
   // "cgroup left: stuck …", but not "scheduler: scheduler process died …".
   return where.empty() || absl::StrContains(message, where) ? message

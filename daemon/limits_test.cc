@@ -136,6 +136,7 @@ void LimitsTest::AddScenarioRows() {
   Add("Scenario.name", "bytes", OfScenario([](auto* s, uint64_t n) { s->set_name(Text(n)); }));
   Add("Scenario.description", "bytes",
       OfScenario([](auto* s, uint64_t n) { s->set_description(Text(n)); }));
+  Add("Scenario.vcpu_mips", "", OfScenario([](auto* s, uint64_t n) { s->set_vcpu_mips(n); }));
   Add("Scenario.memory_mb", "", OfScenario([](auto* s, uint64_t n) { s->set_memory_mb(n); }));
   Add("Scenario.duration_ms", "", OfScenario([](auto* s, uint64_t n) { s->set_duration_ms(n); }));
   Add("Scenario.step", "steps", OfScenario([](auto* s, uint64_t n) {
@@ -220,6 +221,7 @@ void LimitsTest::AddSpecRows() {
     return CheckFileSizes(spec, sizes);
   });
   Add("RunSpec.timeout_ms", "", OfSpec([](auto* s, uint64_t n) { s->set_timeout_ms(n); }));
+  Add("RunSpec.vcpu_turn_us", "", OfSpec([](auto* s, uint64_t n) { s->set_vcpu_turn_us(n); }));
   Add("RunSpec.reproduction", "bytes", OfSpec([](auto* s, uint64_t n) {
         s->mutable_reproduction()->set_scheduler(Text(n - 4));  // Tag, and a length of 3 bytes.
       }));

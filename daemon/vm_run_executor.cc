@@ -199,9 +199,8 @@ void VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& judgement,
       scenario::ConfirmingScenarios(job.spec.scenario(), SpeedOf(course->observations));
   for (const v1::Scenario& scenario : scenarios) {
     v1::RunProgress line;
-    line.set_text(absl::StrCat("confirming ", judgement.findings(0).kind(), " at ",
-                               scenario.vcpu_mips(), " MIPS a CPU, seed ",
-                               scenario::SeedOf(scenario)));
+    line.set_text(absl::StrCat("confirming the findings at ", scenario.vcpu_mips(),
+                               " MIPS a CPU, seed ", scenario::SeedOf(scenario)));
     reporter.Progress(line);
     RunJob again = job;
     *again.spec.mutable_scenario() = scenario;

@@ -16,10 +16,16 @@
 namespace ktstr::scenario {
 namespace {
 
-// Counts for a FAIL.
-bool Fails(const v1::Finding& finding) {
+// Counts, and rests on a threshold.
+bool Crosses(const v1::Finding& finding) {
   const FindingKindInfo* info = InfoOf(finding);
-  return !finding.consequence() && info != nullptr && info->verdict == v1::FAIL;
+  return !finding.consequence() && info != nullptr && info->threshold;
+}
+
+// Decides the verdict.
+bool Decides(const v1::Finding& finding) {
+  const FindingKindInfo* info = InfoOf(finding);
+  return !finding.consequence() && (info == nullptr || info->verdict != v1::INCONCLUSIVE);
 }
 
 bool Shows(const v1::Confirmation& confirmation, const v1::Finding& finding) {
@@ -90,10 +96,9 @@ std::string Figures(absl::Span<const v1::Confirmation> confirmations, int index)
 
 bool NeedsConfirmation(const v1::Judgement& judgement) {
   return judgement.verdict() == v1::FAIL &&
-         std::all_of(judgement.findings().begin(), judgement.findings().end(),
-                     [](const v1::Finding& finding) {
-                       return !Fails(finding) || InfoOf(finding)->threshold;
-                     });
+         std::all_of(
+             judgement.findings().begin(), judgement.findings().end(),
+             [](const v1::Finding& finding) { return Crosses(finding) || !Decides(finding); });
 }
 
 std::vector<v1::Scenario> ConfirmingScenarios(const v1::Scenario& scenario, uint32_t ran_at) {
@@ -129,9 +134,10 @@ v1::Confirmation MakeConfirmation(const v1::Judgement& judgement, const v1::Scen
 }
 
 bool ShowsAll(const v1::Judgement& judgement, const v1::Confirmation& confirmation) {
-  return std::all_of(
-      judgement.findings().begin(), judgement.findings().end(),
-      [&](const v1::Finding& finding) { return !Fails(finding) || Shows(confirmation, finding); });
+  return std::all_of(judgement.findings().begin(), judgement.findings().end(),
+                     [&](const v1::Finding& finding) {
+                       return !Crosses(finding) || Shows(confirmation, finding);
+                     });
 }
 
 v1::Judgement Confirmed(const v1::Judgement& judgement, uint32_t ran_at,
@@ -145,15 +151,14 @@ v1::Judgement Confirmed(const v1::Judgement& judgement, uint32_t ran_at,
   }
   for (int i = 0; i < out.findings_size(); ++i) {
     v1::Finding* finding = out.mutable_findings(i);
-    if (!Fails(*finding)) continue;
+    if (!Crosses(*finding)) continue;
     const bool holds =
         std::any_of(confirmations.begin(), confirmations.end(),
                     [&](const v1::Confirmation& other) { return Shows(other, *finding); });
     const std::string figures = absl::StrCat("at ", speed, ": ", Figures(confirmations, i));
     if (holds) {
       out.set_verdict(v1::FAIL);
-      finding->set_message(
-          absl::StrCat(finding->message(), " (at ", ran_at, " MIPS a CPU; ", figures, ")"));
+      finding->set_speeds(absl::StrCat("at ", ran_at, " MIPS a CPU; ", figures));
       continue;
     }
     finding->set_message(absl::StrCat(finding->kind(), " at ", ran_at, " MIPS a CPU, and not ",

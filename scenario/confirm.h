@@ -22,7 +22,7 @@ namespace ktstr::scenario {
 inline constexpr uint32_t kConfirmFactor = 4;
 inline constexpr uint64_t kConfirmOtherSeeds = 3;
 
-// Whether the judgement is FAIL, and every finding that makes it so is of a threshold
+// Whether the judgement is FAIL, and every finding that decides it is of a threshold
 // (FindingKindInfo.threshold).
 bool NeedsConfirmation(const v1::Judgement& judgement);
 

@@ -47,7 +47,7 @@ std::vector<v1::Observation> Seen(double second_off_ms, uint32_t mips) {
 std::vector<std::string> Lines(const v1::Judgement& judgement) {
   std::vector<std::string> lines = {v1::Verdict_Name(judgement.verdict())};
   for (const v1::Finding& finding : judgement.findings())
-    lines.push_back(absl::StrCat(finding.kind(), " ", finding.message()));
+    lines.push_back(absl::StrCat(finding.kind(), " ", finding.message(), "|", finding.speeds()));
   return lines;
 }
 
@@ -82,6 +82,11 @@ TEST(Confirm, OnlyThresholdsNeedIt) {
   EXPECT_FALSE(NeedsConfirmation(judgement));
   death->set_consequence(true);
   EXPECT_TRUE(NeedsConfirmation(judgement));
+  judgement.add_findings()->set_kind("TOO_SHORT");
+  EXPECT_TRUE(NeedsConfirmation(judgement));
+  // By its kind an ERROR, but a FAIL here.
+  judgement.add_findings()->set_kind("OUT_OF_MEMORY");
+  EXPECT_FALSE(NeedsConfirmation(judgement));
 }
 
 TEST(Confirm, WhatFasterCpusDoNotShowIsInconclusive) {
@@ -100,7 +105,7 @@ TEST(Confirm, WhatFasterCpusDoNotShowIsInconclusive) {
               ElementsAre("INCONCLUSIVE",
                           "UNCONFIRMED UNFAIR at 62 MIPS a CPU, and not at 250: at most 8% with "
                           "seed 7, at most 8% with seed 8, no result with seed 9: " +
-                              judgement.findings(0).message()));
+                              judgement.findings(0).message() + "|"));
 }
 
 TEST(Confirm, OneRunThatShowsItIsEnough) {
@@ -113,8 +118,8 @@ TEST(Confirm, OneRunThatShowsItIsEnough) {
   EXPECT_TRUE(ShowsAll(judgement, confirmations[1]));
   EXPECT_THAT(Lines(Confirmed(judgement, 62, confirmations)),
               ElementsAre("FAIL", "UNFAIR " + judgement.findings(0).message() +
-                                      " (at 62 MIPS a CPU; at 250: at most 8% with seed 7, "
-                                      "45% with seed 8)"));
+                                      "|at 62 MIPS a CPU; at 250: at most 8% with seed 7, "
+                                      "45% with seed 8"));
 }
 
 }  // namespace

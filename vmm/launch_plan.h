@@ -27,8 +27,8 @@ struct LaunchRequest {
   uint64_t kernel_bytes = 0;  // Sizes of the three images.
   uint64_t boot_image_bytes = 0;
   uint64_t bundle_bytes = 0;
-  uint32_t vcpu_mips = 0;  // As Scenario.vcpu_mips.
-  bool dmesg = false;      // The kernel prints all but debug messages on its console.
+  uint32_t vcpu_mips = scenario::kDefaultVcpuMips;  // As Scenario.vcpu_mips.
+  bool dmesg = false;  // The kernel prints all but debug messages on its console.
 };
 
 // InvalidArgument names what is too large, and the bound.

@@ -45,10 +45,12 @@ TEST_F(ExploreTest, NoFailure) {
 
 TEST_F(ExploreTest, FailuresAsCommands) {
   EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..20", "-j", "3", "--duration", "1s"}), kFail);
-  EXPECT_THAT(out_, HasSubstr("STUCK (cgroup left): stuck Nms\n"
-                              "  uniform: 2 of 20 (10.0 %, 95 % interval 2.8 to 30.1 %)\n"
-                              "    ktstrctl run steady --duration 1s --deterministic --seed 7\n"
-                              "    the same with --seed 17\n"));
+  EXPECT_THAT(
+      out_,
+      HasSubstr("STUCK (cgroup left): stuck Nms\n"
+                "  uniform: 2 of 20 (10.0 %, 95 % interval 2.8 to 30.1 %)\n"
+                "    ktstrctl run steady --duration 1s --deterministic --seed 7 --confirm off\n"
+                "    the same with --seed 17\n"));
   EXPECT_THAT(out_, HasSubstr("1 distinct finding; 18 passed, 2 failed"));
   EXPECT_THAT(err_, HasSubstr("seed 17 FAIL STUCK (cgroup left)"));
 }
@@ -58,7 +60,7 @@ TEST_F(ExploreTest, StrategiesApart) {
   EXPECT_THAT(out_, HasSubstr("  uniform: 0 of 6"));
   EXPECT_THAT(out_, HasSubstr("  pct: 1 of 6"));
   EXPECT_THAT(out_, HasSubstr("ktstrctl run steady --deterministic --seed 3 --set "
-                              "perturb.intensity=0 --set perturb.pct.change_points=3\n"));
+                              "perturb.intensity=0 --set perturb.pct.change_points=3 --confirm off\n"));
   EXPECT_THAT(service_.specs(), SizeIs(12));
 }
 

@@ -62,8 +62,9 @@ TEST_F(MinimizeTest, WritesTheSmallestAndVerifiesIt) {
   EXPECT_THAT(scenario::DeclaredWorkers(best), SizeIs(2));
   EXPECT_EQ(best.duration_ms(), 100u);
   EXPECT_EQ(best.seed() % 3, 0u);
-  const std::string command = absl::StrCat(
-      "ktstrctl run ", path_, " --kernel deb-7.3.4 --deterministic --seed ", best.seed(), "\n");
+  const std::string command =
+      absl::StrCat("ktstrctl run ", path_, " --kernel deb-7.3.4 --deterministic --seed ",
+                   best.seed(), " --confirm off\n");
   EXPECT_THAT(out_,
               HasSubstr("1 step, 1 cgroup, 2 workers, 1 CPU, 100 ms, from 1 step, 2 cgroups"));
   EXPECT_THAT(out_, HasSubstr(command));
@@ -157,7 +158,7 @@ TEST_F(MinimizeTest, FileRunsAsItIs) {
   std::filesystem::current_path(before);
   const std::string text = *base::ReadFile(path_, 1 << 20);
   EXPECT_THAT(text, HasSubstr(" --deterministic --seed "));
-  EXPECT_THAT(text, HasSubstr(" --timeout 90s\n"));
+  EXPECT_THAT(text, HasSubstr(" --timeout 90s --confirm off\n"));
   EXPECT_THAT(text, Not(HasSubstr("--scheduler")));
   const size_t runs = service_.specs().size();
   EXPECT_EQ(Run({"run", path_}), kFail) << err_;

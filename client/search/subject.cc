@@ -47,6 +47,7 @@ absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord
   subject.spec.set_engine(v1::TCG);
   subject.spec.set_cancel_when_unwatched(true);
   subject.spec.set_confirm(false);  // The record has failed already.
+  subject.spec.mutable_reproduction()->set_confirm("off");
   subject.spec.mutable_scenario()->set_seed(scenario::SeedOf(spec.scenario()));
   // Without a name, the run might get a newer kernel by now.
   if (!record.variant().kernel().empty()) subject.spec.set_kernel(record.variant().kernel());

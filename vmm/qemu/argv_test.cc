@@ -49,7 +49,7 @@ TEST(QemuArguments, OfOneNode) {
       Arguments(plan, 7),
       "-nodefaults -no-user-config -name ktstr,debug-threads=on -display none -accel "
       "tcg,thread=single "
-      "-icount shift=3,sleep=off -rtc base=2026-01-01,clock=vm "
+      "-icount shift=2,sleep=off -rtc base=2026-01-01,clock=vm "
       "-cpu max,vendor=GenuineIntel,-rdrand,-rdseed -machine "
       "q35,max-ram-below-4g=2147483648,memory-backend=ram0 "
       "-smp 4,sockets=1,dies=2,cores=2,threads=1 -m 512M "
