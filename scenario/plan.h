@@ -29,8 +29,8 @@ inline constexpr uint32_t kMaxDurationMs = LimitOf("Scenario.duration_ms").max;
 inline constexpr uint32_t kDefaultAttachTimeoutMs = 1'800'000;
 // A process that stands still for so long before it is enabled does not attach, ms.
 inline constexpr uint32_t kStillTimeoutMs = 60'000;
-// The slowest speed at which real schedulers get the verdicts that they get at four times that speed
-// (docs/registry-schedulers.md).
+// The slowest speed at which real schedulers get the verdicts that they get at four times that
+// speed (docs/registry-schedulers.md).
 inline constexpr uint32_t kDefaultVcpuMips = 62;
 inline constexpr uint32_t kDefaultRestartTimeoutMs = 10'000;
 inline constexpr uint32_t kStopTimeoutMs = 10'000;

@@ -43,9 +43,9 @@ absl::StatusOr<std::string> FileIdentity(const EngineFile& file);
 struct Launch {
   const v1::LaunchPlan& plan;  // With this engine's part.
   const EngineFile& file;
-  const std::string& version;                   // EngineIdentity.version
-  int kernel = -1;                              // vmlinux, ELF with a PVH entry.
-  int boot_image = -1;                          // initramfs
+  const std::string& version;  // EngineIdentity.version
+  int kernel = -1;             // vmlinux, ELF with a PVH entry.
+  int boot_image = -1;         // initramfs
   absl::Duration vcpu_turn;    // Machine::SetVcpuTurn()
 };
 

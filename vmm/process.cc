@@ -82,8 +82,8 @@ class Process {
     Snapshot snapshot;  // RESTORE
     const v1::LaunchPlan& plan() const { return request.plan(); }
     Launch launch() const {
-      return {plan(), engine_file, version, kernel.get(), boot_image.get(),
-              DefaultVcpuTurn(plan())};
+      return {plan(),       engine_file,      version,
+              kernel.get(), boot_image.get(), DefaultVcpuTurn(plan())};
     }
   };
 

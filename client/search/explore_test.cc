@@ -59,8 +59,9 @@ TEST_F(ExploreTest, StrategiesApart) {
   EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..6", "--strategy", "both"}), kFail);
   EXPECT_THAT(out_, HasSubstr("  uniform: 0 of 6"));
   EXPECT_THAT(out_, HasSubstr("  pct: 1 of 6"));
-  EXPECT_THAT(out_, HasSubstr("ktstrctl run steady --deterministic --seed 3 --set "
-                              "perturb.intensity=0 --set perturb.pct.change_points=3 --confirm off\n"));
+  EXPECT_THAT(out_,
+              HasSubstr("ktstrctl run steady --deterministic --seed 3 --set "
+                        "perturb.intensity=0 --set perturb.pct.change_points=3 --confirm off\n"));
   EXPECT_THAT(service_.specs(), SizeIs(12));
 }
 
