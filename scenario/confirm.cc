@@ -84,11 +84,16 @@ std::string Figures(absl::Span<const v1::Confirmation> confirmations, int index)
       confirmations, ", ", [index](std::string* out, const v1::Confirmation& confirmation) {
         const bool judged =
             confirmation.verdict() != v1::ERROR && index < confirmation.measured_size();
-        absl::StrAppend(out,
-                        !judged                                ? "no result"
-                        : confirmation.measured(index).empty() ? "nothing"
-                                                               : confirmation.measured(index),
-                        " with seed ", confirmation.seed());
+        if (!judged) {
+          absl::StrAppend(out, "no result",
+                          confirmation.findings().empty()
+                              ? ""
+                              : absl::StrCat(" (", confirmation.findings(0).kind(), ")"));
+        } else {
+          absl::StrAppend(
+              out, confirmation.measured(index).empty() ? "nothing" : confirmation.measured(index));
+        }
+        absl::StrAppend(out, " with seed ", confirmation.seed());
       });
 }
 

@@ -101,10 +101,11 @@ TEST(Confirm, WhatFasterCpusDoNotShowIsInconclusive) {
   confirmations.back() = v1::Confirmation();
   confirmations.back().set_seed(9);
   confirmations.back().set_verdict(v1::ERROR);
+  confirmations.back().add_findings()->set_kind("HOST_TIMEOUT");
   EXPECT_THAT(Lines(Confirmed(judgement, 62, confirmations)),
               ElementsAre("INCONCLUSIVE",
                           "UNCONFIRMED UNFAIR at 62 MIPS a CPU, and not at 250: at most 8% with "
-                          "seed 7, at most 8% with seed 8, no result with seed 9: " +
+                          "seed 7, at most 8% with seed 8, no result (HOST_TIMEOUT) with seed 9: " +
                               judgement.findings(0).message() + "|"));
 }
 
