@@ -89,6 +89,20 @@ TEST(Confirm, OnlyThresholdsNeedIt) {
   EXPECT_FALSE(NeedsConfirmation(judgement));
 }
 
+TEST(Confirm, UnboundedTurnsProveNothing) {
+  const v1::Scenario scenario = TwoSpinners();
+  std::vector<v1::Observation> observations = Seen(2400, 62);
+  observations[3].mutable_vm_end()->set_turns("100us");
+  const v1::Judgement bounded = Evaluate(scenario, observations);
+  EXPECT_EQ(bounded.verdict(), v1::FAIL);
+  observations[3].mutable_vm_end()->set_turns("unbounded");
+  const v1::Judgement unbounded = Evaluate(scenario, observations);
+  EXPECT_THAT(Lines(unbounded),
+              ElementsAre("INCONCLUSIVE", "UNCONFIRMED UNFAIR with unbounded turns of the vCPUs: " +
+                                              bounded.findings(0).message() + "|"));
+  EXPECT_FALSE(NeedsConfirmation(unbounded));
+}
+
 TEST(Confirm, WhatFasterCpusDoNotShowIsInconclusive) {
   const v1::Scenario scenario = TwoSpinners();
   const v1::Judgement judgement = Evaluate(scenario, Seen(2400, 62));

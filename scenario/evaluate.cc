@@ -79,6 +79,20 @@ void ApplyVoiding(std::vector<Candidate>* candidates) {
   std::rotate(candidates->begin(), it, it + 1);
 }
 
+// Where vCPUs execute for many milliseconds in turn, they and not the scheduler may cross a
+// threshold.
+void DoubtThresholds(std::vector<Candidate>* candidates) {
+  for (Candidate& candidate : *candidates) {
+    const FindingKindInfo* info = InfoOf(candidate.finding);
+    if (info == nullptr || !info->threshold) continue;
+    candidate.finding.set_message(
+        absl::StrCat(candidate.finding.kind(),
+                     " with unbounded turns of the vCPUs: ", candidate.finding.message()));
+    SetKind(FindingKind::kUnconfirmed, &candidate.finding);
+    candidate.verdict = InfoOf(FindingKind::kUnconfirmed).verdict;
+  }
+}
+
 v1::Verdict VerdictOf(const std::vector<Candidate>& candidates) {
   bool seen[v1::Verdict_ARRAYSIZE] = {};
   for (const Candidate& candidate : candidates) {
@@ -130,6 +144,8 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
   }
   AddWorkerFindings(scenario, facts, &candidates);
   AddShareFindings(scenario, facts, &candidates);
+
+  if (facts.vm_end && facts.vm_end->turns() == "unbounded") DoubtThresholds(&candidates);
 
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.order < b.order; });

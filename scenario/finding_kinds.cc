@@ -59,7 +59,7 @@ constexpr FindingKindInfo kKinds[] = {
     {Kind::kTooShort, "TOO_SHORT", v1::INCONCLUSIVE, false, false, false,
      "the workers ran for too short a time to judge a check"},
     {Kind::kUnconfirmed, "UNCONFIRMED", v1::INCONCLUSIVE, false, false, false,
-     "a threshold was crossed that faster virtual CPUs do not cross"},
+     "a threshold was crossed that faster virtual CPUs do not cross, or turns were unbounded"},
 };
 // clang-format on
 
