@@ -42,7 +42,7 @@ using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using testing::VmDriver;
 
-constexpr absl::Duration kSilence = absl::Seconds(120);
+constexpr absl::Duration kSilence = absl::Seconds(500);
 
 struct Outcome {
   v1::VmEnd end;
@@ -164,8 +164,8 @@ class VmTest : public ::testing::Test {
   }
 
   std::string program_path_;
-  std::string wrapper_;  // Of ktstr-vm.
-  uint32_t timeout_ms_ = 120000;
+  std::string wrapper_;               // Of ktstr-vm.
+  uint32_t timeout_ms_ = 400000;      // 16 vCPUs boot in a minute or two on a loaded host.
   std::optional<Snapshot> snapshot_;  // The last one that was taken.
   base::UniqueFd kernel_;
   base::UniqueFd program_;
