@@ -192,11 +192,12 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedK
   return absl::OkStatus();
 }
 
-void VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& judgement,
-                            RunReporter& reporter, Course* course) {
+v1::Judgement VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& judgement,
+                                     RunReporter& reporter, Course* course) {
   InnerReporter inner(&reporter);
+  const uint32_t ran_at = SpeedOf(course->observations);
   const std::vector<v1::Scenario> scenarios =
-      scenario::ConfirmingScenarios(job.spec.scenario(), SpeedOf(course->observations));
+      scenario::ConfirmingScenarios(job.spec.scenario(), ran_at);
   for (const v1::Scenario& scenario : scenarios) {
     v1::RunProgress line;
     line.set_text(absl::StrCat("confirming the findings at ", scenario.vcpu_mips(),
@@ -208,7 +209,7 @@ void VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& judgement,
     const absl::Status ran = RunMachine(again, *course->kernel, inner, &other);
     if (const std::optional<StopRequest> stop = reporter.stop(); stop.has_value()) {
       course->observations = {StopObservation(*stop)};
-      return;
+      return scenario::Evaluate(job.spec.scenario(), course->observations);
     }
     v1::Confirmation& confirmation = course->confirmations.emplace_back();
     if (ran.ok()) {
@@ -218,8 +219,9 @@ void VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& judgement,
       confirmation.set_verdict(v1::ERROR);
       *confirmation.mutable_findings() = HarnessError(ran).findings();
     }
-    if (scenario::ShowsAll(judgement, confirmation)) return;
+    if (scenario::ShowsAll(judgement, confirmation)) break;
   }
+  return scenario::Confirmed(judgement, ran_at, course->confirmations);
 }
 
 RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
@@ -239,13 +241,7 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
                                 ? scenario::Evaluate(job.spec.scenario(), course.observations)
                                 : HarnessError(status);
   if (job.spec.confirm() && scenario::NeedsConfirmation(judgement)) {
-    Confirm(job, judgement, reporter, &course);
-    if (reporter.stop().has_value()) {
-      judgement = scenario::Evaluate(job.spec.scenario(), course.observations);
-    } else {
-      judgement =
-          scenario::Confirmed(judgement, SpeedOf(course.observations), course.confirmations);
-    }
+    judgement = Confirm(job, judgement, reporter, &course);
   }
   RunOutcome outcome;
   v1::RunRecord& record = outcome.record;

@@ -38,10 +38,11 @@ class VmRunExecutor : public RunExecutor {
   absl::Status ResolveKernel(const RunJob& job, RunReporter& reporter, Course* course);
   absl::Status RunMachine(const RunJob& job, const cache::ResolvedKernel& kernel,
                           RunReporter& reporter, Course* course);
-  // Runs what confirms `judgement` (scenario/confirm.h). Adds to `course` what the runs say, and
-  // the stop when one comes meanwhile.
-  void Confirm(const RunJob& job, const v1::Judgement& judgement, RunReporter& reporter,
-               Course* course);
+  // Runs what confirms `judgement` (scenario/confirm.h) and returns the judgement after it.
+  // `course` gets what the runs say; a stop that comes meanwhile takes the place of its
+  // observations.
+  v1::Judgement Confirm(const RunJob& job, const v1::Judgement& judgement, RunReporter& reporter,
+                        Course* course);
   absl::StatusOr<base::UniqueFd> MakeBundle(const RunJob& job);
 
   cache::KernelCache* const kernels_;
