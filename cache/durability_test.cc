@@ -124,32 +124,33 @@ Path Blob() {
 Path Snapshot() {
   static const std::string state(5000, 's');
   static const std::string page(8192, 'p');
-  return {
-      "snapshot",
-      [](const std::string& dir) -> absl::Status {
-        auto state_fd = *base::MakeMemfd("state", 0);
-        auto ram = *base::MakeMemfd("ram", 1 << 20);
-        KTSTR_CHECK(base::WriteAll(state_fd.get(), state, "state").ok());
-        KTSTR_CHECK(pwrite(ram.get(), page.data(), page.size(), 4096) == 8192);
-        SnapshotStore store(dir + "/snapshots", 64 << 20);
-        // The second one takes the first one's place.
-        absl::Status stored = store.Store("machine", "label", state_fd.get(), {ram.get()});
-        return stored.ok() ? store.Store("machine", "label", state_fd.get(), {ram.get()}) : stored;
-      },
-      [](const std::string& dir) -> absl::Status {
-        SnapshotStore store(dir + "/snapshots", 64 << 20);
-        auto files = store.Load("machine");
-        if (!files.ok()) return files.status();
-        EXPECT_EQ(*base::ReadFd(base::Reopen(files->state.get(), "state")->get(), "state", 1 << 20),
-                  state);
-        std::string ram(1 << 20, '\0');
-        std::string expected = ram;
-        expected.replace(4096, page.size(), page);
-        EXPECT_EQ(pread(files->ram[0].get(), ram.data(), ram.size(), 0), 1 << 20);
-        EXPECT_TRUE(ram == expected);
-        return absl::OkStatus();
-      },
-      false};
+  return {"snapshot",
+          [](const std::string& dir) -> absl::Status {
+            auto state_fd = *base::MakeMemfd("state", 0);
+            auto ram = *base::MakeMemfd("ram", 1 << 20);
+            KTSTR_CHECK(base::WriteAll(state_fd.get(), state, "state").ok());
+            KTSTR_CHECK(pwrite(ram.get(), page.data(), page.size(), 4096) == 8192);
+            SnapshotStore store(dir + "/snapshots", 64 << 20);
+            // The second one takes the first one's place.
+            const SnapshotInfo info = {"machine", "label", std::nullopt, 1000};
+            absl::Status stored = store.Store(info, state_fd.get(), {ram.get()});
+            return stored.ok() ? store.Store(info, state_fd.get(), {ram.get()}) : stored;
+          },
+          [](const std::string& dir) -> absl::Status {
+            SnapshotStore store(dir + "/snapshots", 64 << 20);
+            auto files = store.Load("machine");
+            if (!files.ok()) return files.status();
+            EXPECT_EQ(
+                *base::ReadFd(base::Reopen(files->state.get(), "state")->get(), "state", 1 << 20),
+                state);
+            std::string ram(1 << 20, '\0');
+            std::string expected = ram;
+            expected.replace(4096, page.size(), page);
+            EXPECT_EQ(pread(files->ram[0].get(), ram.data(), ram.size(), 0), 1 << 20);
+            EXPECT_TRUE(ram == expected);
+            return absl::OkStatus();
+          },
+          false};
 }
 
 const std::string& KernelImageFile() {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <ctime>
 #include <utility>
 
@@ -174,13 +175,15 @@ uint64_t DiskBytes(const std::string& dir) {
   return blocks * kDiskBlock;
 }
 
-absl::Status WriteEntry(const std::string& dir, std::string_view identity, std::string_view label,
-                        int state, const std::vector<int>& ram) {
+absl::Status WriteEntry(const std::string& dir, const SnapshotInfo& info, int state,
+                        const std::vector<int>& ram) {
   v1::SnapshotMetadata metadata;
   metadata.set_schema_version(kSchemaVersion);
-  metadata.set_key(SnapshotStore::KeyOf(identity));
-  metadata.set_identity(std::string(identity));
-  metadata.set_label(std::string(label));
+  metadata.set_key(SnapshotStore::KeyOf(info.identity));
+  metadata.set_identity(info.identity);
+  metadata.set_label(info.label);
+  if (info.owner.has_value()) metadata.set_owner(*info.owner);
+  metadata.set_saves_ms(info.saves_ms);
   metadata.set_created_unix_s(time(nullptr));
   KTSTR_ASSIGN_OR_RETURN(*metadata.mutable_state(), WriteFile(dir, "state", state));
   for (size_t i = 0; i < ram.size(); ++i) {
@@ -211,6 +214,13 @@ absl::Status Replace(const std::string& temporary, const std::string& entry) {
 // descriptors, too little memory, an error of the disk.
 bool IsDamage(const absl::Status& error) {
   return absl::IsDataLoss(error) || absl::IsInvalidArgument(error) || absl::IsNotFound(error);
+}
+
+double WorthOf(const v1::SnapshotEntry& entry, int64_t now_unix_s) {
+  constexpr double kDay = 86400;
+  const auto idle_s =
+      static_cast<double>(std::max<int64_t>(0, now_unix_s - entry.last_used_unix_s()));
+  return (1.0 + entry.saves_ms()) * std::exp2(-idle_s / kDay);
 }
 
 }  // namespace
@@ -252,14 +262,14 @@ absl::StatusOr<SnapshotFiles> SnapshotStore::Load(std::string_view identity) {
   return absl::DataLossError(error.message());
 }
 
-absl::Status SnapshotStore::Store(std::string_view identity, std::string_view label, int state,
+absl::Status SnapshotStore::Store(const SnapshotInfo& info, int state,
                                   const std::vector<int>& ram) {
   base::MutexLock lock(&mutex_);
   KTSTR_RETURN_IF_ERROR(Prepare());
-  const std::string key = KeyOf(identity);
+  const std::string key = KeyOf(info.identity);
   const std::string temporary = base::JoinPath(base::JoinPath(dir_, kTemporaryDir), key);
   KTSTR_RETURN_IF_ERROR(base::MakeDirs(temporary, 0700));
-  absl::Status written = WriteEntry(temporary, identity, label, state, ram);
+  absl::Status written = WriteEntry(temporary, info, state, ram);
   if (written.ok() && DiskBytes(temporary) > budget_bytes_) {
     written = absl::FailedPreconditionError(
         absl::StrCat("snapshot of ", DiskBytes(temporary) >> 20, " MiB is above the budget of ",
@@ -299,6 +309,8 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> SnapshotStore::ListLocked() {
     if (metadata.ok()) {
       entry.set_label(metadata->label());
       entry.set_created_unix_s(metadata->created_unix_s());
+      if (metadata->has_owner()) entry.set_owner(metadata->owner());
+      entry.set_saves_ms(metadata->saves_ms());
     } else {
       entry.set_error(std::string(metadata.status().message()));
     }
@@ -323,8 +335,7 @@ absl::StatusOr<std::vector<v1::SnapshotEntry>> SnapshotStore::Clean() {
   return entries;
 }
 
-// Removes all unusable entries, then the least recently used ones down to the budget; never
-// `keep_key`.
+// Removes all unusable entries, then those worth least down to the budget; never `keep_key`.
 absl::Status SnapshotStore::Evict(std::string_view keep_key) {
   KTSTR_ASSIGN_OR_RETURN(std::vector<v1::SnapshotEntry> entries, ListLocked());
   uint64_t total = 0;
@@ -333,8 +344,14 @@ absl::Status SnapshotStore::Evict(std::string_view keep_key) {
     if (!entry.error().empty() && !IsDamage(ReadMetadata(EntryDir(entry.key())).status()))
       entry.clear_error();
   }
-  std::stable_partition(entries.begin(), entries.end(),
-                        [](const v1::SnapshotEntry& entry) { return entry.error().empty(); });
+  const int64_t now = time(nullptr);
+  const auto worth = [now](const v1::SnapshotEntry& entry) {
+    return entry.error().empty() ? WorthOf(entry, now) : -1;
+  };
+  std::stable_sort(entries.begin(), entries.end(),
+                   [&worth](const v1::SnapshotEntry& a, const v1::SnapshotEntry& b) {
+                     return worth(a) > worth(b);
+                   });
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
     if (entry->key() == keep_key) continue;
     if (total <= budget_bytes_ && entry->error().empty()) break;

@@ -8,14 +8,18 @@
 //   DIR/KEY/state, ram-N    the files
 //   DIR/.tmp/NAME           an unfinished entry; renamed when it is complete
 //
-// Above its budget the store removes the least recently used entries. One process (ktstrd) uses a
-// store; any thread.
+// Above its budget the store removes what is worth least: a snapshot is worth the time that it
+// saves a run, and half as much for each day since its last use. One process (ktstrd) uses a store;
+// any thread.
 
 #ifndef KTSTR_CACHE_SNAPSHOT_STORE_H_
 #define KTSTR_CACHE_SNAPSHOT_STORE_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +38,14 @@ struct SnapshotFiles {
   std::vector<base::UniqueFd> ram;  // One per NUMA node.
 };
 
+// What is known of a snapshot besides its files.
+struct SnapshotInfo {
+  std::string identity;
+  std::string label;           // For people.
+  std::optional<uid_t> owner;  // Whose files it holds.
+  uint32_t saves_ms = 0;       // SnapshotMetadata.saves_ms
+};
+
 class SnapshotStore {
  public:
   // Name of a snapshot with this identity.
@@ -50,8 +62,8 @@ class SnapshotStore {
   // place, unless the final rename fails: ResourceExhausted on a full disk; FailedPrecondition or
   // PermissionDenied when the directory is not writable; FailedPrecondition when the snapshot alone
   // exceeds the budget.
-  absl::Status Store(std::string_view identity, std::string_view label, int state,
-                     const std::vector<int>& ram) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Store(const SnapshotInfo& info, int state, const std::vector<int>& ram)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void Remove(std::string_view identity) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Most recently used first.

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,7 +49,8 @@ class SnapshotStoreTest : public ::testing::Test {
     return bytes;
   }
   absl::Status Store(SnapshotStore& store, const std::string& identity, const SnapshotFiles& f) {
-    return store.Store(identity, "7.3.4 1n1l4c1t", f.state.get(), {f.ram[0].get(), f.ram[1].get()});
+    return store.Store({identity, "7.3.4 1n1l4c1t", owner_, saves_ms_}, f.state.get(),
+                       {f.ram[0].get(), f.ram[1].get()});
   }
   std::string FileOf(const std::string& identity, const std::string& name) {
     return base::JoinPath(base::JoinPath(dir_, SnapshotStore::KeyOf(identity)), name);
@@ -61,6 +63,8 @@ class SnapshotStoreTest : public ::testing::Test {
     ASSERT_EQ(pwrite(fd.get(), &byte, 1, static_cast<off_t>(at)), 1);
   }
 
+  std::optional<uid_t> owner_;  // Of what Store() stores.
+  uint32_t saves_ms_ = 0;
   base::TempDir temp_ = *base::TempDir::Make("snapshots");
   std::string dir_ = base::JoinPath(temp_.path(), "snapshots");
 };
@@ -167,6 +171,35 @@ TEST_F(SnapshotStoreTest, LeastRecentlyUsedGoAboveTheBudget) {
   EXPECT_TRUE(absl::IsNotFound(store.Load("two").status()));
   EXPECT_TRUE(store.Load("one").ok());
   EXPECT_TRUE(store.Load("three").ok());
+}
+
+// A snapshot is worth what it saves, and half as much each day.
+TEST_F(SnapshotStoreTest, WhatSavesLeastGoesFirst) {
+  const auto age = [this](const std::string& identity, int days) {
+    const timespec at = {.tv_sec = time(nullptr) - days * 86400, .tv_nsec = 0};
+    const timespec times[] = {at, at};
+    ASSERT_EQ(utimensat(AT_FDCWD, FileOf(identity, "metadata.json").c_str(), times, 0), 0);
+  };
+  SnapshotStore store(dir_, 7 * kMiB);  // Room for two.
+  owner_ = 1000;
+  saves_ms_ = 20'000;
+  ASSERT_TRUE(Store(store, "slow verifier", Make('a')).ok());
+  owner_ = std::nullopt;
+  saves_ms_ = 900;
+  ASSERT_TRUE(Store(store, "boot", Make('b')).ok());
+  age("slow verifier", 2);  // 5000 by now, still more than 900.
+  ASSERT_TRUE(Store(store, "new", Make('c')).ok());
+  EXPECT_TRUE(absl::IsNotFound(store.Load("boot").status()));
+  age("slow verifier", 9);
+  ASSERT_TRUE(Store(store, "newer", Make('d')).ok());
+  EXPECT_TRUE(absl::IsNotFound(store.Load("slow verifier").status()));
+  EXPECT_TRUE(store.Load("new").ok());
+  const auto entries = store.List();
+  ASSERT_TRUE(entries.ok());
+  for (const v1::SnapshotEntry& entry : *entries) {
+    EXPECT_FALSE(entry.has_owner());
+    EXPECT_EQ(entry.saves_ms(), 900u);
+  }
 }
 
 TEST_F(SnapshotStoreTest, LargerThanTheBudgetIsNotKept) {

@@ -110,8 +110,8 @@ absl::Status PrintJson(const Subject& subject, const TurningPoint& point, uint32
 
 absl::Status Explain(const ExplainOptions& options, uint32_t resolution_ms, const Session& session,
                      Trials* trials, Terminal* terminal, bool json) {
-  KTSTR_ASSIGN_OR_RETURN(const Subject subject, SubjectOfRun(session, options.run_id));
-  KTSTR_RETURN_IF_ERROR(FailsAgain(subject, trials));
+  KTSTR_ASSIGN_OR_RETURN(Subject subject, SubjectOfRun(session, options.run_id));
+  KTSTR_RETURN_IF_ERROR(FailsAgain(&subject, trials));
   KTSTR_ASSIGN_OR_RETURN(TurningPoint point, Moments(subject, options, resolution_ms));
   terminal->Note(absl::StrCat(options.run_id, ": ", base::OneLine(subject.key.Text()), ", seed ",
                               subject.seed()));

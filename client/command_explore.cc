@@ -205,7 +205,12 @@ absl::StatusOr<RunPlan> PlanOf(Strategy* strategy) {
         absl::StrCat(strategy->options.scenarios[0], ": ", plan->specs.size(),
                      " scenarios; explore searches one at a time: name its file"));
   }
-  strategy->spec = plan->specs[0];
+  v1::RunSpec& spec = strategy->spec;
+  spec = plan->specs[0];
+  if (strategy->options.warm.empty() && spec.scenario().has_scheduler()) {
+    spec.set_warm(v1::WARM_ATTACHED);
+    spec.mutable_reproduction()->set_warm("attached");
+  }
   return plan;
 }
 
@@ -277,6 +282,7 @@ void AddExploreCommand(CLI::App* app, Action* action) {
       ->type_name("A..B")
       ->required();
   AddVariantFlags(explore, &o->run);
+  AddWarmFlag(explore, "attached", &o->run);
   explore
       ->add_option("-j,--jobs", o->jobs,
                    "Runs in flight at once; the daemon starts as many as it has slots")

@@ -248,13 +248,15 @@ absl::StatusOr<Subject> FindSubject(const MinimizeOptions& options, const RunPla
                                     const Session& session, Trials* trials, Terminal* terminal) {
   if (plan.specs.empty()) {
     KTSTR_ASSIGN_OR_RETURN(Subject subject, SubjectOfRun(session, options.subject));
-    KTSTR_RETURN_IF_ERROR(FailsAgain(subject, trials));
+    KTSTR_RETURN_IF_ERROR(FailsAgain(&subject, trials));
     return subject;
   }
   KTSTR_RETURN_IF_ERROR(UploadPlan(session, plan, terminal));
   KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunRecord> records,
                          trials->Run({plan.specs[0]}, "running it"));
-  return MakeSubject(plan.specs[0], records[0]);
+  KTSTR_ASSIGN_OR_RETURN(Subject subject, MakeSubject(plan.specs[0], records[0]));
+  if (options.run.warm.empty()) KTSTR_RETURN_IF_ERROR(UseAttached(&subject, trials).status());
+  return subject;
 }
 
 // Reduces, writes, verifies, reports.
@@ -353,6 +355,7 @@ void AddMinimizeCommand(CLI::App* app, Action* action) {
       ->required();
   minimize->add_option("--seed", o->run.seed, "Seed with which the scenario fails")->type_name("N");
   AddVariantFlags(minimize, &o->run);
+  AddWarmFlag(minimize, "attached, where it fails from there too", &o->run);
   minimize->add_option("-j,--jobs", o->jobs, "Runs in flight at once")->check(CLI::Range(1, 256));
   minimize
       ->add_option("--seeds-per-try", o->seeds_per_try,

@@ -97,16 +97,19 @@ std::string DifferenceOf(const Session& session, const RepeatGroup& group) {
   return FirstDifference(runs[0].observations(), runs[1].observations());
 }
 
+std::string StartOf(v1::Timings::Start start) {
+  if (start == v1::Timings::ATTACHED) return " from a snapshot with the scheduler attached";
+  return start == v1::Timings::RESTORE ? " from a snapshot" : " from a cold boot";
+}
+
 // Reports whether repeated runs under virtual time left the same guest memory.
 void CompareRepeats(const Session& session, RunReporter* reporter, Terminal* terminal) {
   const RepeatCheck check = CheckRepeats(reporter->records());
   for (const std::string& line : check.left_out) terminal->Note(line);
   for (const RepeatGroup& group : check.groups) {
-    const bool restored = group.first.timings().start() == v1::Timings::RESTORE;
-    const std::string what =
-        absl::StrCat(group.first.scenario(), ", seed ", group.first.variant().seed(), ": ",
-                     group.compared, group.compared == 1 ? " run" : " runs",
-                     restored ? " from a snapshot" : " from a cold boot");
+    const std::string what = absl::StrCat(
+        group.first.scenario(), ", seed ", group.first.variant().seed(), ": ", group.compared,
+        group.compared == 1 ? " run" : " runs", StartOf(group.first.timings().start()));
     if (group.differs()) {
       reporter->Compared(NondeterminismRecord(group, DifferenceOf(session, group)));
     } else if (group.compared == 1) {

@@ -152,7 +152,9 @@ std::string ResultLine(const v1::RunRecord& record, bool color) {
   return absl::StrCat(Mark(record.verdict(), color), " ", record.scenario(), " [", scheduler, "]  ",
                       record.variant().topology(), "  ", VerdictName(record.verdict()), "  ",
                       Seconds(t.total_ms()), " s  (queue ", Seconds(t.queue_ms()),
-                      t.start() == v1::Timings::RESTORE ? ", restore " : ", boot ",
+                      t.start() == v1::Timings::RESTORE || t.start() == v1::Timings::ATTACHED
+                          ? ", restore "
+                          : ", boot ",
                       Seconds(t.start_ms()), ", attach ", Seconds(t.attach_ms()), ", scenario ",
                       Seconds(t.scenario_ms()), ", teardown ", Seconds(t.teardown_ms()), ")\n");
 }
@@ -213,11 +215,14 @@ std::string HeaderLine(const v1::RunRecord& record) {
       variant.kernel_release().empty() ? record.kernel_version() : variant.kernel_release();
   const std::string source =
       variant.kernel_source().empty() ? "" : absl::StrCat(variant.kernel_source(), ", ");
-  const bool warm = record.timings().start() == v1::Timings::RESTORE;
+  const v1::Timings::Start start = record.timings().start();
+  const char* how = start == v1::Timings::ATTACHED  ? ", attached"
+                    : start == v1::Timings::RESTORE ? ", warm"
+                                                    : ", cold";
   return absl::StrCat("kernel ", release.empty() ? variant.kernel() : release, " (", source,
                       "cached)   topology ", variant.topology(), "   engine ", variant.engine(),
-                      warm ? ", warm" : ", cold", variant.engine() == "tcg" ? ", virtual time" : "",
-                      ", seed ", variant.seed(), "\n");
+                      how, variant.engine() == "tcg" ? ", virtual time" : "", ", seed ",
+                      variant.seed(), "\n");
 }
 
 std::string ResultText(const v1::RunRecord& record, bool color) {

@@ -53,6 +53,17 @@ void AddVariantFlags(CLI::App* command, RunOptions* o) {
       ->type_name("DURATION");
 }
 
+void AddWarmFlag(CLI::App* command, const char* otherwise, RunOptions* options) {
+  command
+      ->add_option(
+          "--warm", options->warm,
+          absl::StrCat("What a run starts from: a snapshot of the booted guest (boot), one "
+                       "with the scheduler attached (attached), or neither (off); else ",
+                       otherwise))
+      ->type_name("boot|attached|off")
+      ->check(CLI::IsMember({"boot", "attached", "off"}));
+}
+
 void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
   const auto flags = std::make_shared<RunFlags>();
   RunOptions* o = &flags->run;
@@ -85,12 +96,12 @@ void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
   run->add_option("-o,--output", flags->output_directory,
                   "Write each record there (else KTSTR_SIDECAR_DIR)")
       ->type_name("DIR");
-  run->add_flag(
-      "--warm,!--no-warm", o->warm,
-      "Start from a snapshot of the booted guest where there is one (the default), or boot");
+  AddWarmFlag(run, "boot, and with --repeat attached", o);
+  run->add_flag_callback(
+      "--no-warm", [o] { o->warm = "off"; }, "The same as --warm off");
   run->add_flag(
       "--dmesg", o->dmesg,
-      "Show the guest's kernel log on stderr while it runs (with --no-warm: from its boot on)");
+      "Show the guest's kernel log on stderr while it runs (with --warm off: from its boot on)");
   run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
   run->add_flag("--skip-is-failure", flags->policy.skip_is_failure,
                 "Exit with 1 when a run was skipped");

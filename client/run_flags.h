@@ -28,6 +28,9 @@ struct RunFlags {
 // checks. `options` outlives the command line.
 void AddVariantFlags(CLI::App* command, RunOptions* options);
 
+// Adds --warm; `otherwise` says what the command does without it.
+void AddWarmFlag(CLI::App* command, const char* otherwise, RunOptions* options);
+
 // Adds `run`; `use` gets the flags when the command line names it.
 void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use);
 

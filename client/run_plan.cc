@@ -137,6 +137,13 @@ v1::Scenario Changed(const SourcedScenario& source, const Overrides& overrides,
   return scenario;
 }
 
+// With several runs, all but the first are spared the attach.
+v1::WarmStart WarmOf(const RunOptions& options) {
+  if (options.warm == "off") return v1::WARM_OFF;
+  if (options.warm == "attached") return v1::WARM_ATTACHED;
+  return options.warm.empty() && options.repeat > 1 ? v1::WARM_ATTACHED : v1::WARM_BOOT;
+}
+
 }  // namespace
 
 absl::StatusOr<RunChoices> ParseChoices(const RunOptions& options) {
@@ -235,7 +242,7 @@ absl::StatusOr<RunPlan> MakeRunPlan(const RunOptions& options, const RunChoices&
     spec.set_project_commit(places.project_commit);
     spec.set_run_source(places.ci ? "ci" : "local");
     spec.set_cancel_when_unwatched(!options.detach);
-    spec.set_no_warm(!options.warm);
+    spec.set_warm(WarmOf(options));
     spec.set_dmesg(options.dmesg);
     if (options.vcpu_turn_us) spec.set_vcpu_turn_us(*options.vcpu_turn_us);
     spec.set_confirm(options.confirm == "auto");
@@ -279,7 +286,7 @@ v1::Reproduction ReproductionOf(const RunOptions& options, const std::string& ar
   run.mutable_seed_forks()->Assign(options.seed_forks.begin(), options.seed_forks.end());
   run.mutable_sets()->Assign(options.sets.begin(), options.sets.end());
   run.set_strict(options.strict);
-  run.set_no_warm(!options.warm);
+  run.set_warm(options.warm);
   run.set_dmesg(options.dmesg);
   run.set_timeout(options.timeout);
   if (options.vcpu_mips) run.set_vcpu_mips(*options.vcpu_mips);
@@ -295,7 +302,7 @@ v1::Reproduction ReproductionOfFile(const v1::Reproduction& run, const std::stri
   out.set_deterministic(true);
   out.set_seed(run.seed());
   out.set_timeout(run.timeout());
-  out.set_no_warm(run.no_warm());
+  out.set_warm(run.warm());
   if (run.has_vcpu_turn_us()) out.set_vcpu_turn_us(run.vcpu_turn_us());
   out.set_confirm(run.confirm());
   return out;
@@ -308,7 +315,7 @@ RunOptions OptionsOfFile(const v1::Reproduction& run) {
   options.deterministic = run.deterministic();
   if (run.seed() != 0) options.seed = absl::StrCat(run.seed());
   options.timeout = run.timeout();
-  options.warm = !run.no_warm();
+  options.warm = run.warm();
   if (run.has_vcpu_turn_us()) options.vcpu_turn_us = run.vcpu_turn_us();
   if (!run.confirm().empty()) options.confirm = run.confirm();
   return options;

@@ -39,7 +39,7 @@ struct RunOptions {
   uint32_t repeat = 1;
   std::vector<std::string> sets;
   bool strict = false;
-  bool warm = true;
+  std::string warm;  // "boot", "attached", "off"; empty: as the command has it.
   bool dmesg = false;
   bool detach = false;
   std::string timeout;

@@ -224,13 +224,13 @@ TEST(Reproduce, OfAFileThatHoldsTheChanges) {
   options.scheduler = "./scx";
   options.scheduler_args = {"--x"};
   options.timeout = "15s";
-  options.warm = false;
+  options.warm = "off";
   v1::Reproduction run = ReproductionOf(options, "steady");
   run.set_seed(3);
   run.set_kernel("7.3");
   const v1::Reproduction of_file = ReproductionOfFile(run, "f");
   const std::string command =
-      "ktstrctl run f --kernel 7.3 --deterministic --seed 3 --no-warm --timeout 15s";
+      "ktstrctl run f --kernel 7.3 --deterministic --seed 3 --warm off --timeout 15s";
   EXPECT_EQ(scenario::ReproduceCommand(of_file), command);
   const RunOptions back = OptionsOfFile(of_file);
   v1::Reproduction again = ReproductionOf(back, back.scenarios[0]);

@@ -3,13 +3,17 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/file_size.h"
+#include "base/sha256.h"
 #include "base/status_macros.h"
 #include "daemon/run_store.h"
 #include "daemon/spec_check.h"
@@ -48,6 +52,16 @@ std::string HowItStarts(v1::VmStart::Mode mode) {
     default:
       return "cold boot";
   }
+}
+
+// The scheduler was gone before there was anything to test.
+bool EndedBeforeSteps(const std::vector<v1::Observation>& observations) {
+  bool ended = false;
+  for (const v1::Observation& seen : observations) {
+    if (seen.has_step_mark()) return false;
+    ended |= seen.has_scheduler_exit();
+  }
+  return ended;
 }
 
 }  // namespace
@@ -123,7 +137,7 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
   KTSTR_ASSIGN_OR_RETURN(request.bundle_bytes, base::SizeOf(bundle.get(), "bundle"));
   request.dmesg = spec.dmesg();
   bool warm = false;
-  if (!spec.no_warm()) {
+  if (spec.warm() != v1::WARM_OFF) {
     KTSTR_ASSIGN_OR_RETURN(warm, PlanWarmStart(request, &machine));
   }
   if (!warm) {
@@ -138,83 +152,241 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
   return made;
 }
 
+std::string AttachedIdentity(uid_t uid, const v1::RunSpec& spec, const v1::GuestPlan& attach) {
+  std::vector<std::string> files;
+  for (const v1::FileRef& file : spec.files()) {
+    files.push_back(absl::StrCat("file ", absl::CEscape(file.guest_path()), " ", file.sha256(),
+                                 file.executable() ? " executable\n" : "\n"));
+  }
+  std::sort(files.begin(), files.end());
+  return absl::StrCat("attached for uid ", uid, "\n", absl::StrJoin(files, ""), "plan ",
+                      base::Sha256Hex(attach.SerializeAsString()), "\n");
+}
+
+struct MachineRunner::Course {
+  const RunJob& job;
+  const Bundles& bundles;
+  RunReporter& reporter;
+  const VmListener& listener;
+  const std::string engine;      // For people.
+  const std::string engine_why;  // The reason for it, also.
+  std::shared_ptr<const Machine> machine;
+  VmLaunch launch;
+  v1::VmStart::Mode mode = v1::VmStart::BOOT;
+  bool told_start = false;
+  Snapshots::Handle ready;  // The machine's; null: none.
+  std::string attached_identity;
+  Snapshots::Handle attached;  // Null: none.
+  Outcome outcome;
+
+  void TellStart(const std::string& how) {
+    if (std::exchange(told_start, true)) return;
+    reporter.Phase(v1::RunPhase::STARTING,
+                   absl::StrCat("engine ", engine, ", ", how, ", virtual time, seed ",
+                                scenario::SeedOf(job.spec.scenario()), " (", engine_why, ")"));
+  }
+  // The run is over before its machine has run.
+  bool Stopped() {
+    const std::optional<StopRequest> stop = reporter.stop();
+    if (!stop.has_value()) return false;
+    outcome.observations.push_back(StopObservation(*stop));
+    return true;
+  }
+};
+
 absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
     const RunJob& job, const cache::ResolvedKernel& kernel, v1::Engine engine,
-    const std::string& engine_why, const base::UniqueFd& bundle, RunReporter& reporter,
+    const std::string& engine_why, const Bundles& bundles, RunReporter& reporter,
     const VmListener& listener) {
   const absl::Duration begin = base::RealClock()->Monotonic();
-  KTSTR_ASSIGN_OR_RETURN(const std::shared_ptr<const Machine> machine,
-                         MakeMachine(job, kernel, engine, bundle));
-  const std::string& identity = machine->identity;
-  Snapshots::Handle snapshot;
+  Course course = {.job = job,
+                   .bundles = bundles,
+                   .reporter = reporter,
+                   .listener = listener,
+                   .engine = vmm::EngineLabel(engine),
+                   .engine_why = engine_why};
+  KTSTR_ASSIGN_OR_RETURN(course.machine, MakeMachine(job, kernel, engine, bundles.whole));
+  const std::string& identity = course.machine->identity;
   if (!identity.empty()) {
     std::string note;
-    snapshot = snapshots_->Find(identity, &note);
+    course.ready = snapshots_->Find(identity, &note);
     if (!note.empty()) Note(reporter, absl::StrCat("snapshot unusable: ", note));
+    course.mode = course.ready == nullptr ? v1::VmStart::SNAPSHOT : v1::VmStart::RESTORE;
   }
-  VmLaunch launch;
+  VmLaunch& launch = course.launch;
   launch.program = options_.vm_program;
-  launch.start = machine->start;
+  launch.start = course.machine->start;
   launch.run.set_run_id(RunId(job.number));
   launch.run.set_timeout_ms(TimeoutMs(job.spec));
   launch.run.set_take_digest(true);
   launch.run.set_guest_limit_ms(scenario::GuestLimitMs(job.spec.scenario()));
   launch.run.set_attach_limit_ms(scenario::AttachTimeoutMs(job.spec.scenario()));
   if (job.spec.has_vcpu_turn_us()) launch.run.set_vcpu_turn_us(job.spec.vcpu_turn_us());
-  launch.bundle = bundle.get();
-  if (!machine->note.empty()) Note(reporter, machine->note);
-  bool wanted = false;  // The machine of the next run.
-  const VmListener all = {.observation =
-                              [&](const v1::Observation& seen) {
-                                if (snapshot != nullptr && !std::exchange(wanted, true)) {
-                                  prepared_->Want(identity, job.uid, Restorer(machine, snapshot));
-                                }
-                                listener.observation(seen);
-                              },
-                          .progress = listener.progress,
-                          .console = listener.console,
-                          .snapshot =
-                              [&](vmm::Snapshot taken) {
-                                snapshot =
-                                    snapshots_->Add(identity, machine->label, std::move(taken));
-                              }};
-  Outcome outcome;
-  v1::VmStart::Mode mode = identity.empty()      ? v1::VmStart::BOOT
-                           : snapshot == nullptr ? v1::VmStart::SNAPSHOT
-                                                 : v1::VmStart::RESTORE;
-  outcome.before_engine = base::RealClock()->Monotonic() - begin;
-  while (true) {
-    reporter.Phase(v1::RunPhase::STARTING,
-                   absl::StrCat("engine ", vmm::EngineLabel(engine), ", ", HowItStarts(mode),
-                                ", virtual time, seed ", scenario::SeedOf(job.spec.scenario()),
-                                " (", engine_why, ")"));
-    launch.start.set_mode(mode);
-    launch.fds = machine->Fds(mode == v1::VmStart::RESTORE ? snapshot.get() : nullptr);
-    outcome.start = mode == v1::VmStart::BOOT ? v1::Timings::BOOT : v1::Timings::RESTORE;
-    std::optional<VmProcess> ahead =
-        mode == v1::VmStart::RESTORE ? prepared_->Take(identity) : std::nullopt;
-    const bool was_ahead = ahead.has_value();
-    VmResult result = RunVm(launch, reporter, all, std::move(ahead));
-    outcome.observations = std::move(result.observations);
-    if (const std::string why = snapshots_->TakeUnkept(identity); !why.empty()) {
-      Note(reporter,
-           absl::StrCat(
-               "snapshot not kept on disk, so the first run after the daemon's end boots again: ",
-               why));
-    }
-    if (!result.no_snapshot.has_value()) return outcome;
-    if (const std::optional<StopRequest> stop = reporter.stop(); stop.has_value()) {
-      outcome.observations.push_back(StopObservation(*stop));
-      return outcome;
-    }
-    // The waiting process may have been killed, which does not make its snapshot unusable.
-    if (was_ahead) continue;
-    Note(reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
-    snapshots_->Drop(identity);
-    prepared_->Drop(identity);
-    snapshot = nullptr;
-    mode = mode == v1::VmStart::RESTORE ? v1::VmStart::SNAPSHOT : v1::VmStart::BOOT;
+  if (!course.machine->note.empty()) Note(reporter, course.machine->note);
+  if (!identity.empty() && bundles.attached.has_value()) Attach(&course);
+  course.outcome.before_engine = base::RealClock()->Monotonic() - begin;
+  if (!course.outcome.observations.empty()) return std::move(course.outcome);
+  while (!RunOnce(&course)) {
   }
+  return std::move(course.outcome);
+}
+
+void MachineRunner::Attach(Course* course) {
+  course->attached_identity =
+      absl::StrCat(course->machine->identity, course->bundles.attached->identity);
+  const std::string& identity = course->attached_identity;
+  const auto find = [&] {
+    std::string note;
+    course->attached = snapshots_->Find(identity, &note);
+    if (!note.empty())
+      Note(course->reporter, absl::StrCat("snapshot of the attached scheduler unusable: ", note));
+    return course->attached != nullptr || snapshots_->Impossible(identity);
+  };
+  if (find()) return;
+  const std::unique_ptr<Snapshots::Turn> turn =
+      snapshots_->AwaitTurn(identity, [course] { return course->reporter.stop().has_value(); });
+  if (course->Stopped() || find()) return;
+  MakeAttached(course);
+}
+
+void MachineRunner::MakeAttached(Course* course) {
+  const absl::Duration begin = base::RealClock()->Monotonic();
+  const auto info = [&](const std::string& identity) {
+    const absl::Duration took = base::RealClock()->Monotonic() - begin;
+    return cache::SnapshotInfo{identity, course->machine->label, std::nullopt,
+                               static_cast<uint32_t>(absl::ToInt64Milliseconds(took))};
+  };
+  const VmListener listener = {
+      .observation =
+          [course](const v1::Observation& seen) {
+            // The run's own machine reports all of this again.
+            if (seen.stage().stage() == v1::READY || seen.has_attach_progress())
+              course->listener.observation(seen);
+          },
+      .progress =
+          [course](const v1::VmProgress& said) {
+            if (course->mode == v1::VmStart::SNAPSHOT) course->listener.progress(said);
+          },
+      .console = course->listener.console,
+      .snapshot =
+          [&](vmm::Snapshot taken, bool attached) {
+            if (!attached) {
+              course->ready = snapshots_->Add(info(course->machine->identity), std::move(taken));
+              return;
+            }
+            cache::SnapshotInfo about = info(course->attached_identity);
+            about.owner = course->job.uid;
+            absl::StrAppend(&about.label, ", ", course->bundles.attached->label);
+            course->attached = snapshots_->Add(std::move(about), std::move(taken));
+          }};
+  // From the machine's snapshot, and if that is unusable, from a new one.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    VmLaunch launch = course->launch;
+    launch.start.set_mode(course->mode);
+    launch.start.set_until_attached(true);
+    launch.run.clear_vcpu_turn_us();  // Runs with any turn start from the snapshot.
+    launch.bundle = course->bundles.attached->attach.get();
+    launch.fds = course->machine->Fds(course->ready.get());
+    course->TellStart(
+        absl::StrCat(HowItStarts(course->mode), ", attaches once for a snapshot, then attached"));
+    VmResult result = RunVm(launch, course->reporter, listener);
+    if (course->Stopped()) return;
+    const bool restored = course->mode == v1::VmStart::RESTORE;
+    if (course->ready != nullptr) course->mode = v1::VmStart::RESTORE;
+    if (course->attached != nullptr) return;
+    // The guest did not boot.
+    course->outcome.observations = std::move(result.observations);
+    if (!result.no_snapshot.has_value()) return;
+    if (result.not_attached) {
+      Note(course->reporter,
+           absl::StrCat("no snapshot of the attached scheduler, so the run attaches it itself: ",
+                        *result.no_snapshot));
+      snapshots_->MarkImpossible(course->attached_identity);
+      return;
+    }
+    Note(course->reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
+    snapshots_->Drop(course->machine->identity);
+    prepared_->Drop(course->machine->identity);
+    course->ready = nullptr;
+    course->mode = restored ? v1::VmStart::SNAPSHOT : v1::VmStart::BOOT;
+    if (!restored) return;
+  }
+}
+
+bool MachineRunner::RunOnce(Course* course) {
+  const std::shared_ptr<const Machine>& machine = course->machine;
+  const bool attached = course->attached != nullptr;
+  const std::string& identity = attached ? course->attached_identity : machine->identity;
+  const bool restores = attached || course->mode == v1::VmStart::RESTORE;
+  Snapshots::Handle snapshot = attached ? course->attached : course->ready;
+  const absl::Duration begin = base::RealClock()->Monotonic();
+  bool wanted = false;  // The machine of the next run.
+  const VmListener listener = {
+      .observation =
+          [&](const v1::Observation& seen) {
+            if (snapshot != nullptr && !std::exchange(wanted, true))
+              prepared_->Want(identity, course->job.uid, Restorer(machine, snapshot));
+            // Of a snapshot, not of this run.
+            if (attached && seen.stage().stage() == v1::READY) return;
+            course->listener.observation(seen);
+          },
+      .progress = course->listener.progress,
+      .console = course->listener.console,
+      .snapshot =
+          [&](vmm::Snapshot taken, bool) {
+            const absl::Duration took = base::RealClock()->Monotonic() - begin;
+            snapshot = snapshots_->Add({identity, machine->label, std::nullopt,
+                                        static_cast<uint32_t>(absl::ToInt64Milliseconds(took))},
+                                       std::move(taken));
+            course->ready = snapshot;
+          }};
+  VmLaunch& launch = course->launch;
+  launch.start.set_mode(restores ? v1::VmStart::RESTORE : course->mode);
+  launch.fds = machine->Fds(restores ? snapshot.get() : nullptr);
+  launch.bundle = attached ? course->bundles.attached->plan.get() : course->bundles.whole.get();
+  course->TellStart(attached ? "attached" : HowItStarts(course->mode));
+  Outcome& outcome = course->outcome;
+  outcome.start = attached                            ? v1::Timings::ATTACHED
+                  : course->mode == v1::VmStart::BOOT ? v1::Timings::BOOT
+                                                      : v1::Timings::RESTORE;
+  std::optional<VmProcess> ahead = restores ? prepared_->Take(identity) : std::nullopt;
+  const bool was_ahead = ahead.has_value();
+  VmResult result = RunVm(launch, course->reporter, listener, std::move(ahead));
+  outcome.observations = std::move(result.observations);
+  NoteUnkept(course, machine->identity);
+  if (attached) NoteUnkept(course, identity);
+  const bool fell =
+      attached && !result.no_snapshot.has_value() && EndedBeforeSteps(outcome.observations);
+  if (!result.no_snapshot.has_value() && !fell) return true;
+  if (course->Stopped()) return true;
+  // The waiting process may have been killed, which does not make its snapshot unusable.
+  if (was_ahead && !fell) return false;
+  if (attached) {
+    Note(course->reporter,
+         fell ? "the scheduler of the snapshot ended before the first step, so the run attaches it "
+                "itself"
+              : absl::StrCat("snapshot of the attached scheduler unusable: ", *result.no_snapshot));
+    if (fell) snapshots_->MarkImpossible(identity);
+    outcome.observations.clear();
+    course->attached = nullptr;
+  } else {
+    Note(course->reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
+    course->ready = nullptr;
+    course->mode = restores ? v1::VmStart::SNAPSHOT : v1::VmStart::BOOT;
+  }
+  snapshots_->Drop(identity);
+  prepared_->Drop(identity);
+  course->told_start = false;
+  return false;
+}
+
+void MachineRunner::NoteUnkept(Course* course, const std::string& identity) {
+  const std::string why = snapshots_->TakeUnkept(identity);
+  if (why.empty()) return;
+  Note(course->reporter,
+       absl::StrCat(
+           "snapshot not kept on disk, so the first run after the daemon's end makes it again: ",
+           why));
 }
 
 // The starter shares ownership of machine and snapshot: it may run after this run's end.

@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From a kernel and a bundle to observations: decides how a machine starts (cold, from a snapshot,
-// or once cold to take a snapshot), starts ktstr-vm, and tries the next way when a snapshot is
-// unusable. A snapshot changes when a run begins, never its verdict. During a warm run PreparedVms
-// restores the machine of the next one ahead.
+// or once cold to take a snapshot; with the scheduler attached already, or once to attach it),
+// starts ktstr-vm, and tries the next way when a snapshot is unusable. A snapshot changes when a
+// run begins, never its verdict. During a warm run PreparedVms restores the machine of the next one
+// ahead.
 //
 // Any thread, one run each; the parts it uses outlive it and are safe for any thread.
 
 #ifndef KTSTR_DAEMON_MACHINE_RUNNER_H_
 #define KTSTR_DAEMON_MACHINE_RUNNER_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -30,6 +35,10 @@
 
 namespace ktstr::daemon {
 
+// What an attached snapshot depends on besides its machine, one line per fact; `attach`: the plan
+// that it is made with. Never equal for two users: the snapshot holds the files of one.
+std::string AttachedIdentity(uid_t uid, const v1::RunSpec& spec, const v1::GuestPlan& attach);
+
 class MachineRunner {
  public:
   struct Options {
@@ -40,6 +49,17 @@ class MachineRunner {
   MachineRunner(Options options, BootImages* boot, Snapshots* snapshots, PreparedVms* prepared)
       : options_(std::move(options)), boot_(boot), snapshots_(snapshots), prepared_(prepared) {}
 
+  struct Bundles {
+    base::UniqueFd whole;  // The run's plan, with all files.
+    // For a start from an attached snapshot.
+    struct Attached {
+      std::string identity;   // AttachedIdentity()
+      std::string label;      // For people.
+      base::UniqueFd attach;  // The plan that attaches, with all files.
+      base::UniqueFd plan;    // The run's plan alone.
+    };
+    std::optional<Attached> attached;  // Unset: not wanted.
+  };
   struct Outcome {
     std::vector<v1::Observation> observations;
     v1::Timings::Start start = v1::Timings::BOOT;
@@ -48,11 +68,12 @@ class MachineRunner {
   // `engine_why`: the reason for this engine, for people.
   absl::StatusOr<Outcome> Run(const RunJob& job, const cache::ResolvedKernel& kernel,
                               v1::Engine engine, const std::string& engine_why,
-                              const base::UniqueFd& bundle, RunReporter& reporter,
+                              const Bundles& bundles, RunReporter& reporter,
                               const VmListener& listener);
 
  private:
   struct Machine;  // Files and VmStart.
+  struct Course;   // One call of Run().
   absl::StatusOr<std::shared_ptr<const Machine>> MakeMachine(const RunJob& job,
                                                              const cache::ResolvedKernel& kernel,
                                                              v1::Engine engine,
@@ -60,6 +81,12 @@ class MachineRunner {
   // Plans a machine that has, or will have, a snapshot. False when it can have none: an engine that
   // does not report its identity starts cold, and that start reports the failure.
   absl::StatusOr<bool> PlanWarmStart(vmm::LaunchRequest request, Machine* machine);
+  // Finds the attached snapshot, or makes it; the course goes on without where neither is possible.
+  void Attach(Course* course);
+  void MakeAttached(Course* course);
+  // Runs to the end; false when another way has to be tried.
+  bool RunOnce(Course* course);
+  void NoteUnkept(Course* course, const std::string& identity);
   PreparedVms::Starter Restorer(std::shared_ptr<const Machine> machine,
                                 Snapshots::Handle snapshot) const;
 

@@ -13,6 +13,8 @@ namespace ktstr::daemon {
 namespace {
 
 constexpr uint64_t kBlock = 512;  // Unit of st_blocks.
+constexpr absl::Duration kStopPeriod = absl::Milliseconds(100);
+constexpr size_t kMaxImpossible = 64;
 
 uint64_t MemoryOf(const vmm::Snapshot& snapshot) {
   uint64_t blocks = 0;
@@ -50,7 +52,7 @@ Snapshots::Handle Snapshots::Find(const std::string& identity, std::string* note
       return hot->snapshot;
     }
     for (const Pending& pending : pending_) {
-      if (pending.identity == identity) return pending.snapshot;
+      if (pending.info.identity == identity) return pending.snapshot;
     }
   }
   absl::StatusOr<cache::SnapshotFiles> files = store_.Load(identity);
@@ -66,17 +68,44 @@ Snapshots::Handle Snapshots::Find(const std::string& identity, std::string* note
   return snapshot;
 }
 
-Snapshots::Handle Snapshots::Add(const std::string& identity, const std::string& label,
-                                 vmm::Snapshot snapshot) {
+Snapshots::Handle Snapshots::Add(cache::SnapshotInfo info, vmm::Snapshot snapshot) {
   Handle handle = std::make_shared<const vmm::Snapshot>(std::move(snapshot));
   base::MutexLock lock(&mutex_);
   for (const Hot& hot : hot_) {
-    if (hot.identity == identity) return hot.snapshot;
+    if (hot.identity == info.identity) return hot.snapshot;
   }
-  Remember(identity, handle);
-  pending_.push_back({identity, label, handle});
+  Remember(info.identity, handle);
+  pending_.push_back({std::move(info), handle});
   changed_.SignalAll();
   return handle;
+}
+
+std::unique_ptr<Snapshots::Turn> Snapshots::AwaitTurn(const std::string& identity,
+                                                      const std::function<bool()>& stopped) {
+  base::MutexLock lock(&mutex_);
+  while (making_.count(identity) != 0) {
+    if (stopped()) return nullptr;
+    changed_.WaitFor(&mutex_, kStopPeriod);
+  }
+  making_.insert(identity);
+  return std::make_unique<Turn>(this, identity);
+}
+
+Snapshots::Turn::~Turn() {
+  base::MutexLock lock(&snapshots_->mutex_);
+  snapshots_->making_.erase(identity_);
+  snapshots_->changed_.SignalAll();
+}
+
+void Snapshots::MarkImpossible(const std::string& identity) {
+  base::MutexLock lock(&mutex_);
+  impossible_.push_back(identity);
+  if (impossible_.size() > kMaxImpossible) impossible_.pop_front();
+}
+
+bool Snapshots::Impossible(const std::string& identity) {
+  base::MutexLock lock(&mutex_);
+  return std::find(impossible_.begin(), impossible_.end(), identity) != impossible_.end();
 }
 
 std::string Snapshots::TakeUnkept(const std::string& identity) {
@@ -123,7 +152,7 @@ void Snapshots::Remember(const std::string& identity, Handle snapshot) {
 
 void Snapshots::Forget(const std::string& identity) {
   hot_.remove_if([&](const Hot& hot) { return hot.identity == identity; });
-  pending_.remove_if([&](const Pending& pending) { return pending.identity == identity; });
+  pending_.remove_if([&](const Pending& pending) { return pending.info.identity == identity; });
 }
 
 std::optional<Snapshots::Pending> Snapshots::NextPending() {
@@ -134,7 +163,7 @@ std::optional<Snapshots::Pending> Snapshots::NextPending() {
   if (pending_.empty()) return std::nullopt;
   Pending next = std::move(pending_.front());
   pending_.pop_front();
-  writing_ = next.identity;
+  writing_ = next.info.identity;
   return next;
 }
 
@@ -143,12 +172,11 @@ void Snapshots::WriterLoop() {
     const Pending& next = *pending;
     std::vector<int> ram;
     for (const base::UniqueFd& node : next.snapshot->ram) ram.push_back(node.get());
-    const absl::Status stored =
-        store_.Store(next.identity, next.label, next.snapshot->state.get(), ram);
+    const absl::Status stored = store_.Store(next.info, next.snapshot->state.get(), ram);
     if (stored.ok()) continue;
     KTSTR_LOG(WARNING) << "snapshot not kept on disk: " << stored;
     base::MutexLock lock(&mutex_);
-    unkept_[next.identity] = std::string(stored.message());
+    unkept_[next.info.identity] = std::string(stored.message());
   }
 }
 

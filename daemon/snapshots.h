@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The snapshots that runs start from: recently used ones in memory, all of them on disk
-// (cache/snapshot_store.h). A snapshot in memory is a set of sealed memfds, which every VM of it
-// maps: one copy, however many run.
+// The snapshots that runs start from, by their identities: recently used ones in memory, all of
+// them on disk (cache/snapshot_store.h). A snapshot in memory is a set of sealed memfds, which
+// every VM of it maps: one copy, however many run.
 //
 // Any thread. One thread of the object's own writes new snapshots to disk.
 
@@ -10,12 +10,15 @@
 #define KTSTR_DAEMON_SNAPSHOTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -41,8 +44,16 @@ class Snapshots {
   Handle Find(const std::string& identity, std::string* note) ABSL_LOCKS_EXCLUDED(mutex_);
   // Keeps the snapshot in memory and writes it to disk later. Returns the one to use: two runs may
   // have booted the same machine at the same time.
-  Handle Add(const std::string& identity, const std::string& label, vmm::Snapshot snapshot)
+  Handle Add(cache::SnapshotInfo info, vmm::Snapshot snapshot) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The right to make a snapshot that takes long, so that of several runs that want it one makes it
+  // and the others wait. Waits until no other run has it, or `stopped` returns true; then null.
+  class Turn;
+  std::unique_ptr<Turn> AwaitTurn(const std::string& identity, const std::function<bool()>& stopped)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Remembers, until the daemon ends, that this snapshot cannot be made.
+  void MarkImpossible(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Impossible(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
   // Why the snapshot of this machine could not be kept on disk. Returns each reason once; else
   // empty.
   std::string TakeUnkept(const std::string& identity) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -61,8 +72,7 @@ class Snapshots {
     Handle snapshot;
   };
   struct Pending {
-    std::string identity;
-    std::string label;
+    cache::SnapshotInfo info;
     Handle snapshot;
   };
   void Remember(const std::string& identity, Handle snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -78,10 +88,26 @@ class Snapshots {
   base::CondVar changed_;
   std::list<Hot> hot_ ABSL_GUARDED_BY(mutex_);  // Used last first.
   std::list<Pending> pending_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> making_ ABSL_GUARDED_BY(mutex_);               // Somebody has their Turn.
+  std::list<std::string> impossible_ ABSL_GUARDED_BY(mutex_);          // Oldest first.
   std::map<std::string, std::string> unkept_ ABSL_GUARDED_BY(mutex_);  // By identity: why.
   std::string writing_ ABSL_GUARDED_BY(mutex_);  // Identity of what the writer stores; empty: none.
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread writer_;
+};
+
+// Ends with the object.
+class Snapshots::Turn {
+ public:
+  Turn(Snapshots* snapshots, std::string identity)
+      : snapshots_(snapshots), identity_(std::move(identity)) {}
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn();
+
+ private:
+  Snapshots* const snapshots_;
+  const std::string identity_;
 };
 
 }  // namespace ktstr::daemon

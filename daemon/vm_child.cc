@@ -68,6 +68,8 @@ class VmCourse {
   std::vector<v1::Observation> observations_;
   std::optional<v1::Observation> end_;
   std::optional<std::string> no_snapshot_;
+  bool not_attached_ = false;
+  bool attached_ = false;  // The attached snapshot has come.
   bool said_end_ = false;  // The process has reported its end, so it is about to exit.
 };
 
@@ -135,7 +137,9 @@ void VmCourse::HandleEvent(base::Packet packet) {
   if (event.has_snapshot()) {
     absl::StatusOr<vmm::Snapshot> snapshot = ReadSnapshot(event, std::move(packet.fds));
     if (snapshot.ok()) {
-      listener_.snapshot(*std::move(snapshot));
+      listener_.snapshot(*std::move(snapshot), event.snapshot().attached());
+      attached_ = event.snapshot().attached();
+      said_end_ = attached_;
     } else {
       End(MakeEnd(
           v1::VmEnd::ENGINE_FAILED,
@@ -146,6 +150,7 @@ void VmCourse::HandleEvent(base::Packet packet) {
   if (event.has_no_snapshot()) {
     said_end_ = true;
     no_snapshot_ = std::move(*event.mutable_no_snapshot()->mutable_reason());
+    not_attached_ = event.no_snapshot().not_attached();
     return;
   }
   if (event.observation().has_vm_end()) {
@@ -159,7 +164,9 @@ void VmCourse::HandleEvent(base::Packet packet) {
 
 absl::StatusOr<vmm::Snapshot> VmCourse::ReadSnapshot(const v1::VmEvent& event,
                                                      std::vector<base::UniqueFd> fds) {
-  if (!listener_.snapshot) return absl::FailedPreconditionError("this run takes none");
+  if (!listener_.snapshot || (event.snapshot().attached() && !launch_.start.until_attached())) {
+    return absl::FailedPreconditionError("this run takes none");
+  }
   KTSTR_ASSIGN_OR_RETURN(vmm::Descriptors named, vmm::Descriptors::Of(event, std::move(fds)));
   KTSTR_ASSIGN_OR_RETURN(vmm::Snapshot snapshot, vmm::TakeSnapshotFds(&named));
   KTSTR_RETURN_IF_ERROR(named.ExpectNoMore());
@@ -180,7 +187,7 @@ void VmCourse::HandlePacket() {
 }
 
 void VmCourse::Loop() {
-  while (!end_.has_value() && !no_snapshot_.has_value()) {
+  while (!end_.has_value() && !no_snapshot_.has_value() && !attached_) {
     const absl::Duration left = deadline_ - Now();
     if (left <= absl::ZeroDuration()) {
       End(MakeEnd(v1::VmEnd::ENGINE_FAILED,
@@ -221,10 +228,11 @@ VmResult VmCourse::Run() {
     process_->child.Kill(SIGKILL);
     process_->child.Wait(absl::InfiniteDuration());
   }
-  if (no_snapshot_.has_value()) return {{}, std::move(no_snapshot_)};
+  if (no_snapshot_.has_value()) return {{}, std::move(no_snapshot_), not_attached_};
+  if (attached_ && !end_.has_value()) return {};
   ApplyStopReason();
   observations_.push_back(*std::move(end_));
-  return {std::move(observations_), std::nullopt};
+  return {std::move(observations_), std::nullopt, false};
 }
 
 }  // namespace

@@ -57,16 +57,18 @@ struct VmListener {
   std::function<void(const v1::Observation&)> observation;
   std::function<void(const v1::VmProgress&)> progress;
   std::function<void(const std::string&)> console;  // Only with VmStart.send_console.
-  // A sealed snapshot of the machine. Unset: none is expected.
-  std::function<void(vmm::Snapshot)> snapshot;
+  // A sealed snapshot of the machine; `attached`: as VmSnapshot.attached. Unset: none is expected.
+  std::function<void(vmm::Snapshot, bool attached)> snapshot;
 };
 
 struct VmResult {
   // The last one is the only VmEnd, made by RunVm when the process did not send one. Empty with
-  // `no_snapshot`.
+  // `no_snapshot`, and where the process has ended with an attached snapshot
+  // (VmStart.until_attached).
   std::vector<v1::Observation> observations;
   // Why the snapshot could not be taken or restored. The run has not begun.
   std::optional<std::string> no_snapshot;
+  bool not_attached = false;  // VmNoSnapshot.not_attached
 };
 
 // Runs the VM to its end. Blocks; the calling thread must live as long as the call (the child dies

@@ -141,7 +141,7 @@ absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& report
   return absl::OkStatus();
 }
 
-absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
+absl::StatusOr<MachineRunner::Bundles> VmRunExecutor::MakeBundles(const RunJob& job) {
   // A daemon of another version may have accepted and stored it.
   KTSTR_RETURN_IF_ERROR(CheckRunSpec(job.spec));
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
@@ -149,14 +149,27 @@ absl::StatusOr<base::UniqueFd> VmRunExecutor::MakeBundle(const RunJob& job) {
   KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(job.uid));
   // Again, for a run that was taken up without its claim.
   KTSTR_ASSIGN_OR_RETURN(const std::unique_ptr<cache::BlobHold> hold, HoldFiles(blobs, job.spec));
-  vmm::BundleBuilder builder;
-  builder.AddData("plan.pb", plan.SerializeAsString(), 0644);
-  for (const v1::FileRef& file : job.spec.files()) {
-    builder.AddFile(file.guest_path(), hold->sizes().at(file.sha256()),
-                    file.executable() ? 0755 : 0644,
-                    [blobs, &file] { return blobs->OpenBlob(file.sha256()); });
-  }
-  return builder.Finish(kMaxArchiveBytes);
+  const auto bundle = [&](const v1::GuestPlan& with, bool files) {
+    vmm::BundleBuilder builder;
+    builder.AddData("plan.pb", with.SerializeAsString(), 0644);
+    for (const v1::FileRef& file : job.spec.files()) {
+      if (!files) break;
+      builder.AddFile(file.guest_path(), hold->sizes().at(file.sha256()),
+                      file.executable() ? 0755 : 0644,
+                      [blobs, &file] { return blobs->OpenBlob(file.sha256()); });
+    }
+    return builder.Finish(kMaxArchiveBytes);
+  };
+  MachineRunner::Bundles bundles;
+  KTSTR_ASSIGN_OR_RETURN(bundles.whole, bundle(plan, /*files=*/true));
+  if (job.spec.warm() != v1::WARM_ATTACHED || !plan.has_scheduler()) return bundles;
+  const v1::GuestPlan attach = scenario::MakeAttachPlan(plan);
+  MachineRunner::Bundles::Attached& attached = bundles.attached.emplace();
+  attached.identity = AttachedIdentity(job.uid, job.spec, attach);
+  attached.label = absl::StrCat(plan.scheduler().display_name(), " attached");
+  KTSTR_ASSIGN_OR_RETURN(attached.attach, bundle(attach, /*files=*/true));
+  KTSTR_ASSIGN_OR_RETURN(attached.plan, bundle(plan, /*files=*/false));
+  return bundles;
 }
 
 absl::StatusOr<std::unique_ptr<RunClaim>> VmRunExecutor::Claim(uid_t uid, const v1::RunSpec& spec) {
@@ -175,7 +188,7 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedK
   const absl::Duration begin = base::RealClock()->Monotonic();
   KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(job.spec.engine(), kKvmDevice));
   course->engine = engine.engine;
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd bundle, MakeBundle(job));
+  KTSTR_ASSIGN_OR_RETURN(const MachineRunner::Bundles bundles, MakeBundles(job));
   course->before_engine = base::RealClock()->Monotonic() - begin;
   RunProgress progress(job.spec.scenario(), &reporter);
   const VmListener listener = {
@@ -185,7 +198,7 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedK
       .snapshot = {}};
   KTSTR_ASSIGN_OR_RETURN(
       MachineRunner::Outcome outcome,
-      machines_.Run(job, kernel, engine.engine, engine.why, bundle, reporter, listener));
+      machines_.Run(job, kernel, engine.engine, engine.why, bundles, reporter, listener));
   course->before_engine += outcome.before_engine;
   course->start = outcome.start;
   course->observations = std::move(outcome.observations);

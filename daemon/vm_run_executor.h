@@ -43,7 +43,7 @@ class VmRunExecutor : public RunExecutor {
   // observations.
   v1::Judgement Confirm(const RunJob& job, const v1::Judgement& judgement, RunReporter& reporter,
                         Course* course);
-  absl::StatusOr<base::UniqueFd> MakeBundle(const RunJob& job);
+  absl::StatusOr<MachineRunner::Bundles> MakeBundles(const RunJob& job);
 
   cache::KernelCache* const kernels_;
   UserBlobs* const blobs_;

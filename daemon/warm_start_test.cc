@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "cache/snapshot_store.h"
+#include "daemon/machine_runner.h"
 #include "daemon/testing/test_server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -121,7 +124,7 @@ TEST_F(WarmStartTest, FirstRunTakesASnapshotLaterOnesStartFromIt) {
 
 TEST_F(WarmStartTest, NoWarmBoots) {
   v1::RunSpec spec = FakeSpec("pass");
-  spec.set_no_warm(true);
+  spec.set_warm(v1::WARM_OFF);
   const Course course = Run(spec);
   EXPECT_THAT(course.starts, HasSubstr("cold boot"));
   EXPECT_EQ(course.record.timings().start(), v1::Timings::BOOT);
@@ -196,7 +199,8 @@ TEST_F(WarmStartTest, RefusedSnapshotIsANoteAndANewOne) {
     base::UniqueFd ram = *base::MakeMemfd("ram", 4096);
     const std::string text = *base::ReadFile(dir + "/metadata.json");
     ASSERT_TRUE(scenario::FromJson(text, &metadata).ok());
-    ASSERT_TRUE(store.Store(metadata.identity(), "x", state.get(), {ram.get()}).ok());
+    ASSERT_TRUE(
+        store.Store({metadata.identity(), "x", std::nullopt, 0}, state.get(), {ram.get()}).ok());
   }
   Start();
   const Course course = Run(FakeSpec("pass"));
@@ -260,6 +264,148 @@ TEST_F(WarmStartTest, NextMachineWaitsRestoredAndMayBeKilled) {
   ASSERT_TRUE(WaitFor([] { return Children().size() == 1; }));
   server_.Stop();
   EXPECT_THAT(Children(), IsEmpty());
+}
+
+class AttachedTest : public WarmStartTest {
+ protected:
+  // A run that may start from an attached snapshot. `mode`: of the fake VM.
+  v1::RunSpec Spec(const std::string& mode = "pass", const std::string& file = "#!fake 1") {
+    TestClient client = server_.Connect();
+    EXPECT_TRUE(client.Put(base::Sha256Hex(file), file).ok());
+    v1::RunSpec spec = FakeSpec("pass");
+    AddScheduler(file, &spec);
+    spec.mutable_scenario()->mutable_scheduler()->add_args(absl::StrCat("fake-", mode));
+    spec.set_warm(v1::WARM_ATTACHED);
+    return spec;
+  }
+};
+
+TEST_F(AttachedTest, FirstRunAttachesOnceLaterOnesStartFromThere) {
+  const Course first = Run(Spec());
+  EXPECT_THAT(first.starts,
+              HasSubstr("boots once for a snapshot, then warm, attaches once for a snapshot"));
+  EXPECT_EQ(first.record.timings().start(), v1::Timings::ATTACHED);
+  v1::RunSpec other_seed = Spec();
+  other_seed.mutable_scenario()->set_seed(7);
+  for (int i = 0; i < 2; ++i) {
+    const Course later = Run(other_seed);
+    EXPECT_THAT(later.starts, HasSubstr("engine tcg, attached, virtual time, seed 7"));
+    EXPECT_EQ(later.record.timings().start(), v1::Timings::ATTACHED);
+    Restart();
+  }
+  const auto entries = List();
+  ASSERT_EQ(entries.size(), 2u);
+  std::string labels;
+  for (const v1::SnapshotEntry& entry : entries) {
+    absl::StrAppend(&labels, entry.label(), "\n");
+    EXPECT_EQ(entry.has_owner(), absl::StrContains(entry.label(), "attached"));
+    if (entry.has_owner()) {
+      EXPECT_EQ(entry.owner(), geteuid());
+    }
+  }
+  EXPECT_THAT(labels, HasSubstr("MiB, scx_fake attached\n"));
+}
+
+TEST_F(AttachedTest, OtherFilesOrArgumentsAttachAnew) {
+  Run(Spec());
+  EXPECT_THAT(Run(Spec("pass", "#!fake 2")).starts, HasSubstr("warm, attaches once"));
+  v1::RunSpec spec = Spec();
+  spec.mutable_scenario()->mutable_scheduler()->add_args("--slice");
+  EXPECT_THAT(Run(spec).starts, HasSubstr("warm, attaches once"));
+  spec.set_warm(v1::WARM_BOOT);
+  const Course boot = Run(spec);
+  EXPECT_THAT(boot.starts, HasSubstr("engine tcg, warm, virtual time"));
+  EXPECT_EQ(boot.record.timings().start(), v1::Timings::RESTORE);
+}
+
+TEST(AttachedIdentity, IsOneUsersAndOfOneAttach) {
+  v1::RunSpec spec;
+  spec.add_files()->set_guest_path("bin/a");
+  spec.mutable_files(0)->set_sha256("aa");
+  v1::GuestPlan plan;
+  plan.set_attach_only(true);
+  const std::string identity = AttachedIdentity(1000, spec, plan);
+  EXPECT_EQ(AttachedIdentity(1000, spec, plan), identity);
+  EXPECT_NE(AttachedIdentity(1001, spec, plan), identity);
+  v1::RunSpec executable = spec;
+  executable.mutable_files(0)->set_executable(true);
+  EXPECT_NE(AttachedIdentity(1000, executable, plan), identity);
+  v1::GuestPlan other = plan;
+  other.mutable_scheduler()->add_args("x");
+  EXPECT_NE(AttachedIdentity(1000, spec, other), identity);
+  // A path cannot look like another line.
+  spec.mutable_files(0)->set_guest_path("bin/a aa\nfile b");
+  EXPECT_THAT(AttachedIdentity(1000, spec, plan), HasSubstr("file bin/a aa\\nfile b aa\n"));
+}
+
+TEST_F(AttachedTest, WithoutASchedulerThereIsNothingToAttach) {
+  v1::RunSpec spec = FakeSpec("pass");
+  spec.set_warm(v1::WARM_ATTACHED);
+  const Course course = Run(spec);
+  EXPECT_EQ(course.record.timings().start(), v1::Timings::RESTORE);
+  EXPECT_EQ(List().size(), 1u);
+}
+
+// The run finds out what is wrong, with its own seed; the attempt is not repeated.
+TEST_F(AttachedTest, AttachThatFailsIsTheRunsOwn) {
+  const Course first = Run(Spec("noattach"));
+  EXPECT_THAT(first.notes, HasSubstr("so the run attaches it itself: the scheduler was not"));
+  EXPECT_EQ(first.record.timings().start(), v1::Timings::RESTORE);
+  const Course second = Run(Spec("noattach"));
+  EXPECT_THAT(second.starts, HasSubstr("engine tcg, warm, virtual time"));
+  EXPECT_THAT(second.notes, ::testing::Not(HasSubstr("attaches it itself")));
+}
+
+TEST_F(AttachedTest, SchedulerThatEndsInTheSnapshotIsStartedAnew) {
+  const Course course = Run(Spec("falls"));
+  EXPECT_THAT(course.notes, HasSubstr("ended before the first step"));
+  EXPECT_EQ(course.record.timings().start(), v1::Timings::RESTORE);
+  EXPECT_EQ(Run(Spec("falls")).record.timings().start(), v1::Timings::RESTORE);
+}
+
+TEST_F(AttachedTest, DamagedAttachedSnapshotIsANoteAndANewOne) {
+  Run(Spec());
+  const auto entries = List();
+  server_.Stop();
+  int damaged = 0;
+  for (const v1::SnapshotEntry& entry : entries) {
+    if (!entry.has_owner()) continue;
+    const std::string path = absl::StrCat(SnapshotsDir(), "/", entry.key(), "/ram-0");
+    const base::UniqueFd ram = *base::Open(path, O_RDWR);
+    ASSERT_EQ(pwrite(ram.get(), "x", 1, 5000), 1);
+    ++damaged;
+  }
+  EXPECT_EQ(damaged, 1);
+  Start();
+  const Course course = Run(Spec());
+  EXPECT_THAT(course.notes, HasSubstr("snapshot of the attached scheduler unusable: "));
+  EXPECT_THAT(course.starts, HasSubstr("engine tcg, warm, attaches once"));
+  EXPECT_EQ(course.record.timings().start(), v1::Timings::ATTACHED);
+}
+
+// One run attaches for all; a run that waits for it can be cancelled, and so can the other.
+TEST_F(AttachedTest, RunsWaitForTheOneThatAttaches) {
+  TestClient client = server_.Connect();
+  std::string ids[2];
+  for (std::string& id : ids) {
+    ASSERT_TRUE(client.Submit(Spec("slowattach"), &id).ok());
+    if (&id != &ids[0]) break;
+    std::vector<v1::RunEvent> events;
+    client.Watch(id, 0, &events, [](const v1::RunEvent& event) {
+      return event.phase().phase() == v1::RunPhase::ATTACHING;
+    });
+  }
+  for (int i : {1, 0}) {
+    grpc::ClientContext context;
+    v1::CancelRunRequest request;
+    v1::CancelRunResponse response;
+    request.set_run_id(ids[i]);
+    ASSERT_TRUE(client->CancelRun(&context, request, &response).ok());
+    std::vector<v1::RunEvent> events;
+    ASSERT_TRUE(client.Watch(ids[i], 0, &events).ok());
+    EXPECT_THAT(events.back().finished().findings(0).kind(), HasSubstr("CANCELLED"));
+  }
+  EXPECT_THAT(List(), ::testing::SizeIs(1));
 }
 
 }  // namespace

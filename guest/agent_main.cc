@@ -93,6 +93,16 @@ absl::Status ReportGuestInfo(const std::string& cmdline, Reporter* reporter) {
   return absl::OkStatus();
 }
 
+// Stands still with the scheduler enabled, until the host has put a run's plan into the window.
+absl::StatusOr<v1::GuestPlan> AwaitPlan(const Window& window, Channel* channel) {
+  WaitUntilQuiet("/proc/stat");
+  KTSTR_RETURN_IF_ERROR(channel->Doorbell(window::kDoorbellAttached));
+  KTSTR_ASSIGN_OR_RETURN(const std::string_view archive, window.Bundle());
+  KTSTR_ASSIGN_OR_RETURN(v1::GuestPlan plan, ReadPlan(archive));
+  KTSTR_RETURN_IF_ERROR(SeedRandomPool("/dev/random", Random(plan), 0));
+  return plan;
+}
+
 absl::Status RunBundle(const Window& window, Channel* channel) {
   KTSTR_ASSIGN_OR_RETURN(const std::string_view archive, window.Bundle());
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
@@ -100,7 +110,9 @@ absl::Status RunBundle(const Window& window, Channel* channel) {
   channel->ReportStage(v1::BUNDLE_UNPACKED);
   KTSTR_RETURN_IF_ERROR(SeedRandomPool("/dev/random", Random(plan), 0));
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<PlanRunner> runner,
-                         PlanRunner::Make(plan, RunnerPaths{}, channel));
+                         PlanRunner::Make(plan, RunnerPaths{}, channel, [&window, channel] {
+                           return AwaitPlan(window, channel);
+                         }));
   runner->Run();
   return absl::OkStatus();
 }

@@ -19,6 +19,9 @@ namespace ktstr::guest {
 absl::StatusOr<v1::GuestPlan> LoadBundle(std::string_view archive, const std::string& root,
                                          const std::string& system_root);
 
+// The plan.pb of an archive of which nothing is unpacked.
+absl::StatusOr<v1::GuestPlan> ReadPlan(std::string_view archive);
+
 }  // namespace ktstr::guest
 
 #endif  // KTSTR_GUEST_BUNDLE_H_

@@ -70,17 +70,26 @@ class PoolControl : public WorkerControl {
 
 absl::StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Make(const v1::GuestPlan& plan,
                                                              const RunnerPaths& paths,
-                                                             Reporter* reporter) {
+                                                             Reporter* reporter,
+                                                             NextPlan next_plan) {
   KTSTR_ASSIGN_OR_RETURN(Reaper reaper, Reaper::Make());
-  std::unique_ptr<PlanRunner> runner(new PlanRunner(plan, paths, std::move(reaper), reporter));
-  KTSTR_ASSIGN_OR_RETURN(WorkerPool workers, WorkerPool::Make(CountWorkers(plan), &runner->random_,
-                                                              &runner->reaper_, reporter));
-  runner->workers_.emplace(std::move(workers));
-  runner->progress_.steps_total = static_cast<uint32_t>(plan.step_size());
-  runner->limit_ms_ = plan.overrun_ms();
-  runner->deadline_ns_ =
-      plan.overrun_ms() == 0 ? kNever : MonotonicNs() + plan.overrun_ms() * kNsPerMs;
+  std::unique_ptr<PlanRunner> runner(
+      new PlanRunner(paths, std::move(reaper), reporter, std::move(next_plan)));
+  KTSTR_RETURN_IF_ERROR(runner->SetPlan(plan));
   return runner;
+}
+
+absl::Status PlanRunner::SetPlan(const v1::GuestPlan& plan) {
+  plan_ = plan;
+  random_ = Random(plan_);
+  // At least one: mmap(2) refuses an empty mapping.
+  KTSTR_ASSIGN_OR_RETURN(WorkerPool workers, WorkerPool::Make(std::max(1U, CountWorkers(plan_)),
+                                                              &random_, &reaper_, reporter_));
+  workers_.emplace(std::move(workers));
+  progress_.steps_total = static_cast<uint32_t>(plan_.step_size());
+  limit_ms_ = plan_.overrun_ms();
+  deadline_ns_ = plan_.overrun_ms() == 0 ? kNever : MonotonicNs() + plan_.overrun_ms() * kNsPerMs;
+  return absl::OkStatus();
 }
 
 template <typename Done>
@@ -136,9 +145,11 @@ absl::Status PlanRunner::RunUntilCollecting() {
   KTSTR_ASSIGN_OR_RETURN(CgroupTree cgroups, CgroupTree::Make(paths_.cgroup_mount));
   cgroups_.emplace(std::move(cgroups));
   reporter_->ReportStage(v1::CGROUPS_READY);
-  if (plan_.has_perturb()) KTSTR_RETURN_IF_ERROR(StartPerturber());
+  if (plan_.has_perturb()) KTSTR_RETURN_IF_ERROR(StartDisturber());
   if (plan_.has_scheduler()) KTSTR_RETURN_IF_ERROR(StartScheduler());
   if (SchedulerFailed() || overrun_) return absl::OkStatus();
+  if (plan_.attach_only()) KTSTR_RETURN_IF_ERROR(TakeNextPlan());
+  if (plan_.has_perturb()) MakePerturber();
   if (plan_.has_probe()) KTSTR_RETURN_IF_ERROR(StartProbe());
   if (SchedulerFailed() || overrun_) return absl::OkStatus();
 
@@ -163,13 +174,27 @@ absl::Status PlanRunner::RunUntilCollecting() {
   return status;
 }
 
-absl::Status PlanRunner::StartPerturber() {
+absl::Status PlanRunner::StartDisturber() {
   KTSTR_ASSIGN_OR_RETURN(disturber_,
                          CpuDisturber::Make(plan_.perturb(), paths_.disturber, &reaper_));
+  return absl::OkStatus();
+}
+
+absl::Status PlanRunner::TakeNextPlan() {
+  KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan next, next_plan_());
+  if (next.attach_only() ||
+      next.scheduler().SerializeAsString() != plan_.scheduler().SerializeAsString()) {
+    return absl::InternalError("the plan of the run does not fit the one of its attach");
+  }
+  KTSTR_RETURN_IF_ERROR(SetPlan(next));
+  // Without children, or they have been started before the scheduler.
+  return plan_.has_perturb() && disturber_ == nullptr ? StartDisturber() : absl::OkStatus();
+}
+
+void PlanRunner::MakePerturber() {
   control_ = std::make_unique<PoolControl>(&*workers_, &*cgroups_);
   perturber_ = std::make_unique<Perturber>(plan_.perturb(), &random_, disturber_.get(),
                                            control_.get(), reporter_);
-  return absl::OkStatus();
 }
 
 void PlanRunner::StopPerturber() {

@@ -9,11 +9,13 @@
 #define KTSTR_GUEST_PLAN_RUNNER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "guest/cgroups.h"
 #include "guest/cpu_disturber.h"
 #include "guest/oom_watcher.h"
@@ -38,28 +40,34 @@ struct RunnerPaths {
 
 class PlanRunner {
  public:
-  // `reporter` outlives the runner.
+  // The plan that an `attach_only` one waits for, called once its scheduler is enabled. Blocks.
+  using NextPlan = std::function<absl::StatusOr<v1::GuestPlan>()>;
+  // `reporter` outlives the runner. `next_plan`: unset for a plan that is not `attach_only`.
   static absl::StatusOr<std::unique_ptr<PlanRunner>> Make(const v1::GuestPlan& plan,
                                                           const RunnerPaths& paths,
-                                                          Reporter* reporter);
+                                                          Reporter* reporter,
+                                                          NextPlan next_plan = {});
 
   // Runs from CGROUPS_READY to the end of COLLECTING, once. Reports a failure as OperationFailed
   // where a scheduler can be the cause, else as GuestError.
   void Run();
 
  private:
-  PlanRunner(const v1::GuestPlan& plan, const RunnerPaths& paths, Reaper reaper, Reporter* reporter)
-      : plan_(plan),
-        paths_(paths),
-        random_(plan),
+  PlanRunner(const RunnerPaths& paths, Reaper reaper, Reporter* reporter, NextPlan next_plan)
+      : paths_(paths),
+        next_plan_(std::move(next_plan)),
         reaper_(std::move(reaper)),
         reporter_(reporter),
         oom_watcher_(paths.supervisor.kmsg, reporter) {}
+  // Before the first step.
+  absl::Status SetPlan(const v1::GuestPlan& plan);
 
   void ReportFailure(const absl::Status& status);
   // Everything up to the steps' end.
   absl::Status RunUntilCollecting();
-  absl::Status StartPerturber();
+  absl::Status StartDisturber();
+  absl::Status TakeNextPlan();
+  void MakePerturber();
   absl::Status StartScheduler();
   absl::Status StartProbe();
   void StopProbe();
@@ -77,9 +85,10 @@ class PlanRunner {
   bool WaitUntil(uint64_t until_ns, Done done);
   bool WaitForWorkers();
 
-  const v1::GuestPlan plan_;
+  v1::GuestPlan plan_;
   const RunnerPaths paths_;
-  const Random random_;
+  const NextPlan next_plan_;
+  Random random_{0};  // Of plan_.
   Reaper reaper_;
   Reporter* reporter_;
   OomWatcher oom_watcher_;

@@ -128,6 +128,59 @@ TEST_F(PlanRunnerTest, SchedulerIsEnabledBeforeAndStoppedAfterTheSteps) {
   EXPECT_EQ(exits[0].scheduler_exit().steps_completed(), 1u);
 }
 
+// An attach-only plan: the steps come with the next one.
+TEST_F(PlanRunnerTest, AttachOnlyGoesOnWithTheNextPlan) {
+  AddScheduler("exec sleep 3600");
+  const v1::GuestPlan attach = [this] {
+    v1::GuestPlan plan = plan_;
+    plan.set_attach_only(true);
+    return plan;
+  }();
+  AddStep(30 * kNsPerMs, "g");
+  int asked = 0;
+  auto runner =
+      PlanRunner::Make(attach, paths_, &reporter_, [&]() -> absl::StatusOr<v1::GuestPlan> {
+        ++asked;
+        EXPECT_EQ(reporter_.Stages().back(), v1::SCHEDULER_ENABLED);
+        return plan_;
+      });
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  (*runner)->Run();
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(Marks(), "0<0>");
+  EXPECT_EQ(reporter_.Of(v1::Observation::kWorkerReport).size(), 1u);
+  EXPECT_TRUE(reporter_.Of(v1::Observation::kGuestError).empty());
+}
+
+TEST_F(PlanRunnerTest, ANextPlanWithAnotherSchedulerIsAnError) {
+  AddScheduler("exec sleep 3600");
+  plan_.set_attach_only(true);
+  v1::GuestPlan next = plan_;
+  next.set_attach_only(false);
+  next.mutable_scheduler()->add_args("--other");
+  auto runner = PlanRunner::Make(plan_, paths_, &reporter_,
+                                 [&]() -> absl::StatusOr<v1::GuestPlan> { return next; });
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  (*runner)->Run();
+  auto errors = reporter_.Of(v1::Observation::kGuestError);
+  ASSERT_EQ(errors.size(), 1u);
+  EXPECT_THAT(errors[0].guest_error().message(), HasSubstr("does not fit"));
+  EXPECT_EQ(Marks(), "");
+}
+
+TEST_F(PlanRunnerTest, AttachOnlyAsksForNoPlanAfterAFailedAttach) {
+  AddScheduler("exit 3");
+  ASSERT_TRUE(base::WriteFileAtomic(base::JoinPath(dir_->path(), "sx/state"), "disabled\n").ok());
+  plan_.set_attach_only(true);
+  auto runner = PlanRunner::Make(plan_, paths_, &reporter_, []() -> absl::StatusOr<v1::GuestPlan> {
+    ADD_FAILURE() << "asked for";
+    return absl::InternalError("");
+  });
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  (*runner)->Run();
+  EXPECT_EQ(reporter_.Of(v1::Observation::kSchedulerExit).size(), 1u);
+}
+
 TEST_F(PlanRunnerTest, SchedulerThatDiesEndsTheStepsAndReportsStillCome) {
   AddScheduler("sleep 0.3; exit 7");
   AddStep(3600 * kNsPerSecond, "g");

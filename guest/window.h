@@ -40,8 +40,8 @@ class Window {
   char* ring() const { return base_ + window::kRingOffset; }
   // The host wants the machine to stand still when the agent is ready.
   bool stop_at_ready() const { return (header().flags & window::kFlagStopAtReady) != 0; }
-  // Only after Ready: the host may write the bundle and its size while the guest stands still
-  // there.
+  // Only after Ready or Attached: the host may write the bundle and its size while the guest stands
+  // still there.
   absl::StatusOr<std::string_view> Bundle() const;
 
  private:

@@ -224,6 +224,40 @@ TEST(PlanTest, ResolvesEverything) {
   EXPECT_EQ(WorkTypes(scenario), "bursty+spin_wait");
 }
 
+// One snapshot serves all runs that attach in the same way.
+TEST(PlanTest, AttachPlanHasWhatTheAttachDependsOn) {
+  v1::Scenario scenario = Text<v1::Scenario>(R"(
+    name: "x" topology { preset: "numa2-4llc" } duration_ms: 4000 seed: 7
+    scheduler { name: "./build/scx_mine" args: "-x" }
+    step { cgroup { name: "a" work { spin_wait {} workers: 1 } } })");
+  const auto attach = [&scenario] {
+    return MakeAttachPlan(*MakeGuestPlan(scenario, "bin/scx_mine")).ShortDebugString();
+  };
+  const v1::GuestPlan expected = Text<v1::GuestPlan>(R"(
+    seed: 1
+    scheduler { path: "bin/scx_mine" display_name: "scx_mine" args: "-x"
+                attach_timeout_ms: 1800000 still_timeout_ms: 60000 stop_timeout_ms: 10000
+                restart_timeout_ms: 10000 }
+    report_timeout_ms: 5000 overrun_ms: 1830000 attach_only: true)");
+  const std::string plain = attach();
+  EXPECT_EQ(plain, expected.ShortDebugString());
+  scenario.set_seed(8);
+  scenario.set_duration_ms(9000);
+  scenario.mutable_checks()->set_max_gap_ms(20000);
+  *scenario.add_step() = scenario.step(0);
+  scenario.mutable_perturb()->mutable_pct()->set_change_points(3);
+  scenario.mutable_perturb()->set_intensity(0);
+  EXPECT_EQ(attach(), plain);
+  // Bursts, by children that start before the scheduler.
+  scenario.mutable_perturb()->set_intensity(1);
+  const std::string disturbed = attach();
+  EXPECT_NE(disturbed, plain);
+  scenario.set_duration_ms(3000);
+  EXPECT_EQ(attach(), disturbed);
+  scenario.mutable_scheduler()->add_args("-y");
+  EXPECT_NE(attach(), disturbed);
+}
+
 TEST(PlanTest, GivesUpLaterThanAnythingItWaitsFor) {
   for (const CannedScenario& canned : CannedScenarios()) {
     const auto parsed = ParseScenario(canned.text, canned.name);

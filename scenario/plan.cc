@@ -35,6 +35,8 @@ constexpr uint64_t kAgentMs = 30'000;
 // Workers start at different times, as on a real machine, but soon: a hold is much longer.
 constexpr uint64_t kMaxStartJitterNs = 2 * kNsPerMs;
 constexpr uint64_t kStartJitterPart = 16;
+// Of the attach in a snapshot that runs of all seeds start from.
+constexpr uint64_t kAttachSeed = 1;
 
 uint32_t NonZero(uint32_t value, uint32_t otherwise) { return value != 0 ? value : otherwise; }
 
@@ -83,6 +85,12 @@ uint32_t AttachMs(const v1::Scheduler& scheduler) {
 // that, after at most 30 s.
 uint32_t PerturberMs(const v1::Scenario& scenario) {
   return scenario.has_scheduler() ? 45'000 : 5'000;
+}
+
+// guest/cpu_disturber.h
+bool NeedsChildren(v1::Perturbation::Kind kind) {
+  return kind == v1::Perturbation::BURST || kind == v1::Perturbation::TIMERS ||
+         kind == v1::Perturbation::IPIS || kind == v1::Perturbation::HOTPLUG;
 }
 
 // 0: a restart is an end.
@@ -288,6 +296,25 @@ absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
   if (HasDelayProbe(scenario)) *plan.mutable_probe() = MakeDelayProbe(scenario);
   for (v1::GuestSeedFork& fork : MakeSeedForks(scenario)) *plan.add_seed_fork() = std::move(fork);
   return plan;
+}
+
+v1::GuestPlan MakeAttachPlan(const v1::GuestPlan& plan) {
+  v1::GuestPlan attach;
+  attach.set_attach_only(true);
+  attach.set_seed(kAttachSeed);
+  *attach.mutable_scheduler() = plan.scheduler();
+  attach.set_report_timeout_ms(kMinReportTimeoutMs);
+  attach.set_overrun_ms(static_cast<uint32_t>(
+      std::min<uint64_t>(uint64_t{plan.scheduler().attach_timeout_ms()} + kAgentMs, UINT32_MAX)));
+  // The children that disturb CPUs start before the scheduler.
+  for (const v1::GuestDisturbance& disturbance : plan.perturb().disturbance()) {
+    if (!NeedsChildren(disturbance.kind())) continue;
+    v1::GuestPerturb* perturb = attach.mutable_perturb();
+    perturb->set_cpus(plan.perturb().cpus());
+    perturb->set_stop_timeout_ms(plan.perturb().stop_timeout_ms());
+    perturb->add_disturbance()->set_kind(disturbance.kind());
+  }
+  return attach;
 }
 
 }  // namespace ktstr::scenario

@@ -40,6 +40,10 @@ inline constexpr uint32_t kStopTimeoutMs = 10'000;
 absl::StatusOr<v1::GuestPlan> MakeGuestPlan(const v1::Scenario& scenario,
                                             std::string_view scheduler_guest_path);
 
+// The part of a plan with a scheduler that an attached snapshot is made with: an `attach_only`
+// plan, equal for all runs that may start from one snapshot.
+v1::GuestPlan MakeAttachPlan(const v1::GuestPlan& plan);
+
 // The limit that the host sets, in guest ms from READY. It is longer than GuestPlan.overrun_ms, so
 // that an agent that runs ends the run by itself.
 uint64_t GuestLimitMs(const v1::Scenario& scenario);

@@ -50,7 +50,7 @@ std::string ReproduceCommand(const v1::Reproduction& run) {
   for (const std::string& fork : run.seed_forks()) add("--seed-fork", fork);
   for (const std::string& set : run.sets()) add("--set", set);
   add_flag("--strict", run.strict());
-  add_flag("--no-warm", run.no_warm());
+  add("--warm", run.warm());
   add_flag("--dmesg", run.dmesg());
   add("--timeout", run.timeout());
   add("--confirm", run.confirm());

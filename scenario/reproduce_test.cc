@@ -25,7 +25,7 @@ TEST(Reproduce, EveryOption) {
   run.add_sets("perturb.intensity=2");
   run.add_sets("checks.max_gap_ms=9");
   run.set_strict(true);
-  run.set_no_warm(true);
+  run.set_warm("off");
   run.set_dmesg(true);
   run.set_timeout("90s");
   run.set_repeat(2);
@@ -35,7 +35,7 @@ TEST(Reproduce, EveryOption) {
             "scx_mine' --sched-arg=--slice-us --sched-arg='' --sched-arg='a'\\''b c\n' --topology "
             "1,2,2,1 --memory-mb 512 --duration 1s --workers 3 --engine tcg --deterministic --seed "
             "42 --seed-fork 500ms:7 --set perturb.intensity=2 --set checks.max_gap_ms=9 --strict "
-            "--no-warm --dmesg --timeout 90s --repeat 2");
+            "--warm off --dmesg --timeout 90s --repeat 2");
 }
 
 }  // namespace

@@ -49,6 +49,12 @@ struct Launch {
   absl::Duration vcpu_turn;    // Machine::SetVcpuTurn()
 };
 
+// What a restored guest writes to.
+enum class RestoredRam {
+  kShared,  // Pages of the snapshot, each copied when the guest writes to it.
+  kCopied,  // A copy of the snapshot's RAM: the machine can take a snapshot again.
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -76,7 +82,8 @@ class Engine {
   // Restores a guest, which stands still where `snapshot` was taken. Same launch as the snapshot's.
   // The snapshot's files must outlive the machine.
   virtual absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch,
-                                                           const Snapshot& snapshot) const = 0;
+                                                           const Snapshot& snapshot,
+                                                           RestoredRam ram) const = 0;
 };
 
 // The pointer stays valid. Unimplemented, with the remedy, when this version has no such engine.

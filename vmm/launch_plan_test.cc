@@ -189,9 +189,11 @@ TEST(Engines, RefuseAPlanOfAnother) {
   const EngineFile file;
   const std::string version = "QEMU 7.2.0";
   const Launch launch{plan, file, version, -1, -1};
-  EXPECT_TRUE(absl::IsInvalidArgument(Tcg().Restore(launch, Snapshot()).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(Tcg().Restore(launch, Snapshot(), RestoredRam::kShared).status()));
   plan.mutable_tcg()->set_icount_shift(11);
-  EXPECT_TRUE(absl::IsInvalidArgument(Tcg().Restore(launch, Snapshot()).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(Tcg().Restore(launch, Snapshot(), RestoredRam::kShared).status()));
 }
 
 TEST(SnapshotIdentity, HoldsEveryFact) {

@@ -48,8 +48,8 @@ class Machine {
   virtual absl::StatusOr<std::optional<MachineEvent>> NextEvent() = 0;
   // Lets the guest go on: after kStopped, or after a restore.
   virtual absl::Status Resume() = 0;
-  // After kStopped at kDoorbellReady, on a machine that was booted. Ends the machine, also on an
-  // error; do not use Memory() afterwards.
+  // After kStopped at a doorbell, on a machine that was booted, or restored as kCopied. Ends the
+  // machine, also on an error; do not use Memory() afterwards.
   virtual absl::StatusOr<Snapshot> TakeSnapshot() = 0;
   // Kills the engine, which has nothing to save, and returns when it is gone. In any state, any
   // number of times.

@@ -159,7 +159,7 @@ TEST_P(GuestMemoryVmTest, IsWhereTheMapPutsIt) {
     ASSERT_TRUE(taken.ok()) << taken.status();
     snapshot = *std::move(taken);
   }
-  auto machine = engine_->Restore(TheLaunch(), snapshot);
+  auto machine = engine_->Restore(TheLaunch(), snapshot, RestoredRam::kShared);
   ASSERT_TRUE(machine.ok()) << machine.status();
   GuestMemory& memory = (*machine)->Memory();
   Window window = window_of(&memory);

@@ -92,6 +92,10 @@ class Process {
   absl::Status ColdRun(const Start& start);
   absl::Status SnapshotRun(const Start& start);
   absl::Status RestoredRun(const Start& start);
+  // Runs a machine that was restored onto a copy to its doorbell Attached, and sends the snapshot.
+  absl::Status AttachRun(const Start& start, Machine* machine, const RunOrder& run,
+                         absl::Duration started);
+  absl::Status SendSnapshot(const Snapshot& snapshot, bool attached);
   // Boots a machine and lets the guest run. `bundle`: -1 when the guest is to stop at Ready.
   absl::StatusOr<std::unique_ptr<Machine>> Boot(const Start& start, absl::Duration vcpu_turn,
                                                 int bundle, std::optional<Window>* window);
@@ -100,6 +104,9 @@ class Process {
   // Waits for VmRun with the bundle; nullopt when there is none, and the daemon has the reason.
   // `prepared`: the restored machine that waits meanwhile, or null.
   absl::StatusOr<std::optional<RunOrder>> AwaitRun(Machine* prepared);
+  static RestoredRam RamOf(const Start& start) {
+    return start.request.until_attached() ? RestoredRam::kCopied : RestoredRam::kShared;
+  }
   // Resumes a restored machine and follows it to its end.
   absl::Status Begin(const Start& start, Machine* machine, const RunOrder& run,
                      absl::Duration started);
@@ -111,7 +118,7 @@ class Process {
   absl::Status SendEvent(v1::VmEvent event, const std::vector<NamedFd>& fds = {});
   // For a run that fails before its guest ran.
   absl::Status SendFailure(const absl::Status& status);
-  absl::Status SendNoSnapshot(const absl::Status& status);
+  absl::Status SendNoSnapshot(const absl::Status& status, bool not_attached = false);
   void SendProgress(std::string text);
   void NoteEngine(const Machine& machine) {
     if (!machine.EngineNote().empty()) SendProgress(machine.EngineNote());
@@ -155,10 +162,17 @@ absl::Status Process::SendFailure(const absl::Status& status) {
   return SendEnd(std::move(end));
 }
 
-absl::Status Process::SendNoSnapshot(const absl::Status& status) {
+absl::Status Process::SendNoSnapshot(const absl::Status& status, bool not_attached) {
   v1::VmEvent event;
   event.mutable_no_snapshot()->set_reason(Text(status));
+  event.mutable_no_snapshot()->set_not_attached(not_attached);
   return SendEvent(std::move(event));
+}
+
+absl::Status Process::SendSnapshot(const Snapshot& snapshot, bool attached) {
+  v1::VmEvent event;
+  event.mutable_snapshot()->set_attached(attached);
+  return SendEvent(std::move(event), SnapshotFds(snapshot));
 }
 
 // Continues after an error: when the daemon is gone, the next observation fails.
@@ -258,7 +272,7 @@ absl::StatusOr<Snapshot> Process::BootToReady(const Start& start, const v1::VmRu
   KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<Machine> machine,
                          Boot(start, DefaultVcpuTurn(start.plan()), -1, &window));
   Session::Options options = SessionOptions(start, *machine, run);
-  options.until_ready = true;
+  options.until = window::kDoorbellReady;
   std::vector<v1::Observation> boot;
   options.observe = [&boot](v1::Observation o) {
     boot.push_back(std::move(o));
@@ -284,19 +298,43 @@ absl::Status Process::SnapshotRun(const Start& start) {
   absl::StatusOr<Snapshot> snapshot = BootToReady(start, run->run, started, &ended);
   if (ended) return absl::IsAborted(snapshot.status()) ? absl::OkStatus() : snapshot.status();
   if (!snapshot.ok()) return SendNoSnapshot(snapshot.status());
-  v1::VmEvent event;
-  event.mutable_snapshot();
-  KTSTR_RETURN_IF_ERROR(SendEvent(std::move(event), SnapshotFds(*snapshot)));
+  KTSTR_RETURN_IF_ERROR(SendSnapshot(*snapshot, /*attached=*/false));
   absl::StatusOr<std::unique_ptr<Machine>> machine =
-      start.engine->Restore(start.launch(), *snapshot);
+      start.engine->Restore(start.launch(), *snapshot, RamOf(start));
   if (!machine.ok()) return SendNoSnapshot(machine.status());
+  if (start.request.until_attached()) return AttachRun(start, machine->get(), *run, started);
   return Begin(start, machine->get(), *run, started);
+}
+
+absl::Status Process::AttachRun(const Start& start, Machine* machine, const RunOrder& run,
+                                absl::Duration started) {
+  Window window =
+      Window::Attach(&machine->Memory(), start.plan().window_address(), start.plan().window_size());
+  Session::Options options = SessionOptions(start, *machine, run.run);
+  options.until = window::kDoorbellAttached;
+  Session session(machine, std::move(window), started, std::move(options));
+  KTSTR_RETURN_IF_ERROR(session.Begin(run.bundle.get()));
+  KTSTR_ASSIGN_OR_RETURN(const Session::State state, Follow(machine, &session));
+  if (state == Session::State::kEnded) {
+    const std::string& detail = session.end().detail();
+    return SendNoSnapshot(
+        absl::AbortedError(detail.empty() ? "the scheduler was not enabled" : detail),
+        /*not_attached=*/true);
+  }
+  if (!session.RingIsWhole()) {
+    return SendNoSnapshot(
+        absl::ResourceExhaustedError("the scheduler's start filled the ring of observations"),
+        /*not_attached=*/true);
+  }
+  absl::StatusOr<Snapshot> snapshot = machine->TakeSnapshot();
+  if (!snapshot.ok()) return SendNoSnapshot(snapshot.status(), /*not_attached=*/true);
+  return SendSnapshot(*snapshot, /*attached=*/true);
 }
 
 absl::Status Process::RestoredRun(const Start& start) {
   absl::Duration started = Now();
   absl::StatusOr<std::unique_ptr<Machine>> machine =
-      start.engine->Restore(start.launch(), start.snapshot);
+      start.engine->Restore(start.launch(), start.snapshot, RamOf(start));
   if (!machine.ok()) return SendNoSnapshot(machine.status());
   v1::VmEvent event;
   event.mutable_prepared();
@@ -307,6 +345,7 @@ absl::Status Process::RestoredRun(const Start& start) {
   if (!run.has_value()) return absl::OkStatus();
   // The times of a machine that was prepared ahead count from its VmRun.
   if (!asked_for) started = Now();
+  if (start.request.until_attached()) return AttachRun(start, machine->get(), *run, started);
   return Begin(start, machine->get(), *run, started);
 }
 

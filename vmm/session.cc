@@ -46,7 +46,7 @@ Session::Session(Machine* machine, Window window, absl::Duration started, Option
 absl::Duration Session::TimeLeft() const { return deadline_ - options_.clock->Monotonic(); }
 
 absl::StatusOr<Session::State> Session::Step() {
-  while (!end_.has_value() && !ready_stop_) {
+  while (!end_.has_value() && !stopped_) {
     absl::StatusOr<std::optional<MachineEvent>> event = machine_->NextEvent();
     if (!event.ok()) {
       EngineLost(base::ToStd(event.status().message()));
@@ -55,21 +55,23 @@ absl::StatusOr<Session::State> Session::Step() {
     if (!event->has_value()) break;
     KTSTR_RETURN_IF_ERROR(HandleEvent(**event));
   }
-  if (!end_.has_value() && !ready_stop_) KTSTR_RETURN_IF_ERROR(DrainRing());
-  if (!end_.has_value() && !ready_stop_) CheckLimits();
+  if (!end_.has_value() && !stopped_) KTSTR_RETURN_IF_ERROR(DrainRing());
+  if (!end_.has_value() && !stopped_) CheckLimits();
   if (options_.console) KTSTR_RETURN_IF_ERROR(TellConsole());
   if (end_.has_value()) return State::kEnded;
-  return ready_stop_ ? State::kReady : State::kRuns;
+  return stopped_ ? State::kStopped : State::kRuns;
 }
 
 absl::Status Session::Begin(int bundle_fd) {
+  const absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
+  attached_ = doorbell.ok() && *doorbell == window::kDoorbellAttached;
   KTSTR_RETURN_IF_ERROR(DrainRing());
   if (end_.has_value()) return absl::OkStatus();
-  absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
   if (!doorbell.ok()) {
     EngineLost(base::ToStd(doorbell.status().message()));
-  } else if (*doorbell != window::kDoorbellReady) {
-    EngineLost(absl::StrCat("the snapshot stands at doorbell ", *doorbell, " instead of ready"));
+  } else if (*doorbell != window::kDoorbellReady && !attached_) {
+    EngineLost(absl::StrCat("the snapshot stands at doorbell ", *doorbell,
+                            " instead of Ready or Attached"));
   } else if (absl::Status written = window_.WriteBundle(bundle_fd); !written.ok()) {
     EngineLost(base::ToStd(written.message()));
   } else {
@@ -112,13 +114,16 @@ absl::Status Session::HandleStop() {
       Finish(v1::VmEnd::PANIC, {});
       break;
     case window::kDoorbellReady:
-      if (options_.until_ready) {
-        ready_stop_ = true;
+    case window::kDoorbellAttached:
+      if (options_.until == *doorbell) {
+        stopped_ = true;
       } else {
-        Misbehaved("it rang Ready unasked");
+        Misbehaved(absl::StrCat(
+            "it rang ", *doorbell == window::kDoorbellReady ? "Ready" : "Attached", " unasked"));
       }
       break;
     case window::kDoorbellRingFull:
+      ring_was_full_ = true;
       ResumeFromDoorbell();
       break;
     case window::kDoorbellDone:
@@ -146,6 +151,10 @@ void Session::ResumeFromDoorbell() {
   absl::Status resumed = window_.AnswerDoorbell();
   if (resumed.ok()) resumed = machine_->Resume();
   if (!resumed.ok()) EngineLost(base::ToStd(resumed.message()));
+}
+
+bool Session::RingIsWhole() const {
+  return !ring_was_full_ && window_.bytes_read() <= window::kRingSize;
 }
 
 // Ignores Unavailable: then the engine is gone, which NextEvent() reports.
@@ -187,8 +196,10 @@ void Session::NoteTimes(const v1::Observation& observation) {
     last_stage_ = std::max(last_stage_, observation.stage().stage());
     if (observation.stage().stage() == v1::READY && !ready_.has_value()) {
       ready_ = options_.clock->Monotonic();
-      options_.progress(
-          absl::StrFormat("guest ready after %.1f s", absl::ToDoubleSeconds(*ready_ - started_)));
+      if (!attached_) {
+        options_.progress(
+            absl::StrFormat("guest ready after %.1f s", absl::ToDoubleSeconds(*ready_ - started_)));
+      }
     }
   }
   if (observation.stage().stage() == v1::DONE && !done_.has_value()) {
@@ -204,7 +215,7 @@ void Session::NoteTimes(const v1::Observation& observation) {
 
 absl::Status Session::TellConsole() {
   constexpr uint64_t kHead = Console::kCap - Console::kTailBytes;
-  const bool last = end_.has_value() || ready_stop_;
+  const bool last = end_.has_value() || stopped_;
   const uint64_t size = machine_->GuestConsole().size();
   // The end of a console over its cap is not known before; what is below is told whole.
   if (!last || size <= Console::kCap) return TellConsoleTo(last ? size : kHead, last);

@@ -3,9 +3,10 @@
 // One VM from its start to its end, without sockets: what a stop, a frame, a flood or a time-out
 // means. A session turns a running Machine and its Window into observations and one VmEnd.
 //
-// Begin() resumes a machine that was just restored and stands still at kDoorbellReady. The boot
-// that leads to a snapshot is a session of its own (`until_ready`). Its observations do not belong
-// to the run: they stay in the snapshot's ring, and each restored guest's session reads them again.
+// Begin() resumes a machine that was just restored and stands still at kDoorbellReady or
+// kDoorbellAttached. What leads to a snapshot is a session of its own (`until`). Its observations
+// do not belong to the run: they stay in the snapshot's ring, and each restored guest's session
+// reads them again.
 //
 // One thread. The machine must outlive the object.
 
@@ -45,8 +46,9 @@ class Session {
     bool take_digest = false;
     std::string turns;       // VmEnd.turns
     uint32_t vcpu_mips = 0;  // VmEnd.vcpu_mips
-    // The session is over when the guest stops at kDoorbellReady.
-    bool until_ready = false;
+    // The session is over when the guest stops at this doorbell, kDoorbellReady or
+    // kDoorbellAttached. 0: at neither.
+    uint32_t until = 0;
     // Takes a checked observation. An error means that nobody listens any more.
     std::function<absl::Status(v1::Observation)> observe;
     std::function<void(std::string)> progress;
@@ -64,8 +66,8 @@ class Session {
   absl::Status Begin(int bundle_fd);
   enum class State {
     kRuns,
-    kReady,  // With `until_ready`: the guest stands still at its doorbell, and stays so.
-    kEnded,  // The machine has been stopped, and end() is valid.
+    kStopped,  // At the doorbell `until`: the guest stands still there, and stays so.
+    kEnded,    // The machine has been stopped, and end() is valid.
   };
   // Handles what has come since the last call: machine events, ring, console, time limits. Returns
   // an error of `observe` or `console` only.
@@ -74,6 +76,8 @@ class Session {
   void Cancel(const std::string& reason);
   // Host time until the time limit.
   absl::Duration TimeLeft() const;
+  // Whether the ring still holds all that the guest ever wrote to it.
+  bool RingIsWhole() const;
   const v1::VmEnd& end() const { return *end_; }
 
  private:
@@ -105,7 +109,9 @@ class Session {
   Options options_;
   absl::Duration started_;
   absl::Duration deadline_;
-  bool ready_stop_ = false;
+  bool attached_ = false;  // Began at kDoorbellAttached.
+  bool stopped_ = false;
+  bool ring_was_full_ = false;
   uint32_t claimed_stage_ = 0;  // By the guest.
   uint64_t console_told_ = 0;   // Bytes.
   std::optional<absl::Duration> ready_;

@@ -26,11 +26,11 @@ constexpr uint64_t kWindow = 4 << 20;
 
 class SessionTest : public ::testing::Test {
  protected:
-  SessionTest() { Make(false); }
+  SessionTest() { Make(0); }
 
-  void Make(bool until_ready, bool attach = false) {
+  void Make(uint32_t until, bool attach = false) {
     Session::Options options;
-    options.until_ready = until_ready;
+    options.until = until;
     options.timeout = absl::Seconds(10);
     options.boot_limit = absl::Seconds(200);
     options.run_limit = absl::Minutes(1);
@@ -153,14 +153,14 @@ TEST_F(SessionTest, ReadyIsForSnapshotsOnly) {
 }
 
 TEST_F(SessionTest, BootToReadyStopsThere) {
-  Make(/*until_ready=*/true);
+  Make(window::kDoorbellReady);
   testing::RingWriter guest = Guest();
   guest.Write(Mark(v1::StepMark::BEGIN));
   Ring(window::kDoorbellReady);
   for (int i = 0; i < 2; ++i) {
     auto state = session_->Step();
     ASSERT_TRUE(state.ok());
-    EXPECT_EQ(*state, Session::State::kReady);
+    EXPECT_EQ(*state, Session::State::kStopped);
   }
   EXPECT_EQ(machine_.resumes, 0);
   EXPECT_EQ(machine_.stops, 0);
@@ -169,12 +169,49 @@ TEST_F(SessionTest, BootToReadyStopsThere) {
   EXPECT_EQ(guest.header()->tail, 0u);
 }
 
+TEST_F(SessionTest, AttachedIsForSnapshotsOnly) {
+  Ring(window::kDoorbellAttached);
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "rang Attached unasked");
+}
+
+TEST_F(SessionTest, AttachStopsAtItsDoorbell) {
+  const base::UniqueFd bundle = *base::MakeMemfd("bundle", 100);
+  testing::RingWriter guest = Guest();
+  guest.Write(Mark(v1::StepMark::BEGIN));
+  guest.header()->doorbell = window::kDoorbellReady;
+  Make(window::kDoorbellAttached, /*attach=*/true);
+  ASSERT_TRUE(session_->Begin(bundle.get()).ok());
+  guest.Write(Mark(v1::StepMark::END));
+  Ring(window::kDoorbellAttached);
+  auto state = session_->Step();
+  ASSERT_TRUE(state.ok());
+  EXPECT_EQ(*state, Session::State::kStopped);
+  EXPECT_TRUE(session_->RingIsWhole());
+  EXPECT_EQ(observations_.size(), 2u);
+  // A restored guest's session reads the ring from its beginning, writes its plan and goes on.
+  observations_.clear();
+  Make(/*until=*/0, /*attach=*/true);
+  ASSERT_TRUE(session_->Begin(bundle.get()).ok());
+  EXPECT_EQ(observations_.size(), 2u);
+  EXPECT_EQ(guest.header()->doorbell, window::kDoorbellNone);
+}
+
+TEST_F(SessionTest, ARingThatWasFullIsNotWhole) {
+  const base::UniqueFd bundle = *base::MakeMemfd("bundle", 100);
+  Guest().header()->doorbell = window::kDoorbellReady;
+  Make(window::kDoorbellAttached, /*attach=*/true);
+  ASSERT_TRUE(session_->Begin(bundle.get()).ok());
+  Ring(window::kDoorbellRingFull);
+  EXPECT_FALSE(Step());
+  EXPECT_FALSE(session_->RingIsWhole());
+}
+
 TEST_F(SessionTest, RestoredGuestGetsItsBundleAndGoesOn) {
   const base::UniqueFd bundle = *base::MakeMemfd("bundle", 100);
   testing::RingWriter guest = Guest();
   guest.Write(Mark(v1::StepMark::BEGIN));
   guest.header()->doorbell = window::kDoorbellReady;
-  Make(/*until_ready=*/false, /*attach=*/true);
+  Make(/*until=*/0, /*attach=*/true);
   ASSERT_TRUE(session_->Begin(bundle.get()).ok());
   EXPECT_EQ(machine_.resumes, 1);
   EXPECT_EQ(observations_.size(), 1u);
@@ -187,7 +224,7 @@ TEST_F(SessionTest, RestoredGuestGetsItsBundleAndGoesOn) {
 TEST_F(SessionTest, RestoreOfWhatIsNotReadyIsAnEngineError) {
   const base::UniqueFd bundle = *base::MakeMemfd("bundle", 100);
   Guest().header()->doorbell = window::kDoorbellDone;
-  Make(/*until_ready=*/false, /*attach=*/true);
+  Make(/*until=*/0, /*attach=*/true);
   ASSERT_TRUE(session_->Begin(bundle.get()).ok());
   ExpectEnd(v1::VmEnd::ENGINE_FAILED, "stands at doorbell 3");
 }
@@ -195,7 +232,7 @@ TEST_F(SessionTest, RestoreOfWhatIsNotReadyIsAnEngineError) {
 TEST_F(SessionTest, BundleTooLargeForTheWindow) {
   const base::UniqueFd bundle = *base::MakeMemfd("bundle", 3 << 20);
   Guest().header()->doorbell = window::kDoorbellReady;
-  Make(/*until_ready=*/false, /*attach=*/true);
+  Make(/*until=*/0, /*attach=*/true);
   ASSERT_TRUE(session_->Begin(bundle.get()).ok());
   ExpectEnd(v1::VmEnd::ENGINE_FAILED, "does not fit");
   EXPECT_EQ(machine_.resumes, 0);

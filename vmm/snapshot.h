@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A guest frozen at kDoorbellReady, before it has seen any bundle: a function of kernel, boot
-// image, topology, memory and engine, with nothing of any user. It never changes, so many guests
-// can be restored from it at the same time.
+// A guest frozen at a doorbell. It never changes, so many guests can be restored from it at the
+// same time. At kDoorbellReady it has not seen any bundle: it is a function of kernel, boot image,
+// topology, memory and engine, with nothing of any user. At kDoorbellAttached it has the files of
+// one user and runs the scheduler.
 //
 // The engine's device state is opaque, and valid only for the same engine with the same launch
 // (SnapshotIdentity, in engine.h).

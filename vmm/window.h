@@ -46,7 +46,7 @@ class Window {
   }
 
   // Copies the whole file to the bundle's place. Before the guest starts, or while it stands still
-  // at kDoorbellReady. InvalidArgument when the bundle does not fit.
+  // at kDoorbellReady or kDoorbellAttached. InvalidArgument when the bundle does not fit.
   absl::Status WriteBundle(int fd);
 
   // The next whole observation; nullopt when the ring holds none (the window keeps the parts of an

@@ -12,8 +12,8 @@
 //   | ring, ring_size bytes      |  guest -> host, frames
 //   +----------------------------+ bundle_offset (2 MiB aligned)
 //   | bundle, bundle_size bytes  |  host -> guest, a cpio archive (newc), written before the guest
-//   |                            |  starts, or while it stands still at kDoorbellReady
-//   |                            |  (bundle_size is valid from then on)
+//   |                            |  starts, or while it stands still at kDoorbellReady or
+//   |                            |  kDoorbellAttached (bundle_size is valid from then on)
 //   +----------------------------+ window size
 // clang-format on
 //
@@ -60,6 +60,9 @@ inline constexpr uint32_t kDoorbellReady = 1;  // The agent is ready; the host m
 inline constexpr uint32_t kDoorbellRingFull = 2;  // The host must empty the ring.
 // The agent has reported everything; the host takes the memory digest.
 inline constexpr uint32_t kDoorbellDone = 3;
+// The scheduler is enabled; the host may take a snapshot, and puts the bundle of a run in place of
+// the one that attached it.
+inline constexpr uint32_t kDoorbellAttached = 5;
 // Stored without ringing: the agent cannot go on, and powers the machine off.
 inline constexpr uint32_t kDoorbellGaveUp = 4;
 

@@ -56,6 +56,8 @@ absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord
   run->clear_engine();
   run->set_kernel(subject.spec.kernel());
   run->set_seed(subject.seed());
+  // The option that gave it may have been --repeat.
+  if (spec.warm() == v1::WARM_ATTACHED) run->set_warm("attached");
   return subject;
 }
 
@@ -84,7 +86,24 @@ bool SameFailure(const Subject& subject, const v1::RunRecord& record) {
   return record.verdict() == v1::FAIL && KeyOf(record).SamePlace(subject.key);
 }
 
-absl::Status FailsAgain(const Subject& subject, Trials* trials) {
+absl::StatusOr<bool> UseAttached(Subject* subject, Trials* trials) {
+  if (subject->spec.warm() != v1::WARM_BOOT || !subject->spec.scenario().has_scheduler())
+    return false;
+  v1::RunSpec attached = subject->spec;
+  attached.set_warm(v1::WARM_ATTACHED);
+  attached.mutable_reproduction()->set_warm("attached");
+  KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunRecord> records,
+                         trials->Run({attached}, "running it from an attached snapshot"));
+  if (records[0].timings().start() != v1::Timings::ATTACHED || !SameFailure(*subject, records[0]))
+    return false;
+  subject->spec = std::move(attached);
+  return true;
+}
+
+absl::Status FailsAgain(Subject* failed, Trials* trials) {
+  KTSTR_ASSIGN_OR_RETURN(const bool attached, UseAttached(failed, trials));
+  if (attached) return absl::OkStatus();
+  const Subject& subject = *failed;
   KTSTR_ASSIGN_OR_RETURN(const std::vector<v1::RunRecord> records,
                          trials->Run({subject.spec}, "running it again"));
   if (SameFailure(subject, records[0])) return absl::OkStatus();

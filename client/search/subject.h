@@ -33,9 +33,13 @@ absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& 
 // `record`: the result of `spec`. FailedPrecondition when the run did not fail.
 absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord& record);
 
-// Runs the subject again. Internal when it does not fail in the same way: the run was not
-// deterministic, or its input has changed.
-absl::Status FailsAgain(const Subject& subject, Trials* trials);
+// Makes the subject start from an attached snapshot, if it fails at its place from there too. True
+// when it does.
+absl::StatusOr<bool> UseAttached(Subject* subject, Trials* trials);
+
+// Runs the subject again, from an attached snapshot where that fails too. Internal when it does not
+// fail in the same way: the run was not deterministic, or its input has changed.
+absl::Status FailsAgain(Subject* subject, Trials* trials);
 
 // The record failed at the subject's place.
 bool SameFailure(const Subject& subject, const v1::RunRecord& record);

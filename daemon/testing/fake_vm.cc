@@ -13,6 +13,12 @@
 //   panic       ends with a kernel panic
 //   nosnapshot  passes, but can neither take nor restore a snapshot
 // clang-format on
+// So does an argument of the scheduler, in the plan that attaches it and in the run's:
+// clang-format off
+//   noattach    the scheduler is not enabled for a snapshot; the run passes
+//   slowattach  the attach lasts until VmStop; the run passes
+//   falls       in a run from an attached snapshot the scheduler ends at once; else the run passes
+// clang-format on
 // On request it hands over a snapshot, and it restores only that one. It refuses to run with an
 // environment, or with other descriptors than 0 to 3 and those of VmStart and VmRun, which it takes
 // by name.
@@ -36,6 +42,8 @@ namespace ktstr::daemon {
 namespace {
 
 constexpr int kSocket = 3;
+// In every file that a test gives to the run.
+constexpr char kFileMark[] = "#!";
 
 void Send(const v1::VmEvent& event) {
   if (!base::SendPacket(kSocket, event.SerializeAsString()).ok()) _exit(3);
@@ -80,35 +88,38 @@ void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage) {
 }
 
 constexpr char kState[] = "fake state";
+constexpr char kAttachedState[] = "fake state, attached";
 
 // Hands over what a real ktstr-vm does: sealed memfds of device state and RAM.
-void HandSnapshotOver(const v1::LaunchPlan& plan) {
+void HandSnapshotOver(const v1::LaunchPlan& plan, bool attached) {
   base::UniqueFd state = *base::MakeMemfd("state", 0);
   base::UniqueFd ram = *base::MakeMemfd("ram", plan.node_memory(0));
-  if (!base::WriteAll(state.get(), kState, "state").ok() ||
+  if (!base::WriteAll(state.get(), attached ? kAttachedState : kState, "state").ok() ||
       !base::WriteAll(ram.get(), std::string(9000, 'r'), "ram").ok() ||
       !base::SealMemfd(state.get(), "state").ok() || !base::SealMemfd(ram.get(), "ram").ok()) {
     _exit(3);
   }
   v1::VmEvent event;
-  event.mutable_snapshot();
+  event.mutable_snapshot()->set_attached(attached);
   const std::vector<vmm::NamedFd> fds = {{vmm::kStateName, state.get()},
                                          {vmm::RamName(0), ram.get()}};
   if (!vmm::SendMessage(kSocket, event, fds).ok()) _exit(3);
 }
 
-void SayNoSnapshot(const std::string& reason) {
+void SayNoSnapshot(const std::string& reason, bool not_attached = false) {
   v1::VmEvent event;
   event.mutable_no_snapshot()->set_reason(reason);
+  event.mutable_no_snapshot()->set_not_attached(not_attached);
   Send(event);
 }
 
 // False: it has sent the reason.
-bool Restore(const vmm::Snapshot& snapshot) {
+bool Restore(const vmm::Snapshot& snapshot, bool* attached) {
   std::string state(100, '\0');
   const ssize_t got = pread(snapshot.state.get(), state.data(), state.size(), 0);
   state.resize(got < 0 ? 0 : static_cast<size_t>(got));
-  if (state != kState) {
+  *attached = state == kAttachedState;
+  if (state != kState && !*attached) {
     SayNoSnapshot("the device state is another machine's");
     return false;
   }
@@ -185,8 +196,7 @@ void Pass(bool with_scheduler) {
   End(v1::VmEnd::DONE, "", v1::DONE);
 }
 
-void Hang(bool deaf) {
-  BeginRun(false);
+void AwaitStop(bool deaf) {
   while (true) {
     auto packet = base::ReceivePacket(kSocket, absl::InfiniteDuration());
     if (!packet.ok()) _exit(1);
@@ -194,6 +204,29 @@ void Hang(bool deaf) {
     if (deaf || !request.ParseFromString(packet->data) || !request.has_stop()) continue;
     End(v1::VmEnd::CANCELLED, request.stop().reason(), v1::STEPS_RUNNING);
     return;
+  }
+}
+
+// The scheduler of an attached snapshot is gone.
+void Fall() {
+  Reach(v1::READY);
+  Reach(v1::SCHEDULER_ENABLED);
+  v1::Observation exit;
+  exit.mutable_scheduler_exit()->set_cause(v1::SchedulerExit::PROCESS_EXITED);
+  exit.mutable_scheduler_exit()->set_was_enabled(true);
+  Observe(exit);
+  Reach(v1::DONE);
+  End(v1::VmEnd::DONE, "", v1::DONE);
+}
+
+void Attach(const std::string& mode, const v1::LaunchPlan& plan) {
+  Reach(v1::READY);
+  if (mode == "slowattach") {
+    AwaitStop(/*deaf=*/false);
+  } else if (mode == "noattach") {
+    SayNoSnapshot("the scheduler was not enabled", /*not_attached=*/true);
+  } else {
+    HandSnapshotOver(plan, /*attached=*/true);
   }
 }
 
@@ -213,7 +246,9 @@ int Run() {
   if (how == v1::VmStart::RESTORE) snapshot = vmm::TakeSnapshotFds(&*named);
   const bool complete = kernel.ok() && boot_image.ok() && engine.ok() && snapshot.ok();
   if (!complete || !named->ExpectNoMore().ok()) return 2;
-  if (how == v1::VmStart::RESTORE && !Restore(*snapshot)) return 0;
+  bool attached = false;
+  if (how == v1::VmStart::RESTORE && !Restore(*snapshot, &attached)) return 0;
+  const bool until_attached = request.start().until_attached();
   // A machine that was restored ahead waits without limit.
   auto packet = base::ReceivePacket(
       kSocket, how == v1::VmStart::RESTORE ? absl::InfiniteDuration() : absl::Seconds(30));
@@ -233,16 +268,34 @@ int Run() {
   if (!bundle.ok()) return 2;
   const std::string mode = ModeOf(*bundle);
   const bool with_scheduler = bundle->find("bin/scx_fake") != std::string::npos;
+  if (attached && bundle->find(kFileMark) != std::string::npos) {
+    End(v1::VmEnd::ENGINE_FAILED, "files for an attached guest", v1::STAGE_UNSPECIFIED);
+    return 0;
+  }
   if (how == v1::VmStart::SNAPSHOT && mode == "nosnapshot") {
     SayNoSnapshot("this machine cannot be frozen");
     return 0;
   }
-  if (how == v1::VmStart::SNAPSHOT) HandSnapshotOver(plan);
+  if (how == v1::VmStart::SNAPSHOT) HandSnapshotOver(plan, /*attached=*/false);
+  if (until_attached) {
+    Attach(mode, plan);
+    return 0;
+  }
   v1::VmEvent console;  // Sent in any case: the daemon drops it when the run does not want it.
   console.mutable_console()->set_text("[    0.1] fake kernel\n");
   Send(console);
-  if (mode == "pass" || mode == "nosnapshot") Pass(with_scheduler);
-  if (mode == "hang" || mode == "deaf") Hang(mode == "deaf");
+  if (mode == "falls" && attached) {
+    Fall();
+    return 0;
+  }
+  if (mode == "pass" || mode == "nosnapshot" || mode == "noattach" || mode == "slowattach" ||
+      mode == "falls") {
+    Pass(with_scheduler);
+  }
+  if (mode == "hang" || mode == "deaf") {
+    BeginRun(false);
+    AwaitStop(mode == "deaf");
+  }
   if (mode == "die") {
     BeginRun(false);
     kill(getpid(), SIGKILL);

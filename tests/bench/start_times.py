@@ -77,7 +77,7 @@ class Ktstr:
             fail(f"{self.ktstrctl} is not there: build first (packaging/quickstart --setup-only)")
         self.env = dict(os.environ)
         self.env.pop("KTSTR_SOCKET", None)
-        self.argv = [str(self.ktstrctl), "--json", "run", "steady", "--engine", "tcg", "--warm" if warm else "--no-warm"]
+        self.argv = [str(self.ktstrctl), "--json", "run", "steady", "--engine", "tcg", "--warm", "boot" if warm else "off"]
         if kernel:
             self.argv += ["--kernel", kernel]
         if scheduler:

@@ -70,10 +70,10 @@ class Tcg : public Engine {
     return qemu::Boot(launch, std::move(memory));
   }
 
-  absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch,
-                                                   const Snapshot& snapshot) const override {
+  absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot,
+                                                   RestoredRam ram) const override {
     KTSTR_RETURN_IF_ERROR(CheckPart(launch.plan));
-    return qemu::Restore(launch, snapshot);
+    return qemu::Restore(launch, snapshot, ram);
   }
 
  private:

@@ -76,6 +76,11 @@ class QemuMachine : public Machine {
   // Loads the device state from a file.
   absl::Status LoadState(int state);
   void SetMemory(std::unique_ptr<GuestMemory> memory) { memory_ = std::move(memory); }
+  // The guest's own: it can become a snapshot.
+  void SetOwnMemory(std::unique_ptr<SharedMemory> memory) {
+    shared_ = memory.get();
+    memory_ = std::move(memory);
+  }
   std::shared_ptr<const base::Child> process() const { return child_; }
   // " (it was killed by signal 11 …)" of an engine that ended by itself; else empty.
   std::string Ending();
@@ -101,7 +106,7 @@ class QemuMachine : public Machine {
   absl::Status Migrate(std::string_view command, int state);
 
   std::unique_ptr<GuestMemory> memory_;
-  SharedMemory* shared_ = nullptr;  // memory_, when it was booted.
+  SharedMemory* shared_ = nullptr;  // memory_, unless its pages are a snapshot's.
   base::UniqueFd turns_;            // Has a byte when QEMU has loaded the library (library/).
   base::UniqueFd page_;             // struct Page
   std::string note_;
@@ -149,8 +154,7 @@ absl::Status QemuMachine::Negotiate() {
 }
 
 absl::Status QemuMachine::StartBoot(std::unique_ptr<SharedMemory> memory) {
-  shared_ = memory.get();
-  memory_ = std::move(memory);
+  SetOwnMemory(std::move(memory));
   return qmp_.Send("cont");
 }
 
@@ -184,7 +188,8 @@ absl::Status QemuMachine::LoadState(int state) {
 
 absl::StatusOr<Snapshot> QemuMachine::TakeSnapshot() {
   if (shared_ == nullptr) {
-    return absl::FailedPreconditionError("a restored machine takes no snapshot");
+    return absl::FailedPreconditionError(
+        "a machine that shares the pages of a snapshot takes none");
   }
   Snapshot snapshot;
   KTSTR_ASSIGN_OR_RETURN(snapshot.state, base::MakeMemfd("ktstr-guest-state", 0));
@@ -382,7 +387,7 @@ absl::Status FinishRestore(QemuMachine* machine, const Snapshot& snapshot,
                            std::unique_ptr<SharedMemory> copy) {
   KTSTR_RETURN_IF_ERROR(machine->Negotiate());
   if (copy != nullptr) {
-    machine->SetMemory(std::move(copy));
+    machine->SetOwnMemory(std::move(copy));
   } else {
     KTSTR_ASSIGN_OR_RETURN(std::unique_ptr<GuestMemory> memory,
                            PrivateMemory::Create(machine->process(), snapshot.ram));
@@ -405,10 +410,12 @@ absl::StatusOr<std::unique_ptr<Machine>> Boot(const Launch& launch,
   return std::unique_ptr<Machine>(std::move(machine));
 }
 
-absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot) {
+absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot,
+                                                 RestoredRam ram) {
   KTSTR_RETURN_IF_ERROR(CheckSnapshot(snapshot, launch.plan));
-  // The copy is for a host where a process may not read another's memory.
+  // A copy in place of shared pages is for a host where a process may not read another's memory.
   for (const Start start : {Start::kRestore, Start::kRestoreCopy}) {
+    if (start == Start::kRestore && ram == RestoredRam::kCopied) continue;
     std::unique_ptr<SharedMemory> copy;
     if (start == Start::kRestoreCopy) {
       KTSTR_ASSIGN_OR_RETURN(copy, SharedMemory::CopyOf(snapshot.ram));

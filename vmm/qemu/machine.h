@@ -28,7 +28,8 @@ absl::StatusOr<Version> QueryVersion(const EngineFile& program);
 // Engine::Boot() and Engine::Restore(), for a plan with its tcg part.
 absl::StatusOr<std::unique_ptr<Machine>> Boot(const Launch& launch,
                                               std::unique_ptr<SharedMemory> memory);
-absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot);
+absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Snapshot& snapshot,
+                                                 RestoredRam ram);
 
 }  // namespace ktstr::vmm::qemu
 
