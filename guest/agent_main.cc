@@ -136,7 +136,7 @@ absl::Status Serve() {
   // Never unmapped: OnFatalSignal() may still write to it.
   Window& window = *new Window(std::move(mapped));
   doorbell_word.store(&window.header().doorbell);
-  Channel channel(&window, RingPvpanic);
+  Channel channel(&window, RealPorts());
   channel.ReportStage(v1::WINDOW_MAPPED);
   absl::Status status = GetReady(cmdline, window.stop_at_ready(), &channel);
   if (status.ok()) status = RunBundle(window, &channel);
@@ -146,6 +146,9 @@ absl::Status Serve() {
   stats.mutable_channel_stats()->set_full_waits(channel.full_waits());
   channel.Report(std::move(stats));
   channel.ReportStage(v1::DONE);
+  // The host takes the digest and ends the machine, so it does not answer.
+  KTSTR_RETURN_IF_ERROR(channel.Bell(window::kDoorbellDone).status());
+  // A stop ends at a definite instruction of this CPU, and at any of the others.
   TakeOthersOffline("/sys/devices/system/cpu");
   WaitUntilQuiet("/proc/stat");
   return channel.Doorbell(window::kDoorbellDone);

@@ -34,24 +34,34 @@ T LoadAcquire(T& word) {
   return std::atomic_ref<T>(word).load(std::memory_order_acquire);
 }
 
-}  // namespace
-
-absl::Status RingPvpanic() {
-  if (ioperm(window::kPvpanicPort, 1, 1) != 0) {
-    return base::ErrnoStatus(
-        errno, absl::StrCat("ioperm of the pvpanic port 0x", absl::Hex(window::kPvpanicPort)));
+absl::Status WritePort(uint16_t port, uint8_t value) {
+  if (ioperm(port, 1, 1) != 0) {
+    return base::ErrnoStatus(errno, absl::StrCat("ioperm of port 0x", absl::Hex(port)));
   }
-  outb(window::kPvpanicPanicked, window::kPvpanicPort);
-  ioperm(window::kPvpanicPort, 1, 0);
+  outb(value, port);
+  ioperm(port, 1, 0);
   return absl::OkStatus();
 }
 
-Channel::Channel(Window* window, std::function<absl::Status()> ring_doorbell)
-    : window_(window), ring_doorbell_(std::move(ring_doorbell)), head_(window->header().head) {}
+}  // namespace
+
+Channel::Ports RealPorts() {
+  return {[] { return WritePort(window::kBellPort, 0); },
+          [] { return WritePort(window::kPvpanicPort, window::kPvpanicPanicked); }};
+}
+
+Channel::Channel(Window* window, Ports ports)
+    : window_(window), ports_(std::move(ports)), head_(window->header().head) {}
 
 absl::Status Channel::Doorbell(uint32_t reason) {
   StoreRelease(window_->header().doorbell, reason);
-  return ring_doorbell_();
+  return ports_.stop();
+}
+
+absl::StatusOr<bool> Channel::Bell(uint32_t reason) {
+  StoreRelease(window_->header().doorbell, reason);
+  KTSTR_RETURN_IF_ERROR(ports_.bell());
+  return LoadAcquire(window_->header().doorbell) == window::kDoorbellNone;
 }
 
 absl::Status Channel::MakeRoom(uint64_t span) {
@@ -68,6 +78,8 @@ absl::Status Channel::MakeRoom(uint64_t span) {
                                                       tail, ") after ", wait,
                                                       " stops at the doorbell"));
     }
+    KTSTR_ASSIGN_OR_RETURN(const bool answered, Bell(window::kDoorbellRingFull));
+    if (answered) continue;
     ++full_waits_;
     StoreRelease(window_->header().full_waits, full_waits_);
     KTSTR_RETURN_IF_ERROR(Doorbell(window::kDoorbellRingFull));

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -108,6 +109,11 @@ class ChannelTest : public testing::Test {
     return observation;
   }
 
+  // A machine without a bell.
+  static Channel::Ports StopOnly(std::function<absl::Status()> stop) {
+    return {[] { return absl::OkStatus(); }, std::move(stop)};
+  }
+
   std::unique_ptr<base::TempDir> dir_;
   std::string path_;
   char* memory_ = nullptr;
@@ -120,7 +126,7 @@ class ChannelTest : public testing::Test {
 TEST_F(ChannelTest, FramesArriveInOrderWithTime) {
   auto window = Map();
   ASSERT_TRUE(window.ok()) << window.status();
-  Channel channel(&*window, [] { return absl::InternalError("no doorbell expected"); });
+  Channel channel(&*window, StopOnly([] { return absl::InternalError("no doorbell expected"); }));
   channel.ReportStage(v1::READY);
   channel.ReportError("bad \xff byte");
   Drain();
@@ -135,11 +141,11 @@ TEST_F(ChannelTest, FullRingWaitsAtTheDoorbellAndWraps) {
   auto window = Map();
   ASSERT_TRUE(window.ok());
   std::vector<uint32_t> reasons;
-  Channel channel(&*window, [&] {
+  Channel channel(&*window, StopOnly([&] {
     reasons.push_back(header().doorbell);
     Drain();
     return absl::OkStatus();
-  });
+  }));
   for (int i = 0; i < 200; ++i)
     channel.Report(Output(static_cast<char>('a' + i % 26), 1 + i * 13 % 999));
   Drain();
@@ -155,13 +161,46 @@ TEST_F(ChannelTest, FullRingWaitsAtTheDoorbellAndWraps) {
   EXPECT_THAT(reasons, testing::Each(window::kDoorbellRingFull));
 }
 
+// The host answers, and the machine does not stop.
+TEST_F(ChannelTest, FullRingWaitsAtTheBell) {
+  auto window = Map();
+  ASSERT_TRUE(window.ok());
+  int rings = 0;
+  Channel channel(&*window, {[&] {
+                               EXPECT_EQ(header().doorbell, window::kDoorbellRingFull);
+                               ++rings;
+                               Drain();
+                               header().doorbell = window::kDoorbellNone;
+                               return absl::OkStatus();
+                             },
+                             [] { return absl::InternalError("no stop expected"); }});
+  for (int i = 0; i < 50; ++i) channel.Report(Output('x', 900));
+  Drain();
+  EXPECT_EQ(received_.size(), 50u);
+  EXPECT_GT(rings, 5);
+  EXPECT_EQ(channel.full_waits(), 0u);
+  const auto done = channel.Bell(window::kDoorbellRingFull);
+  ASSERT_TRUE(done.ok());
+  EXPECT_TRUE(*done);
+}
+
+TEST_F(ChannelTest, BellThatNobodyAnswersIsNone) {
+  auto window = Map();
+  ASSERT_TRUE(window.ok());
+  Channel channel(&*window, StopOnly([] { return absl::OkStatus(); }));
+  const auto answered = channel.Bell(window::kDoorbellDone);
+  ASSERT_TRUE(answered.ok());
+  EXPECT_FALSE(*answered);
+  EXPECT_EQ(header().doorbell, window::kDoorbellDone);
+}
+
 TEST_F(ChannelTest, LongObservationsGoInParts) {
   auto window = Map();
   ASSERT_TRUE(window.ok());
-  Channel channel(&*window, [&] {
+  Channel channel(&*window, StopOnly([&] {
     Drain();
     return absl::OkStatus();
-  });
+  }));
   const std::vector<size_t> sizes = {window::kMaxFramePayload - 40, window::kMaxFramePayload + 1,
                                      3 * window::kMaxFramePayload + 5, 900'000};
   for (const size_t size : sizes) channel.Report(Output('p', size));
@@ -176,10 +215,10 @@ TEST_F(ChannelTest, LongObservationsGoInParts) {
 TEST_F(ChannelTest, WhatIsTooLongIsNamedAndTheNextGoesThrough) {
   auto window = Map();
   ASSERT_TRUE(window.ok());
-  Channel channel(&*window, [&] {
+  Channel channel(&*window, StopOnly([&] {
     Drain();
     return absl::OkStatus();
-  });
+  }));
   channel.Report(Output('x', window::kMaxObservation));
   channel.ReportError(std::string(2 << 20, 'e'));
   channel.ReportStage(v1::DONE);
@@ -194,10 +233,10 @@ TEST_F(ChannelTest, HostThatNeverReadsEndsTheWaiting) {
   auto window = Map();
   ASSERT_TRUE(window.ok());
   int bells = 0;
-  Channel channel(&*window, [&] {
+  Channel channel(&*window, StopOnly([&] {
     ++bells;
     return absl::OkStatus();
-  });
+  }));
   for (int i = 0; i < 50; ++i) channel.Report(Output('x', 900));
   EXPECT_EQ(bells, 3);
   // What had been written stays whole; nothing follows the gap.
@@ -213,10 +252,10 @@ TEST_F(ChannelTest, DoorbellStoresItsReasonFirst) {
   auto window = Map();
   ASSERT_TRUE(window.ok());
   uint32_t seen = 0;
-  Channel channel(&*window, [&] {
+  Channel channel(&*window, StopOnly([&] {
     seen = header().doorbell;
     return absl::OkStatus();
-  });
+  }));
   EXPECT_TRUE(channel.Doorbell(window::kDoorbellDone).ok());
   EXPECT_EQ(seen, window::kDoorbellDone);
 }

@@ -30,6 +30,7 @@ namespace ktstr::vmm {
 struct MachineEvent {
   enum class Kind {
     kStopped,     // The guest wrote to the panic port and stands still at that instruction.
+    kRang,        // The guest wrote to the bell's port and stands still in that instruction.
     kPoweredOff,  // The guest does not run again; its memory stays readable.
     kReset,       // The guest reset the machine; the same holds.
     kEnded,       // The engine's process is gone.
@@ -46,7 +47,7 @@ class Machine {
   virtual std::vector<int> PollFds() const = 0;
   // Never blocks. An error means that the engine broke its protocol: the machine is unusable.
   virtual absl::StatusOr<std::optional<MachineEvent>> NextEvent() = 0;
-  // Lets the guest go on: after kStopped, or after a restore.
+  // Lets the guest go on: after kStopped or kRang, or after a restore.
   virtual absl::Status Resume() = 0;
   // After kStopped at a doorbell, on a machine that was booted, or restored as kCopied. Ends the
   // machine, also on an error; do not use Memory() afterwards.

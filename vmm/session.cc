@@ -83,7 +83,9 @@ absl::Status Session::Begin(int bundle_fd) {
 absl::Status Session::HandleEvent(const MachineEvent& event) {
   switch (event.kind) {
     case MachineEvent::Kind::kStopped:
-      return HandleStop();
+      return HandleDoorbell(/*rang=*/false);
+    case MachineEvent::Kind::kRang:
+      return HandleDoorbell(/*rang=*/true);
     case MachineEvent::Kind::kPoweredOff:
       KTSTR_RETURN_IF_ERROR(DrainRing());
       if (!end_.has_value()) Finish(v1::VmEnd::GUEST_POWERED_OFF, {});
@@ -101,12 +103,16 @@ absl::Status Session::HandleEvent(const MachineEvent& event) {
 }
 
 // The guest stands still at a definite instruction here.
-absl::Status Session::HandleStop() {
+absl::Status Session::HandleDoorbell(bool rang) {
   KTSTR_RETURN_IF_ERROR(DrainRing());
   if (end_.has_value()) return absl::OkStatus();
   absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
   if (!doorbell.ok()) {
     EngineLost(base::ToStd(doorbell.status().message()));
+    return absl::OkStatus();
+  }
+  if (rang && *doorbell != window::kDoorbellRingFull && *doorbell != window::kDoorbellDone) {
+    Misbehaved(absl::StrCat("it rang the bell for ", *doorbell));
     return absl::OkStatus();
   }
   switch (*doorbell) {

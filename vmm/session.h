@@ -82,7 +82,8 @@ class Session {
 
  private:
   absl::Status HandleEvent(const MachineEvent& event);
-  absl::Status HandleStop();
+  // `rang`: at the bell, where the guest waits without a stop.
+  absl::Status HandleDoorbell(bool rang);
   void HandleDone();
   void ResumeFromDoorbell();
   absl::Status DrainRing();

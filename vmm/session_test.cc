@@ -65,6 +65,10 @@ class SessionTest : public ::testing::Test {
     Guest().header()->doorbell = doorbell;
     machine_.events.push_back({MachineEvent::Kind::kStopped, {}});
   }
+  void RingBell(uint32_t doorbell) {
+    Guest().header()->doorbell = doorbell;
+    machine_.events.push_back({MachineEvent::Kind::kRang, {}});
+  }
   void Print(const std::string& text) {
     ASSERT_TRUE(base::WriteAll(machine_.GuestConsole().fd(), text, "console").ok());
   }
@@ -145,6 +149,32 @@ TEST_F(SessionTest, FullRingIsEmptiedAndGivenBack) {
   EXPECT_EQ(observations_.size(), 1u);
   EXPECT_EQ(guest.header()->tail, guest.header()->head);
   EXPECT_EQ(machine_.resumes, 1);
+}
+
+TEST_F(SessionTest, TheBellIsAnsweredWithoutAStop) {
+  testing::RingWriter guest = Guest();
+  guest.Write(Mark(v1::StepMark::BEGIN));
+  RingBell(window::kDoorbellRingFull);
+  EXPECT_FALSE(Step());
+  EXPECT_EQ(observations_.size(), 1u);
+  EXPECT_EQ(guest.header()->tail, guest.header()->head);
+  EXPECT_EQ(guest.header()->doorbell, window::kDoorbellNone);
+  EXPECT_EQ(machine_.resumes, 1);
+  RingBell(window::kDoorbellDone);
+  ExpectEnd(v1::VmEnd::DONE, "");
+  EXPECT_EQ(session_->end().guest_digest().size(), 64u);
+  EXPECT_EQ(machine_.resumes, 1);
+}
+
+// A snapshot needs a machine that has stopped, and the kernel's panic rings elsewhere.
+TEST_F(SessionTest, TheBellIsForTwoReasonsOnly) {
+  for (const uint32_t reason : {window::kDoorbellNone, window::kDoorbellReady,
+                                window::kDoorbellAttached, window::kDoorbellGaveUp, 77U}) {
+    machine_.stops = 0;
+    Make(window::kDoorbellReady);
+    RingBell(reason);
+    ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, absl::StrCat("rang the bell for ", reason));
+  }
 }
 
 TEST_F(SessionTest, ReadyIsForSnapshotsOnly) {

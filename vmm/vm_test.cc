@@ -33,6 +33,7 @@
 #include "vmm/launch_plan.h"
 #include "vmm/snapshot.h"
 #include "vmm/testing/vm_driver.h"
+#include "vmm/window_abi.h"
 
 namespace ktstr::vmm {
 namespace {
@@ -266,6 +267,37 @@ TEST_F(VmTest, RestoredGuestsRepeatBitForBit) {
   const Outcome other = Execute(machine, image, PlanBundle(2));
   EXPECT_EQ(other.end.cause(), v1::VmEnd::DONE);
   EXPECT_NE(other.end.guest_digest(), first.end.guest_digest());
+}
+
+// More observations than the ring holds: the guest waits at the bell, and repeats all the same.
+TEST_F(VmTest, AFullRingCostsNoRepeatability) {
+  const base::UniqueFd image = AgentImage();
+  v1::GuestPlan plan;
+  plan.set_seed(1);
+  plan.set_report_timeout_ms(5000);
+  plan.set_overrun_ms(600000);
+  for (int i = 0; i < 24000; ++i) plan.add_step()->set_hold_ns(1);
+  BundleBuilder builder;
+  builder.AddData("plan.pb", plan.SerializeAsString(), 0644);
+  const base::UniqueFd bundle = *builder.Finish(1 << 20);
+  Machine machine;
+  machine.mode = v1::VmStart::SNAPSHOT;
+  const Outcome first = Execute(machine, image, bundle);
+  ASSERT_EQ(first.end.cause(), v1::VmEnd::DONE) << first.end.DebugString();
+  uint64_t bytes = 0;
+  for (const v1::Observation& o : first.observations) {
+    bytes += window::FrameSpan(o.ByteSizeLong());
+    if (o.has_channel_stats()) {
+      EXPECT_EQ(o.channel_stats().full_waits(), 0u);
+    }
+  }
+  EXPECT_GT(bytes, window::kRingSize);
+  machine.mode = v1::VmStart::RESTORE;
+  for (int i = 0; i < 2; ++i) {
+    const Outcome again = Execute(machine, image, bundle);
+    EXPECT_EQ(again.end.guest_digest(), first.end.guest_digest());
+    EXPECT_TRUE(again.Stream() == first.Stream());
+  }
 }
 
 // The largest number of descriptors: RAM of 16 nodes beside the rest.

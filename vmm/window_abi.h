@@ -28,9 +28,15 @@
 // is full, the guest rings kDoorbellRingFull; the host reads everything, sets `tail` and resumes
 // the guest.
 //
-// Doorbell: the agent stores the reason in `doorbell`, then writes kPvpanicPanicked to I/O port
-// kPvpanicPort; the machine stops there. A stop with `doorbell` == 0 comes from the kernel's own
-// panic notifier. The host clears the word before it resumes the guest.
+// Doorbell: the agent stores the reason in `doorbell` and writes to an I/O port. The host clears
+// the word before it lets the guest go on.
+//
+// - kBellPort, for kDoorbellRingFull and kDoorbellDone: the instruction lasts until the host has
+//   answered, and the whole guest stands still meanwhile. It does not stop, so its execution does
+//   not depend on the host. On a machine without such a port the word stays as it is, and the agent
+//   uses the other one.
+// - kPvpanicPort, with kPvpanicPanicked: the machine stops. A stop with `doorbell` == 0 comes from
+//   the kernel's own panic notifier.
 //
 // Compatibility: both sides come from one build and check `magic` and `version`; any change of
 // layout raises kVersion. Everything the guest writes is hostile until checked: head, lengths,
@@ -51,6 +57,7 @@ inline constexpr uint64_t kAlignment = 2ULL << 20;
 inline constexpr uint64_t kRingSize = kAlignment - kRingOffset;  // Frames fill up to the bundle.
 inline constexpr char kCommandLineKey[] = "ktstr.window=";  // "ktstr.window=0x1c000000,0x2000000"
 
+inline constexpr uint16_t kBellPort = 0x506;
 inline constexpr uint16_t kPvpanicPort = 0x505;
 inline constexpr uint8_t kPvpanicPanicked = 1;
 

@@ -52,7 +52,8 @@ RepeatCheck CheckRepeats(const std::vector<v1::RunRecord>& records) {
     if (record.variant().engine() != "tcg" || !ended) continue;
     if (record.channel().full_waits() > 0) {
       check.left_out.push_back(absl::StrCat(
-          record.run_id(), " is not comparable: its guest waited ", record.channel().full_waits(),
+          record.run_id(), " is not comparable: its machine stopped ",
+          record.channel().full_waits(),
           " times for the host to empty the channel, so its result depends on the host's speed"));
       continue;
     }

@@ -25,12 +25,12 @@ struct RepeatGroup {
 
 struct RepeatCheck {
   std::vector<RepeatGroup> groups;
-  // Why runs were left out, one line each: "r-0007 is not comparable: its guest waited ...".
+  // Why runs were left out, one line each: "r-0007 is not comparable: its machine stopped ...".
   std::vector<std::string> left_out;
 };
 
 // Compares tcg runs that ended with PASS or FAIL. Leaves out, with the reason, runs without a
-// digest and runs whose guest waited for the host to empty the channel (channel.full_waits): their
+// digest and runs whose machine stopped for a full ring (channel.full_waits): their
 // result depends on the host's speed.
 RepeatCheck CheckRepeats(const std::vector<v1::RunRecord>& records);
 

@@ -220,7 +220,7 @@ TEST(RepeatCheck, OnlyWhatIsComparable) {
     EXPECT_FALSE(group.differs());
   }
   ASSERT_EQ(check.left_out.size(), 2u);
-  EXPECT_THAT(check.left_out[0], HasSubstr("r-3 is not comparable: its guest waited 2 times"));
+  EXPECT_THAT(check.left_out[0], HasSubstr("r-3 is not comparable: its machine stopped 2 times"));
   EXPECT_THAT(check.left_out[1], HasSubstr("r-7 is not comparable: it has no digest"));
 }
 

@@ -5,10 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "base/string_view.h"
 #include "vmm/launch_plan.h"
 #include "vmm/memory_map.h"
+#include "vmm/window_abi.h"
 
 namespace ktstr::vmm::qemu {
 namespace {
@@ -94,6 +96,8 @@ std::vector<std::string> MakeArguments(const v1::LaunchPlan& plan, const Version
       "-initrd",    FdPath(kBootImageFd),
       "-append",    plan.command_line(),
       "-device",    "pvpanic",
+      "-chardev",   absl::StrCat("file,id=bell,path=", FdPath(kBellFd)),
+      "-device",    absl::StrFormat("isa-debugcon,iobase=%#x,chardev=bell", window::kBellPort),
       "-action",    "panic=pause",
       "-no-reboot", "-no-shutdown",
       "-chardev",   absl::StrCat("file,id=console,path=", FdPath(kConsoleFd)),

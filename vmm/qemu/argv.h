@@ -25,7 +25,9 @@ inline constexpr int kProgramFd = 7;
 inline constexpr int kTurnsFd = 8;         // The library (library/), which QEMU loads.
 inline constexpr int kTurnsSaysFd = 9;     // The library writes a byte here when it works.
 inline constexpr int kPageFd = 10;         // library/page.h
-inline constexpr int kFirstMemoryFd = 11;  // One per NUMA node.
+inline constexpr int kBellFd = 11;         // A pipe: a byte for each time the guest rings.
+inline constexpr int kBellAnswerFd = 12;   // A pipe: the library waits for a byte after each.
+inline constexpr int kFirstMemoryFd = 13;  // One per NUMA node.
 
 struct Version {
   int major = 0;

@@ -55,12 +55,19 @@ std::string EngineText(const Console& output, const std::string& program_path) {
   return std::string(absl::StripAsciiWhitespace(text));
 }
 
+// The guest's synchronous doorbell (library/threads.c).
+struct Bell {
+  base::UniqueFd rings;    // A byte for each ring. Closed where the library does not wait.
+  base::UniqueFd answers;  // Takes a byte, with which the guest goes on.
+};
+
 class QemuMachine : public Machine {
  public:
   QemuMachine(std::shared_ptr<base::Child> child, QmpClient qmp, Console console, Console output,
-              base::UniqueFd turns, base::UniqueFd page, std::string program_path,
+              base::UniqueFd turns, base::UniqueFd page, Bell bell, std::string program_path,
               std::string version)
-      : turns_(std::move(turns)),
+      : bell_(std::move(bell)),
+        turns_(std::move(turns)),
         page_(std::move(page)),
         console_(std::move(console)),
         output_(std::move(output)),
@@ -85,9 +92,11 @@ class QemuMachine : public Machine {
   // " (it was killed by signal 11 …)" of an engine that ended by itself; else empty.
   std::string Ending();
 
-  std::vector<int> PollFds() const override { return {qmp_.fd(), child_->pidfd()}; }
+  std::vector<int> PollFds() const override {
+    return {qmp_.fd(), child_->pidfd(), bell_.rings.get()};
+  }
   absl::StatusOr<std::optional<MachineEvent>> NextEvent() override;
-  absl::Status Resume() override { return qmp_.Send("cont"); }
+  absl::Status Resume() override;
   absl::StatusOr<Snapshot> TakeSnapshot() override;
   void Stop() override;
   absl::Status SetVcpuTurn(absl::Duration turn) override;
@@ -105,6 +114,8 @@ class QemuMachine : public Machine {
   // Hands the file over and starts the migration to or from it (`command`); returns at its end.
   absl::Status Migrate(std::string_view command, int state);
 
+  Bell bell_;
+  bool at_bell_ = false;  // The guest waits for an answer.
   std::unique_ptr<GuestMemory> memory_;
   SharedMemory* shared_ = nullptr;  // memory_, unless its pages are a snapshot's.
   base::UniqueFd turns_;            // Has a byte when QEMU has loaded the library (library/).
@@ -140,6 +151,7 @@ absl::Status QemuMachine::Negotiate() {
   KTSTR_RETURN_IF_ERROR(Execute("qmp_capabilities"));
   char byte;
   if (read(turns_.get(), &byte, 1) != 1) {
+    bell_.rings.Reset();
     note_ = absl::StrCat("warning: ", program_path_,
                          " does not load ktstr's library (is it linked statically?): equal runs "
                          "may differ, and turns of the vCPUs are unbounded");
@@ -207,7 +219,18 @@ absl::StatusOr<Snapshot> QemuMachine::TakeSnapshot() {
   return snapshot;
 }
 
+absl::Status QemuMachine::Resume() {
+  if (!std::exchange(at_bell_, false)) return qmp_.Send("cont");
+  if (write(bell_.answers.get(), "", 1) == 1) return absl::OkStatus();
+  return base::ErrnoStatus(errno, "answer to the bell");
+}
+
 absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
+  char byte;
+  if (!ended_ && bell_.rings.valid() && read(bell_.rings.get(), &byte, 1) == 1) {
+    at_bell_ = true;
+    return std::optional<MachineEvent>({MachineEvent::Kind::kRang, {}});
+  }
   while (!ended_) {
     absl::StatusOr<std::optional<QmpMessage>> next = qmp_.Next();
     if (absl::IsOutOfRange(next.status())) break;
@@ -322,6 +345,20 @@ absl::StatusOr<Version> QueryVersion(const EngineFile& program) {
 
 namespace {
 
+struct Pipe {
+  base::UniqueFd read;
+  base::UniqueFd write;
+};
+
+absl::StatusOr<Pipe> MakePipe(bool read_blocks = false) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return base::ErrnoStatus(errno, "pipe");
+  Pipe pipe{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  if (!read_blocks && fcntl(pipe.read.get(), F_SETFL, O_NONBLOCK) != 0)
+    return base::ErrnoStatus(errno, "pipe");
+  return pipe;
+}
+
 // A QEMU process that waits for its first command, with `ram` as its memory.
 absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, Start start,
                                                           const std::vector<base::UniqueFd>& ram) {
@@ -337,17 +374,18 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
   KTSTR_ASSIGN_OR_RETURN(QmpClient qmp, QmpClient::Create(std::move(ours)));
 
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd turns, TurnsLibrary());
-  int turns_pipe[2];
-  if (pipe2(turns_pipe, O_CLOEXEC | O_NONBLOCK) != 0) return base::ErrnoStatus(errno, "pipe");
-  base::UniqueFd turns_kept(turns_pipe[0]);
-  base::UniqueFd turns_say(turns_pipe[1]);
+  KTSTR_ASSIGN_OR_RETURN(Pipe says, MakePipe());
 
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd page, base::MakeMemfd("ktstr-qemu-page", kPageBytes));
+
+  KTSTR_ASSIGN_OR_RETURN(Pipe rings, MakePipe());
+  KTSTR_ASSIGN_OR_RETURN(Pipe answers, MakePipe(/*read_blocks=*/true));
 
   base::SpawnOptions options = ProgramOptions(launch.file);
   options.env = {{absl::StrCat("LD_PRELOAD=/proc/self/fd/", kTurnsFd),
                   absl::StrCat("KTSTR_TURNS_FD=", kTurnsSaysFd),
-                  absl::StrCat("KTSTR_PAGE_FD=", kPageFd)}};
+                  absl::StrCat("KTSTR_PAGE_FD=", kPageFd), absl::StrCat("KTSTR_BELL_FD=", kBellFd),
+                  absl::StrCat("KTSTR_BELL_ANSWER_FD=", kBellAnswerFd)}};
   for (std::string& argument : MakeArguments(launch.plan, version, start)) {
     options.argv.push_back(std::move(argument));
   }
@@ -358,8 +396,10 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
                                          {kBootImageFd, launch.boot_image},
                                          {kConsoleFd, console.fd()},
                                          {kTurnsFd, turns.get()},
-                                         {kTurnsSaysFd, turns_say.get()},
-                                         {kPageFd, page.get()}});
+                                         {kTurnsSaysFd, says.write.get()},
+                                         {kPageFd, page.get()},
+                                         {kBellFd, rings.write.get()},
+                                         {kBellAnswerFd, answers.read.get()}});
   int memory_fd = kFirstMemoryFd;
   for (const base::UniqueFd& file : ram) options.fds.emplace_back(memory_fd++, file.get());
   options.rlimits[RLIMIT_FSIZE] = Console::kHardLimit;
@@ -367,7 +407,8 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
   KTSTR_ASSIGN_OR_RETURN(base::Child child, base::Spawn(options));
   auto machine = std::make_unique<QemuMachine>(
       std::make_shared<base::Child>(std::move(child)), std::move(qmp), std::move(console),
-      std::move(output), std::move(turns_kept), std::move(page), launch.file.path, version.text);
+      std::move(output), std::move(says.read), std::move(page),
+      Bell{std::move(rings.read), std::move(answers.write)}, launch.file.path, version.text);
   KTSTR_RETURN_IF_ERROR(machine->SetVcpuTurn(launch.vcpu_turn));
   return machine;
 }

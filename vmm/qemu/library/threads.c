@@ -14,6 +14,11 @@
 // pthread_cond_wait(). A signal on that condition variable gives the turn back to the vCPU thread.
 // The main thread waits for its turn for kPatienceNs at most: vCPUs that never idle give none.
 //
+// The guest's bell (vmm/window_abi.h) is a device whose handler writes a byte to the pipe that
+// KTSTR_BELL_FD names, on the vCPU thread and with QEMU's lock held. The library lets that write
+// return when a byte has come from KTSTR_BELL_ANSWER_FD. Until then no vCPU executes, the clock
+// stands still, and the main thread waits.
+//
 // The library knows the vCPU thread by its name ("ALL CPUs/TCG", with -name debug-threads=on). When
 // that thread starts, the library writes one byte to the descriptor that KTSTR_TURNS_FD names: the
 // threads take turns from then on. The byte is "b" when the vCPUs' turns are bounded
@@ -31,7 +36,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,10 +56,12 @@ static int (*real_gettimeofday)(struct timeval*, void*);
 static int (*real_setname)(pthread_t, const char*);
 static int (*real_lock)(pthread_mutex_t*);
 static int (*real_unlock)(pthread_mutex_t*);
+static ssize_t (*real_writev)(int, const struct iovec*, int);
 
 // What the vCPU thread waits on; 0 while it runs.
 static _Atomic uintptr_t waits_on;
 static atomic_int vcpu_thread_is_known;
+static atomic_int at_bell;     // The vCPU thread waits for an answer.
 static int parked_event = -1;  // Readable after the vCPU thread began to wait.
 static __thread int is_vcpu_thread __attribute__((tls_model("initial-exec")));
 
@@ -72,9 +81,10 @@ __attribute__((constructor)) static void Load(void) {
   *(void**)&real_setname = Next("pthread_setname_np", NULL);
   *(void**)&real_lock = Next("pthread_mutex_lock", NULL);
   *(void**)&real_unlock = Next("pthread_mutex_unlock", NULL);
+  *(void**)&real_writev = Next("writev", NULL);
   *(void**)&real_ppoll = Next("ppoll", NULL);
-  if (!real_ppoll || !real_wait || !real_broadcast || !real_signal || !real_gettimeofday ||
-      !real_setname || !real_lock || !real_unlock) {
+  if (!real_ppoll || !real_writev || !real_wait || !real_broadcast || !real_signal ||
+      !real_gettimeofday || !real_setname || !real_lock || !real_unlock) {
     abort();
   }
   parked_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -156,6 +166,40 @@ EXPORT int gettimeofday(struct timeval* now, void* zone) {
   return 0;
 }
 
+static int FdOf(const char* variable) {
+  const char* fd = getenv(variable);
+  return fd == NULL ? -1 : atoi(fd);
+}
+
+// QEMU opens the pipe again by its name, under another number.
+static bool IsBell(int fd) {
+  static struct stat bell;
+  if (bell.st_ino == 0 && fstat(FdOf("KTSTR_BELL_FD"), &bell) != 0) return false;
+  struct stat info;
+  return fstat(fd, &info) == 0 && info.st_ino == bell.st_ino && info.st_dev == bell.st_dev;
+}
+
+static void AwaitAnswer(void) {
+  static int answers = -1;
+  if (answers < 0) answers = FdOf("KTSTR_BELL_ANSWER_FD");
+  atomic_store(&at_bell, 1);
+  char byte;
+  ssize_t got;
+  do got = read(answers, &byte, 1);
+  while (got < 0 && errno == EINTR);
+  // Without ktstr-vm the machine is of no use to anybody.
+  if (got != 1) _exit(1);
+  atomic_store(&at_bell, 0);
+}
+
+EXPORT ssize_t writev(int fd, const struct iovec* parts, int count) {
+  Load();
+  const ssize_t written = real_writev(fd, parts, count);
+  if (!is_vcpu_thread || written <= 0) return written;
+  if (IsBell(fd)) AwaitAnswer();
+  return written;
+}
+
 static int64_t NowNs(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -163,8 +207,9 @@ static int64_t NowNs(void) {
 }
 
 static void AwaitTurn(void) {
-  const int64_t end = NowNs() + kPatienceNs;
+  int64_t end = NowNs() + kPatienceNs;
   while (atomic_load(&waits_on) == 0) {
+    if (atomic_load(&at_bell)) end = NowNs() + kPatienceNs;
     const int64_t left = end - NowNs();
     if (left <= 0) return;
     struct pollfd parked = {.fd = parked_event, .events = POLLIN};
