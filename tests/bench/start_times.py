@@ -169,7 +169,9 @@ class Bare:
                 value = str(work / "kernel")
             elif option == "-initrd":
                 value = str(work / "initrd")
-            elif option == "-mon" or (option == "-chardev" and "id=qmp" in value):
+            elif option == "-mon" or (option == "-chardev" and ("id=qmp" in value or "id=bell" in value)):
+                continue
+            elif option == "-device" and "chardev=bell" in value:
                 continue
             elif option == "-chardev" and "id=console" in value:
                 value = f"file,id=console,path={self.console}"
