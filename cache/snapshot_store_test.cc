@@ -176,7 +176,7 @@ TEST_F(SnapshotStoreTest, LeastRecentlyUsedGoAboveTheBudget) {
 // A snapshot is worth what it saves, and half as much each day.
 TEST_F(SnapshotStoreTest, WhatSavesLeastGoesFirst) {
   const auto age = [this](const std::string& identity, int days) {
-    const timespec at = {.tv_sec = time(nullptr) - days * 86400, .tv_nsec = 0};
+    const timespec at = {.tv_sec = time(nullptr) - days * time_t{86400}, .tv_nsec = 0};
     const timespec times[] = {at, at};
     ASSERT_EQ(utimensat(AT_FDCWD, FileOf(identity, "metadata.json").c_str(), times, 0), 0);
   };
