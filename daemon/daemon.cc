@@ -144,6 +144,12 @@ absl::StatusOr<Page<v1::SnapshotEntry>> Daemon::ListSnapshots(const Caller& call
                                                               const std::string& page_token) {
   auto snapshots = snapshots_->List();
   if (!snapshots.ok()) return CacheError(snapshots.status(), options_.cache_dir);
+  // The label of an attached one names what its owner tests.
+  snapshots->erase(std::remove_if(snapshots->begin(), snapshots->end(),
+                                  [&caller](const v1::SnapshotEntry& entry) {
+                                    return entry.has_owner() && !caller.MayUse(entry.owner());
+                                  }),
+                   snapshots->end());
   return PageOf(*std::move(snapshots), page_size, page_token,
                 [](const v1::SnapshotEntry& entry) { return entry.key(); });
 }

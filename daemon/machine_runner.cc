@@ -59,7 +59,8 @@ bool EndedBeforeSteps(const std::vector<v1::Observation>& observations) {
   bool ended = false;
   for (const v1::Observation& seen : observations) {
     if (seen.has_step_mark()) return false;
-    ended |= seen.has_scheduler_exit();
+    ended |=
+        seen.has_scheduler_exit() && seen.scheduler_exit().cause() != v1::SchedulerExit::STOPPED;
   }
   return ended;
 }
@@ -296,12 +297,13 @@ void MachineRunner::MakeAttached(Course* course) {
     if (course->attached != nullptr) return;
     // The guest did not boot.
     course->outcome.observations = std::move(result.observations);
+    course->outcome.start = v1::Timings::RESTORE;
     if (!result.no_snapshot.has_value()) return;
     if (result.not_attached) {
       Note(course->reporter,
            absl::StrCat("no snapshot of the attached scheduler, so the run attaches it itself: ",
                         *result.no_snapshot));
-      snapshots_->MarkImpossible(course->attached_identity);
+      if (!result.may_pass) snapshots_->MarkImpossible(course->attached_identity);
       return;
     }
     Note(course->reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
@@ -327,7 +329,8 @@ bool MachineRunner::RunOnce(Course* course) {
             if (snapshot != nullptr && !std::exchange(wanted, true))
               prepared_->Want(identity, course->job.uid, Restorer(machine, snapshot));
             // Of a snapshot, not of this run.
-            if (attached && seen.stage().stage() == v1::READY) return;
+            if (attached && (seen.stage().stage() == v1::READY || seen.has_attach_progress()))
+              return;
             course->listener.observation(seen);
           },
       .progress = course->listener.progress,
@@ -358,16 +361,22 @@ bool MachineRunner::RunOnce(Course* course) {
   const bool fell =
       attached && !result.no_snapshot.has_value() && EndedBeforeSteps(outcome.observations);
   if (!result.no_snapshot.has_value() && !fell) return true;
+  outcome.observations.clear();
   if (course->Stopped()) return true;
   // The waiting process may have been killed, which does not make its snapshot unusable.
   if (was_ahead && !fell) return false;
+  course->told_start = false;
+  if (fell) {
+    Note(course->reporter,
+         "the scheduler of the snapshot ended before the first step, so the run attaches it "
+         "itself");
+    // Another seed or scenario may do better.
+    course->attached = nullptr;
+    return false;
+  }
   if (attached) {
     Note(course->reporter,
-         fell ? "the scheduler of the snapshot ended before the first step, so the run attaches it "
-                "itself"
-              : absl::StrCat("snapshot of the attached scheduler unusable: ", *result.no_snapshot));
-    if (fell) snapshots_->MarkImpossible(identity);
-    outcome.observations.clear();
+         absl::StrCat("snapshot of the attached scheduler unusable: ", *result.no_snapshot));
     course->attached = nullptr;
   } else {
     Note(course->reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
@@ -376,7 +385,6 @@ bool MachineRunner::RunOnce(Course* course) {
   }
   snapshots_->Drop(identity);
   prepared_->Drop(identity);
-  course->told_start = false;
   return false;
 }
 

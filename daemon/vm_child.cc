@@ -69,6 +69,7 @@ class VmCourse {
   std::optional<v1::Observation> end_;
   std::optional<std::string> no_snapshot_;
   bool not_attached_ = false;
+  bool may_pass_ = false;
   bool attached_ = false;  // The attached snapshot has come.
   bool said_end_ = false;  // The process has reported its end, so it is about to exit.
 };
@@ -151,6 +152,7 @@ void VmCourse::HandleEvent(base::Packet packet) {
     said_end_ = true;
     no_snapshot_ = std::move(*event.mutable_no_snapshot()->mutable_reason());
     not_attached_ = event.no_snapshot().not_attached();
+    may_pass_ = event.no_snapshot().may_pass();
     return;
   }
   if (event.observation().has_vm_end()) {
@@ -228,11 +230,11 @@ VmResult VmCourse::Run() {
     process_->child.Kill(SIGKILL);
     process_->child.Wait(absl::InfiniteDuration());
   }
-  if (no_snapshot_.has_value()) return {{}, std::move(no_snapshot_), not_attached_};
+  if (no_snapshot_.has_value()) return {{}, std::move(no_snapshot_), not_attached_, may_pass_};
   if (attached_ && !end_.has_value()) return {};
   ApplyStopReason();
   observations_.push_back(*std::move(end_));
-  return {std::move(observations_), std::nullopt, false};
+  return {std::move(observations_), std::nullopt, false, false};
 }
 
 }  // namespace

@@ -68,7 +68,9 @@ struct VmResult {
   std::vector<v1::Observation> observations;
   // Why the snapshot could not be taken or restored. The run has not begun.
   std::optional<std::string> no_snapshot;
-  bool not_attached = false;  // VmNoSnapshot.not_attached
+  // As in VmNoSnapshot.
+  bool not_attached = false;
+  bool may_pass = false;
 };
 
 // Runs the VM to its end. Blocks; the calling thread must live as long as the call (the child dies

@@ -61,7 +61,10 @@ absl::Status Channel::Doorbell(uint32_t reason) {
 absl::StatusOr<bool> Channel::Bell(uint32_t reason) {
   StoreRelease(window_->header().doorbell, reason);
   KTSTR_RETURN_IF_ERROR(ports_.bell());
-  return LoadAcquire(window_->header().doorbell) == window::kDoorbellNone;
+  if (LoadAcquire(window_->header().doorbell) == window::kDoorbellNone) return true;
+  // A stop from here on is not for this reason.
+  StoreRelease(window_->header().doorbell, window::kDoorbellNone);
+  return false;
 }
 
 absl::Status Channel::MakeRoom(uint64_t span) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <memory>
 #include <string>
 #include <utility>
@@ -118,7 +119,9 @@ class Process {
   absl::Status SendEvent(v1::VmEvent event, const std::vector<NamedFd>& fds = {});
   // For a run that fails before its guest ran.
   absl::Status SendFailure(const absl::Status& status);
-  absl::Status SendNoSnapshot(const absl::Status& status, bool not_attached = false);
+  absl::Status SendNoSnapshot(const absl::Status& status);
+  // For a machine whose scheduler is not enabled. `may_pass`: as VmNoSnapshot.may_pass.
+  absl::Status SendNotAttached(const absl::Status& status, bool may_pass);
   void SendProgress(std::string text);
   void NoteEngine(const Machine& machine) {
     if (!machine.EngineNote().empty()) SendProgress(machine.EngineNote());
@@ -162,10 +165,17 @@ absl::Status Process::SendFailure(const absl::Status& status) {
   return SendEnd(std::move(end));
 }
 
-absl::Status Process::SendNoSnapshot(const absl::Status& status, bool not_attached) {
+absl::Status Process::SendNoSnapshot(const absl::Status& status) {
   v1::VmEvent event;
   event.mutable_no_snapshot()->set_reason(Text(status));
-  event.mutable_no_snapshot()->set_not_attached(not_attached);
+  return SendEvent(std::move(event));
+}
+
+absl::Status Process::SendNotAttached(const absl::Status& status, bool may_pass) {
+  v1::VmEvent event;
+  event.mutable_no_snapshot()->set_reason(Text(status));
+  event.mutable_no_snapshot()->set_not_attached(true);
+  event.mutable_no_snapshot()->set_may_pass(may_pass);
   return SendEvent(std::move(event));
 }
 
@@ -316,18 +326,21 @@ absl::Status Process::AttachRun(const Start& start, Machine* machine, const RunO
   KTSTR_RETURN_IF_ERROR(session.Begin(run.bundle.get()));
   KTSTR_ASSIGN_OR_RETURN(const Session::State state, Follow(machine, &session));
   if (state == Session::State::kEnded) {
-    const std::string& detail = session.end().detail();
-    return SendNoSnapshot(
-        absl::AbortedError(detail.empty() ? "the scheduler was not enabled" : detail),
-        /*not_attached=*/true);
+    const v1::VmEnd& end = session.end();
+    const bool host = end.cause() == v1::VmEnd::TIMEOUT ||
+                      end.cause() == v1::VmEnd::ENGINE_FAILED ||
+                      end.cause() == v1::VmEnd::CANCELLED;
+    return SendNotAttached(
+        absl::AbortedError(end.detail().empty() ? "the scheduler was not enabled" : end.detail()),
+        /*may_pass=*/host);
   }
   if (!session.RingIsWhole()) {
-    return SendNoSnapshot(
+    return SendNotAttached(
         absl::ResourceExhaustedError("the scheduler's start filled the ring of observations"),
-        /*not_attached=*/true);
+        /*may_pass=*/false);
   }
   absl::StatusOr<Snapshot> snapshot = machine->TakeSnapshot();
-  if (!snapshot.ok()) return SendNoSnapshot(snapshot.status(), /*not_attached=*/true);
+  if (!snapshot.ok()) return SendNotAttached(snapshot.status(), /*may_pass=*/true);
   return SendSnapshot(*snapshot, /*attached=*/true);
 }
 
@@ -449,6 +462,8 @@ absl::StatusOr<Session::State> Process::Follow(Machine* machine, Session* sessio
 }  // namespace
 
 int RunVmProcess(base::UniqueFd control) {
+  // The answer to a bell whose QEMU has died.
+  signal(SIGPIPE, SIG_IGN);
   absl::Status status = Process(std::move(control)).Run();
   if (status.ok()) return 0;
   KTSTR_LOG(WARNING) << "ktstr-vm: " << status;

@@ -107,6 +107,8 @@ absl::Status Session::HandleDoorbell(bool rang) {
   KTSTR_RETURN_IF_ERROR(DrainRing());
   if (end_.has_value()) return absl::OkStatus();
   absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
+  // The engine is gone, which NextEvent() reports.
+  if (absl::IsUnavailable(doorbell.status())) return absl::OkStatus();
   if (!doorbell.ok()) {
     EngineLost(base::ToStd(doorbell.status().message()));
     return absl::OkStatus();

@@ -34,7 +34,7 @@
 // - kBellPort, for kDoorbellRingFull and kDoorbellDone: the instruction lasts until the host has
 //   answered, and the whole guest stands still meanwhile. It does not stop, so its execution does
 //   not depend on the host. On a machine without such a port the word stays as it is, and the agent
-//   uses the other one.
+//   clears it and uses the other one.
 // - kPvpanicPort, with kPvpanicPanicked: the machine stops. A stop with `doorbell` == 0 comes from
 //   the kernel's own panic notifier.
 //

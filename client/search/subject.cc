@@ -97,6 +97,9 @@ absl::StatusOr<bool> UseAttached(Subject* subject, Trials* trials) {
   if (records[0].timings().start() != v1::Timings::ATTACHED || !SameFailure(*subject, records[0]))
     return false;
   subject->spec = std::move(attached);
+  const std::string run_id = subject->record.run_id();
+  subject->record = records[0];
+  subject->record.set_run_id(run_id);
   return true;
 }
 

@@ -33,8 +33,8 @@ absl::StatusOr<Subject> SubjectOfRun(const Session& session, const std::string& 
 // `record`: the result of `spec`. FailedPrecondition when the run did not fail.
 absl::StatusOr<Subject> MakeSubject(const v1::RunSpec& spec, const v1::RunRecord& record);
 
-// Makes the subject start from an attached snapshot, if it fails at its place from there too. True
-// when it does.
+// Makes the subject start from an attached snapshot, with the record of a run from there, if it
+// fails at its place from there too. True when it does.
 absl::StatusOr<bool> UseAttached(Subject* subject, Trials* trials);
 
 // Runs the subject again, from an attached snapshot where that fails too. Internal when it does not
