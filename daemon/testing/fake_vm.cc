@@ -16,6 +16,7 @@
 // So does an argument of the scheduler, in the plan that attaches it and in the run's:
 // clang-format off
 //   noattach    the scheduler is not enabled for a snapshot; the run passes
+//   hostfails   the attach fails through the host's fault; the run passes
 //   slowattach  the attach lasts until VmStop; the run passes
 //   falls       in a run from an attached snapshot the scheduler ends at once; else the run passes
 // clang-format on
@@ -106,10 +107,11 @@ void HandSnapshotOver(const v1::LaunchPlan& plan, bool attached) {
   if (!vmm::SendMessage(kSocket, event, fds).ok()) _exit(3);
 }
 
-void SayNoSnapshot(const std::string& reason, bool not_attached = false) {
+void SayNoSnapshot(const std::string& reason, bool not_attached = false, bool may_pass = false) {
   v1::VmEvent event;
   event.mutable_no_snapshot()->set_reason(reason);
   event.mutable_no_snapshot()->set_not_attached(not_attached);
+  event.mutable_no_snapshot()->set_may_pass(may_pass);
   Send(event);
 }
 
@@ -223,6 +225,8 @@ void Attach(const std::string& mode, const v1::LaunchPlan& plan) {
   Reach(v1::READY);
   if (mode == "slowattach") {
     AwaitStop(/*deaf=*/false);
+  } else if (mode == "hostfails") {
+    SayNoSnapshot("the host's time limit was reached", /*not_attached=*/true, /*may_pass=*/true);
   } else if (mode == "noattach") {
     SayNoSnapshot("the scheduler was not enabled", /*not_attached=*/true);
   } else {
@@ -289,7 +293,7 @@ int Run() {
     return 0;
   }
   if (mode == "pass" || mode == "nosnapshot" || mode == "noattach" || mode == "slowattach" ||
-      mode == "falls") {
+      mode == "hostfails" || mode == "falls") {
     Pass(with_scheduler);
   }
   if (mode == "hang" || mode == "deaf") {
