@@ -128,14 +128,15 @@ TEST_F(BlobStoreTest, LeastRecentlyUsedGoes) {
 }
 
 TEST_F(BlobStoreTest, WhatWasFoundOrStoredStaysForTenMinutes) {
+  const absl::Duration kPromised = absl::Minutes(10);  // By service.proto.
   const std::string a(60, 'a'), b(60, 'b');
   ASSERT_TRUE(Put(a).ok());
-  clock_.Advance(kBlobGrace - absl::Nanoseconds(1));
+  clock_.Advance(kPromised - absl::Nanoseconds(1));
   absl::Status full = Put(b);
   EXPECT_TRUE(absl::IsResourceExhausted(full));
   EXPECT_THAT(std::string(full.message()), HasSubstr("60 were used within the last 10m"));
   EXPECT_TRUE(Has(a));
-  clock_.Advance(kBlobGrace - absl::Nanoseconds(1));
+  clock_.Advance(kPromised - absl::Nanoseconds(1));
   EXPECT_TRUE(absl::IsResourceExhausted(Put(b)));
   // The time of the file keeps this across a restart.
   Reopen(100);
