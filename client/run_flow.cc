@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -17,10 +18,6 @@
 
 namespace ktstr::client {
 namespace {
-
-constexpr std::chrono::seconds kCancelTimeout(30);
-// The daemon may check the files of a kernel meanwhile.
-constexpr std::chrono::seconds kSubmitTimeout(120);
 
 // True for errors of the connection, which are no errors of the daemon.
 bool ConnectionLost(const absl::Status& status) {
@@ -32,8 +29,11 @@ bool ConnectionLost(const absl::Status& status) {
 // A call that Leave() ends, with a deadline unless it is the stream.
 class RunFlow::Call {
  public:
-  Call(RunFlow* flow, std::optional<std::chrono::seconds> timeout) : flow_(flow) {
-    if (timeout.has_value()) context_.set_deadline(std::chrono::system_clock::now() + *timeout);
+  Call(RunFlow* flow, std::optional<absl::Duration> timeout) : flow_(flow) {
+    if (timeout.has_value()) {
+      context_.set_deadline(std::chrono::system_clock::now() +
+                            absl::ToChronoMicroseconds(*timeout));
+    }
     base::MutexLock lock(&flow_->mutex_);
     if (flow_->left_) context_.TryCancel();
     flow_->contexts_.insert(&context_);
@@ -156,7 +156,7 @@ void RunFlow::SubmitOne(size_t index) {
 
 absl::StatusOr<std::string> RunFlow::CallSubmit(const v1::RunSpec& spec) {
   // Not sent again after a lost connection: the daemon may have accepted the run.
-  Call call(this, kSubmitTimeout);
+  Call call(this, options_.submit_timeout);
   v1::SubmitRunRequest request;
   *request.mutable_spec() = spec;
   v1::SubmitRunResponse response;
@@ -375,7 +375,7 @@ void RunFlow::FailAll(const absl::Status& status) {
 
 void RunFlow::CancelRuns(const std::set<std::string>& runs, const std::string& reason) {
   for (const std::string& run_id : runs) {
-    Call call(this, kCancelTimeout);
+    Call call(this, options_.cancel_timeout);
     v1::CancelRunRequest request;
     request.set_run_id(run_id);
     request.set_reason(reason);

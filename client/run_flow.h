@@ -53,6 +53,10 @@ struct RunFlowOptions {
   int max_reconnects = 8;
   absl::Duration first_backoff = absl::Milliseconds(50);
   absl::Duration max_backoff = absl::Seconds(5);
+  // A call without a response for this long fails. The daemon may check the files of a kernel
+  // during a submit.
+  absl::Duration submit_timeout = absl::Minutes(2);
+  absl::Duration cancel_timeout = absl::Seconds(30);
 };
 
 class RunFlow {

@@ -106,6 +106,35 @@ TEST_F(RunFlowTest, EventsInOrderThenTheRecord) {
                                              "r-0001 event 2", "finished r-0001 PASS"));
 }
 
+TEST_F(RunFlowTest, ASubmitWithoutAResponseFails) {
+  EXPECT_EQ(RunFlowOptions().submit_timeout, absl::Minutes(2));
+  options_.submit_timeout = absl::Milliseconds(100);
+  service_.silent = "SubmitRun";
+  Open();
+  RunFlow flow(session_.get(), &recorder_, options_);
+  flow.Submit({v1::RunSpec()});
+  ASSERT_TRUE(WaitDone(&flow));
+  EXPECT_THAT(recorder_.lines(), ElementsAre(MatchesRegex("failed  .*Deadline.*")));
+}
+
+// It is said once, and the runs are still followed.
+TEST_F(RunFlowTest, ACancelWithoutAResponseFails) {
+  EXPECT_EQ(RunFlowOptions().cancel_timeout, absl::Seconds(30));
+  options_.cancel_timeout = absl::Milliseconds(100);
+  service_.hold = true;
+  service_.silent = "CancelRun";
+  Open();
+  RunFlow flow(session_.get(), &recorder_, options_);
+  flow.Submit({v1::RunSpec(), v1::RunSpec()});
+  ASSERT_TRUE(recorder_.WaitFor("event 2", 2));
+  flow.Cancel("enough");
+  ASSERT_TRUE(recorder_.WaitFor("failed r-0001 cancel of run r-0001: "));
+  service_.Release();
+  ASSERT_TRUE(WaitDone(&flow));
+  EXPECT_EQ(recorder_.Count("failed"), 1u);
+  EXPECT_EQ(recorder_.Count("finished"), 2u);
+}
+
 TEST_F(RunFlowTest, ResumesFromTheCursor) {
   service_.break_after = 2;
   Open();
