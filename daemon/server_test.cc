@@ -24,6 +24,9 @@
 #include <set>
 #include <thread>
 
+#include "absl/strings/numbers.h"
+#include "absl/time/clock.h"
+#include "base/file.h"
 #include "base/flock.h"
 #include "base/protocol.h"
 #include "base/sha256.h"
@@ -221,6 +224,22 @@ TEST_F(ServerTest, SizesOfFilesComeFromTheStore) {
   status = client.Submit(spec, &id);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("files: 1073741825 bytes together, at most"));
+}
+
+// What waits cannot make room; what has ended can.
+TEST_F(ServerTest, RunBudgetOfTheConfiguration) {
+  server_.options().config.set_run_budget_mb(1);
+  Start();
+  TestClient client = server_.Connect();
+  v1::RunSpec spec = FakeSpec("hang");
+  spec.mutable_reproduction()->set_scheduler(std::string(60'000, 's'));
+  std::vector<std::string> ids(18);
+  grpc::Status status;
+  size_t taken = 0;
+  while (taken < ids.size() && (status = client.Submit(spec, &ids[taken])).ok()) ++taken;
+  EXPECT_EQ(taken, 17u);  // 1 MiB is 17.4 of these.
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("more than the 1048576 bytes of run_budget_mb"));
 }
 
 // A run that was accepted has its files when it starts, also when the daemon ended in between.
@@ -518,6 +537,15 @@ TEST_F(ServerTest, IdleExitOfZeroIsNever) {
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
 }
 
+// What the main thread of a process has used of its CPUs.
+absl::Duration CpuTime(pid_t pid) {
+  uint64_t ns = 0;
+  const absl::StatusOr<std::string> text =
+      base::ReadFile(absl::StrCat("/proc/", pid, "/schedstat"));
+  EXPECT_TRUE(text.ok() && absl::SimpleAtoi(text->substr(0, text->find(' ')), &ns));
+  return absl::Nanoseconds(ns);
+}
+
 // Clients beyond the daemon's descriptors wait; its log stays readable, and it serves afterwards.
 TEST_F(ServerTest, AcceptWithoutDescriptorsBacksOff) {
 #if defined(__has_feature)
@@ -549,6 +577,10 @@ TEST_F(ServerTest, AcceptWithoutDescriptorsBacksOff) {
       }
     }
     EXPECT_EQ(accepts(), 1);
+    // Five attempts in a second; without the pause the loop runs all the time.
+    const absl::Duration before = CpuTime(daemon->pid());
+    absl::SleepFor(absl::Seconds(1));
+    EXPECT_LT(CpuTime(daemon->pid()) - before, absl::Milliseconds(50));
   }
   EXPECT_EQ(RunOf("pass").verdict(), v1::PASS);
   EXPECT_EQ(accepts(), 1);
