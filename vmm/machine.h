@@ -31,6 +31,7 @@ struct MachineEvent {
   enum class Kind {
     kStopped,     // The guest wrote to the panic port and stands still at that instruction.
     kRang,        // The guest wrote to the bell's port and stands still in that instruction.
+    kRendezvous,  // The guest stands still between two turns of its vCPUs (SetRendezvous).
     kPoweredOff,  // The guest does not run again; its memory stays readable.
     kReset,       // The guest reset the machine; the same holds.
     kEnded,       // The engine's process is gone.
@@ -47,7 +48,7 @@ class Machine {
   virtual std::vector<int> PollFds() const = 0;
   // Never blocks. An error means that the engine broke its protocol: the machine is unusable.
   virtual absl::StatusOr<std::optional<MachineEvent>> NextEvent() = 0;
-  // Lets the guest go on: after kStopped or kRang, or after a restore.
+  // Lets the guest go on: after kStopped, kRang or kRendezvous, or after a restore.
   virtual absl::Status Resume() = 0;
   // After kStopped at a doorbell, on a machine that was booted, or restored as kCopied. Ends the
   // machine, also on an error; do not use Memory() afterwards.
@@ -59,8 +60,12 @@ class Machine {
   // The longest turn of a vCPU while others wait, in guest time; zero: unbounded. While the guest
   // stands still.
   virtual absl::Status SetVcpuTurn(absl::Duration turn) = 0;
-  // False when the engine cannot bound them.
+  // False when the engine can neither bound them nor keep a rendezvous.
   virtual bool HasBoundedTurns() const = 0;
+  // kRendezvous comes at the end of the first turn at or after this guest time, at the same
+  // instruction in equal runs; infinite: not. Replaces the one that was set before. While the guest
+  // stands still, which it cannot observe.
+  virtual absl::Status SetRendezvous(absl::Duration guest_time) = 0;
   // Guest time since the boot, as the engine last published it; nullopt when it has not, or never
   // does. The guest cannot observe the call.
   virtual std::optional<absl::Duration> GuestTime() const = 0;

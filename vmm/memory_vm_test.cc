@@ -17,14 +17,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
-#include "base/file_size.h"
-#include "base/status_macros.h"
 #include "gtest/gtest.h"
-#include "scenario/topology.h"
-#include "vmm/boot_image.h"
 #include "vmm/engine.h"
 #include "vmm/launch_plan.h"
 #include "vmm/memory_map.h"
+#include "vmm/testing/real_launch.h"
 #include "vmm/window.h"
 
 namespace ktstr::vmm {
@@ -35,52 +32,32 @@ constexpr uint64_t kPlace = 2 * kMiB;  // Reserved for each word.
 constexpr uint64_t kMagic = 0x5a17c0de5a17c0deULL;
 constexpr absl::Duration kPatience = absl::Seconds(240);
 
-struct Shape {
-  uint32_t memory_mb;
-  uint32_t nodes;
-};
-
-class GuestMemoryVmTest : public ::testing::TestWithParam<Shape> {
+class GuestMemoryVmTest : public ::testing::TestWithParam<testing::MachineShape> {
  protected:
   void SetUp() override {
-    const char* path = getenv("KTSTR_TEST_VMLINUX");
-    if (path == nullptr) GTEST_SKIP() << "KTSTR_TEST_VMLINUX names no kernel (uncompressed ELF)";
-    engine_ = *FindEngine(v1::TCG);
-    auto file = engine_->Open("qemu-system-x86_64");
-    if (!file.ok()) GTEST_SKIP() << file.status();
-    file_ = *std::move(file);
-    version_ = engine_->Identity(file_)->version;
-    kernel_ = *base::Open(path, O_RDONLY);
-    image_ = *MakeBootImage(absl::StrCat(KTSTR_BIN_DIR, "/../tests/hostile_init"), "test", "");
-    MakePlan();
+    auto launch = testing::RealLaunch::Make(
+        GetParam(), absl::StrCat(KTSTR_BIN_DIR, "/../tests/hostile_init"), /*bundle_bytes=*/4096);
+    if (!launch.ok()) GTEST_SKIP() << launch.status();
+    launch_ = *std::move(launch);
+    Reserve();
   }
 
-  void MakePlan() {
-    v1::Topology counts;
-    counts.set_numa_nodes(GetParam().nodes);
-    counts.set_llcs(GetParam().nodes);
-    counts.set_cores_per_llc(1);
-    counts.set_threads_per_core(1);
-    LaunchRequest request{*scenario::Topology::FromProto(counts)};
-    request.memory_mb = GetParam().memory_mb;
-    request.kernel_bytes = *base::SizeOf(kernel_.get(), "kernel");
-    request.boot_image_bytes = *base::SizeOf(image_.get(), "boot image");
-    request.bundle_bytes = 4096;
-    plan_ = *MakeLaunchPlan(request, *engine_);
-    size_ = MemoryBytes(plan_);
+  void Reserve() {
+    size_ = MemoryBytes(plan());
     // Low RAM: above what the kernel's image takes, and directly below the window, which is at its
     // end. High RAM: its first and its last bytes.
-    addresses_ = {512 * kMiB, plan_.window_address() - kPlace};
+    addresses_ = {512 * kMiB, plan().window_address() - kPlace};
     if (size_ > kMaxLowRam) {
       addresses_.push_back(kHighRamAddress);
       addresses_.push_back(kHighRamAddress + size_ - kMaxLowRam - kPlace);
     }
     for (const uint64_t address : addresses_) {
-      absl::StrAppend(plan_.mutable_command_line(),
+      absl::StrAppend(plan().mutable_command_line(),
                       absl::StrFormat(" memmap=2M$%#x pattern=%#x", address, address));
     }
   }
-  Launch TheLaunch() const { return {plan_, file_, version_, kernel_.get(), image_.get()}; }
+
+  v1::LaunchPlan& plan() { return launch_->plan(); }
 
   // First and last word of each place; what the guest writes is a function of what it finds.
   std::vector<uint64_t> Words() const {
@@ -126,31 +103,26 @@ class GuestMemoryVmTest : public ::testing::TestWithParam<Shape> {
     return 0;
   }
 
-  const Engine* engine_ = nullptr;
-  EngineFile file_;
-  std::string version_;
-  base::UniqueFd kernel_;
-  base::UniqueFd image_;
-  v1::LaunchPlan plan_;
+  std::optional<testing::RealLaunch> launch_;
   uint64_t size_ = 0;
   std::vector<uint64_t> addresses_;
 };
 
 TEST_P(GuestMemoryVmTest, IsWhereTheMapPutsIt) {
   const auto window_of = [&](GuestMemory* memory) {
-    return Window::Attach(memory, plan_.window_address(), plan_.window_size());
+    return Window::Attach(memory, plan().window_address(), plan().window_size());
   };
   Snapshot snapshot;
   {
-    auto memory = *SharedMemory::Create({plan_.node_memory().begin(), plan_.node_memory().end()});
+    auto memory = *SharedMemory::Create({plan().node_memory().begin(), plan().node_memory().end()});
     ASSERT_EQ(memory->size(), size_);
-    Window window = *Window::Create(memory.get(), plan_.window_address(), plan_.window_size());
+    Window window = *Window::Create(memory.get(), plan().window_address(), plan().window_size());
     const base::UniqueFd fault = *base::MakeMemfd("fault", 0);
     ASSERT_TRUE(
         base::WriteAll(fault.get(), std::string("pattern") + std::string(64, '\0'), "fault").ok());
     ASSERT_TRUE(window.WriteBundle(fault.get()).ok());
     HostWrites(*memory, 1);
-    auto machine = engine_->Boot(TheLaunch(), std::move(memory));
+    auto machine = launch_->engine().Boot(launch_->launch(), std::move(memory));
     ASSERT_TRUE(machine.ok()) << machine.status();
     window = window_of(&(*machine)->Memory());
     ASSERT_EQ(AwaitDoorbell(machine->get(), window), window::kDoorbellReady);
@@ -159,7 +131,7 @@ TEST_P(GuestMemoryVmTest, IsWhereTheMapPutsIt) {
     ASSERT_TRUE(taken.ok()) << taken.status();
     snapshot = *std::move(taken);
   }
-  auto machine = engine_->Restore(TheLaunch(), snapshot, RestoredRam::kShared);
+  auto machine = launch_->engine().Restore(launch_->launch(), snapshot, RestoredRam::kShared);
   ASSERT_TRUE(machine.ok()) << machine.status();
   GuestMemory& memory = (*machine)->Memory();
   Window window = window_of(&memory);
@@ -174,9 +146,13 @@ TEST_P(GuestMemoryVmTest, IsWhereTheMapPutsIt) {
 // By itself, QEMU would put all of 2.5 GiB into low RAM. With two nodes, the hole splits the second
 // one of 3 GiB, and the first one of 6 GiB.
 INSTANTIATE_TEST_SUITE_P(Shapes, GuestMemoryVmTest,
-                         ::testing::Values(Shape{2560, 1}, Shape{3072, 1}, Shape{6144, 1},
-                                           Shape{3072, 2}, Shape{6144, 2}),
-                         [](const ::testing::TestParamInfo<Shape>& info) {
+                         ::testing::ValuesIn(std::vector<testing::MachineShape>{
+                             {.memory_mb = 2560},
+                             {.memory_mb = 3072},
+                             {.memory_mb = 6144},
+                             {.nodes = 2, .llcs = 2, .memory_mb = 3072},
+                             {.nodes = 2, .llcs = 2, .memory_mb = 6144}}),
+                         [](const ::testing::TestParamInfo<testing::MachineShape>& info) {
                            return absl::StrCat(info.param.memory_mb, "MiB", info.param.nodes,
                                                "Nodes");
                          });

@@ -86,6 +86,8 @@ absl::Status Session::HandleEvent(const MachineEvent& event) {
       return HandleDoorbell(/*rang=*/false);
     case MachineEvent::Kind::kRang:
       return HandleDoorbell(/*rang=*/true);
+    case MachineEvent::Kind::kRendezvous:
+      return HandleRendezvous();
     case MachineEvent::Kind::kPoweredOff:
       KTSTR_RETURN_IF_ERROR(DrainRing());
       if (!end_.has_value()) Finish(v1::VmEnd::GUEST_POWERED_OFF, {});
@@ -112,6 +114,9 @@ absl::Status Session::HandleDoorbell(bool rang) {
   if (!doorbell.ok()) {
     EngineLost(base::ToStd(doorbell.status().message()));
     return absl::OkStatus();
+  }
+  if (rang && *doorbell == window::kDoorbellFirstStep && !ends_at_.has_value()) {
+    return HandleFirstStep();
   }
   if (rang && *doorbell != window::kDoorbellRingFull && *doorbell != window::kDoorbellDone) {
     Misbehaved(absl::StrCat("it rang the bell for ", *doorbell));
@@ -143,6 +148,46 @@ absl::Status Session::HandleDoorbell(bool rang) {
   return absl::OkStatus();
 }
 
+absl::Status Session::HandleFirstStep() {
+  if (const std::optional<absl::Duration> now = machine_->GuestTime();
+      now.has_value() && machine_->HasBoundedTurns()) {
+    ends_at_ = *now + options_.run_limit - options_.attach_limit;
+    KTSTR_RETURN_IF_ERROR(Look(*now));
+  }
+  ResumeFromDoorbell();
+  return absl::OkStatus();
+}
+
+absl::Status Session::HandleRendezvous() {
+  KTSTR_RETURN_IF_ERROR(DrainRing());
+  if (end_.has_value()) return absl::OkStatus();
+  const absl::Duration now = machine_->GuestTime().value_or(absl::ZeroDuration());
+  if (!ends_at_.has_value()) {
+    EngineLost("it kept a rendezvous that nobody asked for");
+    return absl::OkStatus();
+  }
+  if (!done_.has_value() && now >= *ends_at_) {
+    EndAtLimit(options_.run_limit - options_.attach_limit,
+               options_.attach_limit > absl::ZeroDuration());
+    return absl::OkStatus();
+  }
+  KTSTR_RETURN_IF_ERROR(Look(now));
+  Resume();
+  return absl::OkStatus();
+}
+
+absl::Status Session::Look(absl::Duration now) {
+  absl::Duration next = done_.has_value() ? absl::InfiniteDuration() : *ends_at_;
+  if (options_.look) {
+    KTSTR_RETURN_IF_ERROR(options_.look(now));
+    next = std::min(next, absl::Floor(now, options_.look_period) + options_.look_period);
+  }
+  if (const absl::Status set = machine_->SetRendezvous(next); !set.ok()) {
+    EngineLost(base::ToStd(set.message()));
+  }
+  return absl::OkStatus();
+}
+
 void Session::HandleDone() {
   if (options_.take_digest) {
     absl::StatusOr<std::string> digest = DigestOf(machine_->Memory());
@@ -156,9 +201,19 @@ void Session::HandleDone() {
 }
 
 void Session::ResumeFromDoorbell() {
-  absl::Status resumed = window_.AnswerDoorbell();
-  if (resumed.ok()) resumed = machine_->Resume();
-  if (!resumed.ok()) EngineLost(base::ToStd(resumed.message()));
+  if (end_.has_value()) return;
+  if (const absl::Status answered = window_.AnswerDoorbell(); !answered.ok()) {
+    EngineLost(base::ToStd(answered.message()));
+    return;
+  }
+  Resume();
+}
+
+void Session::Resume() {
+  if (end_.has_value()) return;
+  if (const absl::Status resumed = machine_->Resume(); !resumed.ok()) {
+    EngineLost(base::ToStd(resumed.message()));
+  }
 }
 
 bool Session::RingIsWhole() const {
@@ -278,6 +333,7 @@ bool Session::CheckGuestTime() {
                             " of guest time was reached"));
     return true;
   }
+  if (ends_at_.has_value()) return false;
   // A restored guest has reported READY before it runs.
   if (!guest_ready_.has_value()) guest_ready_ = now;
   if (last_stage_ >= v1::SCHEDULER_ENABLED && !guest_enabled_.has_value()) guest_enabled_ = now;
@@ -289,10 +345,14 @@ bool Session::CheckGuestTime() {
     since = *guest_enabled_;
   }
   if (*now - since < limit) return false;
+  EndAtLimit(limit, rest);
+  return true;
+}
+
+void Session::EndAtLimit(absl::Duration limit, bool after_attach) {
   FinishHung(v1::VmEnd::GUEST_HUNG,
              absl::StrCat("the limit of ", absl::FormatDuration(limit), " of guest time",
-                          rest ? " after the attach" : "", " was reached"));
-  return true;
+                          after_attach ? " after the attach" : "", " was reached"));
 }
 
 // The observations are complete: a guest that hangs before its last doorbell costs the digest only.

@@ -34,7 +34,8 @@ class Session {
   struct Options {
     absl::Duration timeout;  // Host time from `started` on.
     // In guest time, where the machine reports it: how long the boot may take until the agent
-    // reports READY, and the run from there on.
+    // reports READY, and the run from there on. Once the first step has begun the run ends at a
+    // definite instruction, on a machine with bounded turns.
     absl::Duration boot_limit = absl::InfiniteDuration();
     absl::Duration run_limit = absl::InfiniteDuration();
     // Of `run_limit`, what the attach may take: once the scheduler is enabled only the rest counts.
@@ -49,6 +50,12 @@ class Session {
     // The session is over when the guest stops at this doorbell, kDoorbellReady or
     // kDoorbellAttached. 0: at neither.
     uint32_t until = 0;
+    // Looks at the guest, which stands still and cannot observe it; `now`: guest time. The first
+    // look comes when the first step begins, each later one at the end of the first turn at or
+    // after a multiple of `look_period`, which is at least 1 ms. Errors as of `observe`. Unset, or
+    // on a machine without bounded turns: there are none.
+    std::function<absl::Status(absl::Duration now)> look;
+    absl::Duration look_period = absl::InfiniteDuration();
     // Takes a checked observation. An error means that nobody listens any more.
     std::function<absl::Status(v1::Observation)> observe;
     std::function<void(std::string)> progress;
@@ -84,14 +91,20 @@ class Session {
   absl::Status HandleEvent(const MachineEvent& event);
   // `rang`: at the bell, where the guest waits without a stop.
   absl::Status HandleDoorbell(bool rang);
+  absl::Status HandleFirstStep();
+  absl::Status HandleRendezvous();
+  // A look at the guest, which stands still at `now`; then sets the next rendezvous.
+  absl::Status Look(absl::Duration now);
   void HandleDone();
   void ResumeFromDoorbell();
+  void Resume();
   absl::Status DrainRing();
   void NoteTimes(const v1::Observation& observation);
   void CheckLimits();
   void CheckAfterDone();
   // True when it ended the run.
   bool CheckGuestTime();
+  void EndAtLimit(absl::Duration limit, bool after_attach);
   // Passes new whole lines on. Of a console over its cap, the end follows when the run has ended,
   // behind a line that says how much is missing.
   absl::Status TellConsole();
@@ -123,6 +136,8 @@ class Session {
   std::optional<absl::Duration> guest_ready_;
   std::optional<absl::Duration> guest_enabled_;
   std::optional<absl::Duration> guest_done_;
+  // From the first step on: the guest time at which the run ends, exactly.
+  std::optional<absl::Duration> ends_at_;
   v1::Stage last_stage_ = v1::STAGE_UNSPECIFIED;
   std::string digest_;
   std::vector<v1::VcpuState> vcpus_;

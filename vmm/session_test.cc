@@ -29,7 +29,7 @@ class SessionTest : public ::testing::Test {
   SessionTest() { Make(0); }
 
   void Make(uint32_t until, bool attach = false) {
-    Session::Options options;
+    Session::Options& options = options_;
     options.until = until;
     options.timeout = absl::Seconds(10);
     options.boot_limit = absl::Seconds(200);
@@ -80,6 +80,11 @@ class SessionTest : public ::testing::Test {
     EXPECT_TRUE(Step());  // An end is final.
     EXPECT_EQ(machine_.stops, 1);
   }
+  static std::string Reached(v1::Stage stage) {
+    v1::Observation o;
+    o.mutable_stage()->set_stage(stage);
+    return o.SerializeAsString();
+  }
   static std::string Mark(v1::StepMark::Edge edge) {
     v1::Observation o;
     o.mutable_step_mark()->set_edge(edge);
@@ -88,6 +93,7 @@ class SessionTest : public ::testing::Test {
 
   testing::FakeMachine machine_{4 << 20};
   base::FakeClock clock_{absl::UnixEpoch()};
+  Session::Options options_;
   absl::Status listener_;
   std::vector<v1::Observation> observations_;
   std::vector<std::string> console_;
@@ -98,9 +104,7 @@ TEST_F(SessionTest, WholeRunWithItsTimes) {
   testing::RingWriter guest = Guest();
   EXPECT_FALSE(Step());
   clock_.Advance(absl::Seconds(1));
-  v1::Observation ready;
-  ready.mutable_stage()->set_stage(v1::READY);
-  guest.Write(ready.SerializeAsString());
+  guest.Write(Reached(v1::READY));
   EXPECT_FALSE(Step());
   clock_.Advance(absl::Seconds(2));
   guest.Write(Mark(v1::StepMark::BEGIN), 77);
@@ -302,9 +306,7 @@ TEST_F(SessionTest, PowerOffByTheAgentCarriesItsReason) {
 }
 
 TEST_F(SessionTest, HangAfterDoneCostsTheDigestOnly) {
-  v1::Observation done;
-  done.mutable_stage()->set_stage(v1::DONE);
-  Guest().Write(done.SerializeAsString());
+  Guest().Write(Reached(v1::DONE));
   EXPECT_FALSE(Step());
   clock_.Advance(absl::Seconds(29));  // Beyond the run's own limit of 10 s.
   EXPECT_FALSE(Step());
@@ -314,9 +316,7 @@ TEST_F(SessionTest, HangAfterDoneCostsTheDigestOnly) {
 }
 
 TEST_F(SessionTest, HangAfterDoneInGuestTime) {
-  v1::Observation done;
-  done.mutable_stage()->set_stage(v1::DONE);
-  Guest().Write(done.SerializeAsString());
+  Guest().Write(Reached(v1::DONE));
   machine_.guest_time = absl::Seconds(100);
   EXPECT_FALSE(Step());
   machine_.guest_time = absl::Seconds(104);
@@ -351,9 +351,7 @@ TEST_F(SessionTest, BootThatIsNeverReady) {
 
 // The run's limit counts from READY, not from the boot.
 TEST_F(SessionTest, GuestThatHangsInItsRun) {
-  v1::Observation ready;
-  ready.mutable_stage()->set_stage(v1::READY);
-  Guest().Write(ready.SerializeAsString());
+  Guest().Write(Reached(v1::READY));
   EXPECT_FALSE(Step());  // The clock is not known yet.
   machine_.guest_time = absl::Seconds(1000);
   EXPECT_FALSE(Step());
@@ -367,9 +365,7 @@ TEST_F(SessionTest, GuestThatHangsInItsRun) {
 TEST_F(SessionTest, GuestThatHangsAfterTheAttach) {
   auto guest = Guest();
   const auto reach = [&](v1::Stage stage) {
-    v1::Observation observation;
-    observation.mutable_stage()->set_stage(stage);
-    guest.Write(observation.SerializeAsString());
+    guest.Write(Reached(stage));
     EXPECT_FALSE(Step());
   };
   reach(v1::READY);
@@ -393,6 +389,89 @@ TEST_F(SessionTest, EngineLostHasItsWords) {
 TEST_F(SessionTest, EngineThatBreaksItsProtocolIsLost) {
   machine_.broken = absl::InvalidArgumentError("QMP: not a message");
   ExpectEnd(v1::VmEnd::ENGINE_FAILED, "QMP: not a message");
+}
+
+// From the first step on the run ends at an exact guest time, however seldom the host looks.
+TEST_F(SessionTest, TheLimitIsARendezvous) {
+  Guest().Write(Reached(v1::READY));
+  machine_.guest_time = absl::Seconds(1000);
+  EXPECT_FALSE(Step());
+  RingBell(window::kDoorbellFirstStep);
+  machine_.guest_time = absl::Seconds(1040);
+  EXPECT_FALSE(Step());
+  EXPECT_EQ(machine_.resumes, 1);
+  EXPECT_EQ(Guest().header()->doorbell, window::kDoorbellNone);
+  EXPECT_EQ(machine_.rendezvous, absl::Seconds(1050));  // The attach may take 50 of the minute.
+  machine_.guest_time = absl::Seconds(1051);
+  EXPECT_FALSE(Step());  // What the host reads in between does not count.
+  machine_.events.push_back({MachineEvent::Kind::kRendezvous, {}});
+  ExpectEnd(v1::VmEnd::GUEST_HUNG, "the limit of 10s of guest time after the attach was reached");
+}
+
+TEST_F(SessionTest, NoLimitAfterDone) {
+  testing::RingWriter guest = Guest();
+  guest.Write(Reached(v1::READY));
+  machine_.guest_time = absl::Seconds(1000);
+  RingBell(window::kDoorbellFirstStep);
+  EXPECT_FALSE(Step());
+  guest.Write(Reached(v1::DONE));
+  machine_.guest_time = absl::Seconds(1010);
+  machine_.events.push_back({MachineEvent::Kind::kRendezvous, {}});
+  EXPECT_FALSE(Step());
+  EXPECT_EQ(machine_.resumes, 2);
+  EXPECT_EQ(machine_.rendezvous, absl::InfiniteDuration());
+}
+
+TEST_F(SessionTest, AMachineWithoutBoundedTurnsKeepsNoRendezvous) {
+  machine_.bounded_turns = false;
+  Guest().Write(Reached(v1::READY));
+  machine_.guest_time = absl::Seconds(1000);
+  RingBell(window::kDoorbellFirstStep);
+  EXPECT_FALSE(Step());
+  EXPECT_EQ(machine_.rendezvous, absl::InfiniteDuration());
+  machine_.guest_time = absl::Seconds(1060);
+  ExpectEnd(v1::VmEnd::GUEST_HUNG, "the limit of 1m of guest time was reached");
+}
+
+TEST_F(SessionTest, LooksComeAtMultiplesOfThePeriod) {
+  std::vector<absl::Duration> looks;
+  options_.look_period = absl::Milliseconds(10);
+  options_.look = [&](absl::Duration now) {
+    looks.push_back(now);
+    return listener_;
+  };
+  Make(0);
+  Guest().Write(Reached(v1::READY));
+  machine_.guest_time = absl::Milliseconds(1003);
+  RingBell(window::kDoorbellFirstStep);
+  EXPECT_FALSE(Step());
+  EXPECT_EQ(machine_.rendezvous, absl::Milliseconds(1010));
+  for (const int ms : {1010, 1041}) {  // All vCPUs were idle from 1011 to 1041.
+    machine_.guest_time = absl::Milliseconds(ms) + absl::Microseconds(40);
+    machine_.events.push_back({MachineEvent::Kind::kRendezvous, {}});
+    EXPECT_FALSE(Step());
+  }
+  EXPECT_EQ(machine_.rendezvous, absl::Milliseconds(1050));
+  EXPECT_EQ(machine_.resumes, 3);
+  EXPECT_THAT(looks, ElementsAre(absl::Microseconds(1003000), absl::Microseconds(1010040),
+                                 absl::Microseconds(1041040)));
+  listener_ = absl::UnavailableError("nobody listens");
+  machine_.events.push_back({MachineEvent::Kind::kRendezvous, {}});
+  EXPECT_TRUE(absl::IsUnavailable(session_->Step().status()));
+}
+
+TEST_F(SessionTest, TheFirstStepBeginsOnce) {
+  Guest().Write(Reached(v1::READY));
+  machine_.guest_time = absl::Seconds(1);
+  RingBell(window::kDoorbellFirstStep);
+  EXPECT_FALSE(Step());
+  RingBell(window::kDoorbellFirstStep);
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "it rang the bell for 6");
+}
+
+TEST_F(SessionTest, ARendezvousThatNobodyAskedFor) {
+  machine_.events.push_back({MachineEvent::Kind::kRendezvous, {}});
+  ExpectEnd(v1::VmEnd::ENGINE_FAILED, "a rendezvous that nobody asked for");
 }
 
 TEST_F(SessionTest, TimeLimit) {

@@ -31,10 +31,10 @@
 // Doorbell: the agent stores the reason in `doorbell` and writes to an I/O port. The host clears
 // the word before it lets the guest go on.
 //
-// - kBellPort, for kDoorbellRingFull and kDoorbellDone: the instruction lasts until the host has
+// - kBellPort, for kDoorbellRingFull, kDoorbellFirstStep and kDoorbellDone: the instruction lasts until the host has
 //   answered, and the whole guest stands still meanwhile. It does not stop, so its execution does
 //   not depend on the host. On a machine without such a port the word stays as it is, and the agent
-//   clears it and uses the other one.
+//   clears it and uses the other one, if at all.
 // - kPvpanicPort, with kPvpanicPanicked: the machine stops. A stop with `doorbell` == 0 comes from
 //   the kernel's own panic notifier.
 //
@@ -70,6 +70,8 @@ inline constexpr uint32_t kDoorbellDone = 3;
 // The scheduler is enabled; the host may take a snapshot, and puts the bundle of a run in place of
 // the one that attached it.
 inline constexpr uint32_t kDoorbellAttached = 5;
+// The first step begins: from here on the host may look at the guest.
+inline constexpr uint32_t kDoorbellFirstStep = 6;
 // Stored without ringing: the agent cannot go on, and powers the machine off.
 inline constexpr uint32_t kDoorbellGaveUp = 4;
 

@@ -34,6 +34,7 @@ namespace {
 
 // QEMU starts in 0.1 to 0.5 s on an idle host; a loaded host gets a lot more.
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
+constexpr absl::Duration kBellPeriod = absl::Milliseconds(50);
 constexpr absl::Duration kLookTimeout = absl::Seconds(5);
 constexpr size_t kMaxEngineOutput = 8 << 10;
 // RAM stays in its files, and QEMU sends an event when a migration is done.
@@ -101,6 +102,7 @@ class QemuMachine : public Machine {
   void Stop() override;
   absl::Status SetVcpuTurn(absl::Duration turn) override;
   bool HasBoundedTurns() const override { return bounded_; }
+  absl::Status SetRendezvous(absl::Duration guest_time) override;
   std::optional<absl::Duration> GuestTime() const override;
   std::vector<v1::VcpuState> HaltAndLook() override;
   GuestMemory& Memory() override { return *memory_; }
@@ -111,6 +113,11 @@ class QemuMachine : public Machine {
 
  private:
   absl::Status Execute(std::string_view command, std::string_view arguments = "{}", int fd = -1);
+  // A field of struct Page.
+  absl::StatusOr<int64_t> ReadPage(size_t offset) const;
+  absl::Status WritePage(size_t offset, int64_t value);
+  // Whether the guest, or the library, has rung and waits for an answer.
+  bool Rang();
   // Hands the file over and starts the migration to or from it (`command`); returns at its end.
   absl::Status Migrate(std::string_view command, int state);
 
@@ -225,11 +232,17 @@ absl::Status QemuMachine::Resume() {
   return base::ErrnoStatus(errno, "answer to the bell");
 }
 
-absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
+bool QemuMachine::Rang() {
   char byte;
-  if (!ended_ && bell_.rings.valid() && read(bell_.rings.get(), &byte, 1) == 1) {
-    at_bell_ = true;
-    return std::optional<MachineEvent>({MachineEvent::Kind::kRang, {}});
+  if (!at_bell_ && bell_.rings.valid() && read(bell_.rings.get(), &byte, 1) == 1) at_bell_ = true;
+  return at_bell_;
+}
+
+absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
+  if (!ended_ && !at_bell_ && Rang()) {
+    KTSTR_ASSIGN_OR_RETURN(const int64_t rendezvous, ReadPage(offsetof(Page, at_rendezvous)));
+    return std::optional<MachineEvent>(
+        {rendezvous != 0 ? MachineEvent::Kind::kRendezvous : MachineEvent::Kind::kRang, {}});
   }
   while (!ended_) {
     absl::StatusOr<std::optional<QmpMessage>> next = qmp_.Next();
@@ -263,35 +276,57 @@ absl::StatusOr<std::optional<MachineEvent>> QemuMachine::NextEvent() {
   return std::optional<MachineEvent>({MachineEvent::Kind::kEnded, status->ToString()});
 }
 
-std::optional<absl::Duration> QemuMachine::GuestTime() const {
-  int64_t now = 0;
-  if (pread(page_.get(), &now, sizeof(now), offsetof(Page, guest_ns)) != sizeof(now) || now <= 0) {
-    return std::nullopt;
+absl::StatusOr<int64_t> QemuMachine::ReadPage(size_t offset) const {
+  int64_t value = 0;
+  if (pread(page_.get(), &value, sizeof(value), static_cast<off_t>(offset)) == sizeof(value)) {
+    return value;
   }
-  return absl::Nanoseconds(now);
+  return base::ErrnoStatus(errno, "page of QEMU's library");
+}
+
+absl::Status QemuMachine::WritePage(size_t offset, int64_t value) {
+  if (pwrite(page_.get(), &value, sizeof(value), static_cast<off_t>(offset)) == sizeof(value)) {
+    return absl::OkStatus();
+  }
+  return base::ErrnoStatus(errno, "page of QEMU's library");
+}
+
+std::optional<absl::Duration> QemuMachine::GuestTime() const {
+  const absl::StatusOr<int64_t> now = ReadPage(offsetof(Page, guest_ns));
+  if (!now.ok() || *now <= 0) return std::nullopt;
+  return absl::Nanoseconds(*now);
 }
 
 absl::Status QemuMachine::SetVcpuTurn(absl::Duration turn) {
   const int64_t longest = kMaxTurnNs;
-  const int64_t ns = turn <= absl::ZeroDuration()
-                         ? longest
-                         : std::clamp<int64_t>(absl::ToInt64Nanoseconds(turn), 1, longest);
-  if (pwrite(page_.get(), &ns, sizeof(ns), offsetof(Page, turn_ns)) != sizeof(ns)) {
-    return base::ErrnoStatus(errno, "turn of the vCPUs");
-  }
-  return absl::OkStatus();
+  return WritePage(offsetof(Page, turn_ns),
+                   turn <= absl::ZeroDuration()
+                       ? longest
+                       : std::clamp<int64_t>(absl::ToInt64Nanoseconds(turn), 1, longest));
+}
+
+absl::Status QemuMachine::SetRendezvous(absl::Duration guest_time) {
+  return WritePage(offsetof(Page, rendezvous_at_ns),
+                   guest_time == absl::InfiniteDuration()
+                       ? 0
+                       : std::max<int64_t>(1, absl::ToInt64Nanoseconds(guest_time)));
 }
 
 std::vector<v1::VcpuState> QemuMachine::HaltAndLook() {
   // Responses to earlier commands may come first: ours is the one that holds registers.
-  absl::Status sent = qmp_.Send("stop");
+  absl::Status sent = SetRendezvous(absl::InfiniteDuration());
+  if (sent.ok()) sent = qmp_.Send("stop");
   if (sent.ok()) {
     sent = qmp_.Send("human-monitor-command", R"({"command-line":"info registers -a"})");
   }
   const absl::Duration deadline = base::RealClock()->Monotonic() + kLookTimeout;
   while (sent.ok()) {
-    absl::StatusOr<QmpMessage> message =
-        qmp_.Await(std::max(absl::ZeroDuration(), deadline - base::RealClock()->Monotonic()));
+    // A vCPU thread that waits for an answer holds QEMU's lock.
+    if (Rang()) sent = Resume();
+    const absl::Duration left = deadline - base::RealClock()->Monotonic();
+    if (!sent.ok() || left <= absl::ZeroDuration()) break;
+    absl::StatusOr<QmpMessage> message = qmp_.Await(std::min(left, kBellPeriod));
+    if (absl::IsDeadlineExceeded(message.status())) continue;
     if (!message.ok() || message->kind == QmpMessage::Kind::kError) break;
     if (message->kind != QmpMessage::Kind::kReturn) continue;
     std::vector<v1::VcpuState> vcpus = ParseRegisters(message->text);

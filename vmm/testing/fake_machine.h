@@ -42,6 +42,10 @@ class FakeMachine : public Machine {
     return absl::OkStatus();
   }
   bool HasBoundedTurns() const override { return bounded_turns; }
+  absl::Status SetRendezvous(absl::Duration guest_time) override {
+    rendezvous = guest_time;
+    return absl::OkStatus();
+  }
   std::optional<absl::Duration> GuestTime() const override { return guest_time; }
   std::vector<v1::VcpuState> HaltAndLook() override { return vcpus; }
   SharedMemory& Memory() override { return *memory_; }
@@ -58,6 +62,7 @@ class FakeMachine : public Machine {
   std::string version = "FAKE 1.0";
   absl::Duration vcpu_turn = absl::ZeroDuration();
   bool bounded_turns = true;
+  absl::Duration rendezvous = absl::InfiniteDuration();
   int resumes = 0;
   int stops = 0;
 

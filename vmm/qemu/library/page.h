@@ -16,7 +16,11 @@ enum { kMaxTurnNs = 100000000 };
 
 struct Page {
   int64_t guest_ns;  // From the library: guest time at the end of the last turn.
-  int64_t turn_ns;   // To the library, while the guest stands still: 1 to kMaxTurnNs.
+  // To the library, while the guest stands still:
+  int64_t turn_ns;           // 1 to kMaxTurnNs
+  int64_t rendezvous_at_ns;  // Guest time of the next rendezvous; 0: none.
+  // From the library: the byte on the bell's pipe is for a rendezvous.
+  int64_t at_rendezvous;
 };
 
 #endif  // KTSTR_VMM_QEMU_LIBRARY_PAGE_H_

@@ -17,7 +17,7 @@
 // The guest's bell (vmm/window_abi.h) is a device whose handler writes a byte to the pipe that
 // KTSTR_BELL_FD names, on the vCPU thread and with QEMU's lock held. The library lets that write
 // return when a byte has come from KTSTR_BELL_ANSWER_FD. Until then no vCPU executes, the clock
-// stands still, and the main thread waits.
+// stands still, and the main thread waits. At a rendezvous (vcpu_turns.c) the library rings itself.
 //
 // The library knows the vCPU thread by its name ("ALL CPUs/TCG", with -name debug-threads=on). When
 // that thread starts, the library writes one byte to the descriptor that KTSTR_TURNS_FD names: the
@@ -25,6 +25,8 @@
 // (vcpu_turns.c), else "t".
 
 #define _GNU_SOURCE
+#include "vmm/qemu/library/threads.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
@@ -192,6 +194,10 @@ static void AwaitAnswer(void) {
   if (got != 1) _exit(1);
   atomic_fetch_add(&bells_answered, 1);
   atomic_store(&at_bell, 0);
+}
+
+void RingBell(void) {
+  if (write(FdOf("KTSTR_BELL_FD"), "", 1) == 1) AwaitAnswer();
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec* parts, int count) {

@@ -20,6 +20,11 @@
 // a list of its own, because QEMU interrupts all vCPUs and wakes other threads whenever the nearest
 // timer of one of its own lists changes.
 //
+// Rendezvous: at the end of the first pass at or after Page.rendezvous_at_ns the library hands the
+// moment to ktstr-vm and waits for its answer. This cuts no turn short: the guest's execution does
+// not depend on whether, when or for how long the host looks. Of a machine with one vCPU, whose
+// turns nothing else ends, the timer ends the pass at that time.
+//
 // Shares: a turn may end early, at a timer of the guest, when the vCPU has programmed one, or at a
 // PAUSE instruction. A vCPU that is not idle then has the rest in its next turn.
 //
@@ -38,6 +43,7 @@
 
 #include "vmm/qemu/library/page.h"
 #include "vmm/qemu/library/qemu.h"
+#include "vmm/qemu/library/threads.h"
 
 enum { kMaxVcpus = 1024 };
 
@@ -118,6 +124,23 @@ static int FirstBusy(int begin, int end) {
   return begin < end ? begin : -1;
 }
 
+static void MoveTimer(int64_t at) {
+  if (timer_at == at) return;
+  timer_at = at;
+  if (at != 0) {
+    timer_mod_ns(timer, at);
+  } else {
+    timer_del(timer);
+  }
+}
+
+static void MeetIfDue(int64_t now) {
+  if (page->rendezvous_at_ns == 0 || now < page->rendezvous_at_ns) return;
+  page->at_rendezvous = 1;
+  RingBell();
+  page->at_rendezvous = 0;
+}
+
 static void EndPass(void) {
   const int64_t now = TellGuestTime();
   void* const ran = current_cpu;
@@ -126,7 +149,12 @@ static void EndPass(void) {
     ListVcpus();
     index = IndexOf(ran);
   }
-  if (index < 0 || count < 2) return;
+  if (index < 0) return;
+  MeetIfDue(now);
+  if (count < 2) {
+    MoveTimer(page->rendezvous_at_ns);
+    return;
+  }
   // An exit request of somebody else's: the pass has ended before it executed anything.
   if (timer_at != 0 && ran == before && now == began_at) return;
   const int64_t turn = page->turn_ns;
@@ -140,7 +168,7 @@ static void EndPass(void) {
   before = ran;
   began_at = now;
   length = turn + (runner < 0 ? 0 : owed[runner]);
-  if (timer_at != now + length) timer_mod_ns(timer, timer_at = now + length);
+  MoveTimer(now + length);
   if (runner < 0 || runner + 1 == count) return;
   // A vCPU that spins with PAUSE leaves after some instructions, again and again: while all others
   // are idle, it is cheaper without a pass of its own.
@@ -152,8 +180,7 @@ static void EndPass(void) {
 void VcpuThreadWaits(void) {
   if (page != NULL) TellGuestTime();
   // QEMU skips idle time in one step, up to the nearest timer.
-  if (timer_at != 0) timer_del(timer);
-  timer_at = 0;
+  MoveTimer(0);
 }
 
 // The link to the next vCPU in the first one, while QEMU counts them.
