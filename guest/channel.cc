@@ -159,6 +159,12 @@ void Channel::ReportStage(v1::Stage stage) {
   Report(std::move(observation));
 }
 
+void Channel::ReportFirstStep() {
+  if (broken_) return;
+  const absl::Status rung = Bell(window::kDoorbellFirstStep).status();
+  if (!rung.ok()) ReportError(absl::StrCat("the bell of the first step: ", rung.message()));
+}
+
 void Channel::ReportError(std::string_view message, bool bad_input) {
   ConsoleLine(absl::StrCat("error: ", absl::string_view(message.data(), message.size())));
   v1::Observation observation;

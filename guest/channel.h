@@ -28,6 +28,7 @@ class Channel : public Reporter {
 
   void Report(v1::Observation observation) override;
   void ReportStage(v1::Stage stage) override;
+  void ReportFirstStep() override;
   void ReportError(std::string_view message, bool bad_input) override;
   using Reporter::ReportError;
 

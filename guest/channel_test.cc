@@ -184,6 +184,34 @@ TEST_F(ChannelTest, FullRingWaitsAtTheBell) {
   EXPECT_TRUE(*done);
 }
 
+TEST_F(ChannelTest, FirstStepRingsTheBell) {
+  auto window = Map();
+  ASSERT_TRUE(window.ok());
+  int rings = 0;
+  Channel channel(&*window, {[&] {
+                               EXPECT_EQ(header().doorbell, window::kDoorbellFirstStep);
+                               ++rings;
+                               header().doorbell = window::kDoorbellNone;
+                               return absl::OkStatus();
+                             },
+                             [] { return absl::InternalError("no stop expected"); }});
+  channel.ReportFirstStep();
+  EXPECT_EQ(rings, 1);
+  Drain();
+  EXPECT_THAT(received_, testing::IsEmpty());
+}
+
+// The host of a machine without a bell does not look: no stop.
+TEST_F(ChannelTest, FirstStepWithoutABell) {
+  auto window = Map();
+  ASSERT_TRUE(window.ok());
+  Channel channel(&*window, StopOnly([] { return absl::InternalError("no stop expected"); }));
+  channel.ReportFirstStep();
+  EXPECT_EQ(header().doorbell, window::kDoorbellNone);
+  Drain();
+  EXPECT_THAT(received_, testing::IsEmpty());
+}
+
 TEST_F(ChannelTest, BellThatNobodyAnswersIsNone) {
   auto window = Map();
   ASSERT_TRUE(window.ok());

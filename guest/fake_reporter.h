@@ -23,6 +23,7 @@ class FakeReporter : public Reporter {
     observation.mutable_stage()->set_stage(stage);
     Report(std::move(observation));
   }
+  void ReportFirstStep() override { reports_before_first_step.push_back(observations.size()); }
   using Reporter::ReportError;
   void ReportError(std::string_view message, bool bad_input) override {
     v1::Observation observation;
@@ -53,6 +54,7 @@ class FakeReporter : public Reporter {
   }
 
   std::vector<v1::Observation> observations;
+  std::vector<size_t> reports_before_first_step;  // One for each ReportFirstStep().
 };
 
 }  // namespace ktstr::guest

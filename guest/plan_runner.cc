@@ -271,6 +271,7 @@ absl::Status PlanRunner::RunStep(uint32_t index) {
   mark.mutable_step_mark()->set_step(index);
   mark.mutable_step_mark()->set_edge(v1::StepMark::BEGIN);
   reporter_->Report(mark);
+  if (index == 0) reporter_->ReportFirstStep();
   for (const v1::GuestCgroup& cgroup : step.cgroup()) KTSTR_RETURN_IF_ERROR(CreateCgroup(cgroup));
   for (const v1::GuestCgroup& cgroup : step.cgroup()) {
     for (const v1::GuestWork& work : cgroup.work())

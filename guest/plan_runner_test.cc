@@ -109,6 +109,8 @@ TEST_F(PlanRunnerTest, StepsHoldAndWorkersReport) {
   EXPECT_EQ(Marks(), "0<0>1<1>");
   EXPECT_THAT(reporter_.Stages(),
               ElementsAre(v1::CGROUPS_READY, v1::STEPS_RUNNING, v1::COLLECTING));
+  ASSERT_EQ(reporter_.reports_before_first_step.size(), 1u);
+  EXPECT_TRUE(reporter_.observations[reporter_.reports_before_first_step[0] - 1].has_step_mark());
   auto reports = reporter_.Of(v1::Observation::kWorkerReport);
   ASSERT_EQ(reports.size(), 1u);
   EXPECT_GE(reports[0].worker_report().wall_time_ns(), 60 * kNsPerMs);

@@ -20,6 +20,8 @@ class Reporter {
   virtual void Report(v1::Observation observation) = 0;
   // Marks how far the agent came, on the channel and on the console.
   virtual void ReportStage(v1::Stage stage) = 0;
+  // The first step begins, which has been reported: the host may look at the guest from here on.
+  virtual void ReportFirstStep() = 0;
   // A GuestError observation, and a console line. `bad_input`: the scenario is at fault, not the
   // harness.
   virtual void ReportError(std::string_view message, bool bad_input) = 0;
