@@ -145,7 +145,7 @@ v1::Judgement Evaluate(const v1::Scenario& scenario,
   AddWorkerFindings(scenario, facts, &candidates);
   AddShareFindings(scenario, facts, &candidates);
 
-  if (facts.vm_end && facts.vm_end->turns() == "unbounded") DoubtThresholds(&candidates);
+  if (facts.vm_end && facts.vm_end->turns() == kUnboundedTurns) DoubtThresholds(&candidates);
 
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.order < b.order; });

@@ -6,6 +6,7 @@
 #ifndef KTSTR_SCENARIO_EVALUATE_H_
 #define KTSTR_SCENARIO_EVALUATE_H_
 
+#include <string_view>
 #include <vector>
 
 #include "ktstr/v1/observation.pb.h"
@@ -13,6 +14,9 @@
 #include "ktstr/v1/scenario.pb.h"
 
 namespace ktstr::scenario {
+
+// RunRecord.turns without a bound.
+inline constexpr std::string_view kUnboundedTurns = "unbounded";
 
 // `observations` come in the order of arrival with any content: the guest may lie, and the list may
 // end anywhere.

@@ -2,6 +2,7 @@
 
 #include "scenario/reproduce.h"
 
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,14 @@ std::string ReproduceCommand(const v1::Reproduction& run) {
   add("--confirm", run.confirm());
   if (run.repeat() > 1) add_number("--repeat", run.repeat());
   return absl::StrJoin(words, " ");
+}
+
+void SetReproduction(v1::Reproduction run, v1::RunRecord* record) {
+  if (run.scenario().empty()) return;
+  // Without a name, a repeated run may get a newer kernel.
+  if (run.kernel().empty()) run.set_kernel(record->variant().kernel());
+  record->set_reproduce(ReproduceCommand(run));
+  *record->mutable_reproduction() = std::move(run);
 }
 
 }  // namespace ktstr::scenario

@@ -19,6 +19,10 @@ std::string ShellWord(std::string_view text);
 // names no scenario.
 std::string ReproduceCommand(const v1::Reproduction& reproduction);
 
+// Gives the record `run` and its command line, with the kernel that ran where `run` names none.
+// Nothing when `run` names no scenario.
+void SetReproduction(v1::Reproduction run, v1::RunRecord* record);
+
 }  // namespace ktstr::scenario
 
 #endif  // KTSTR_SCENARIO_REPRODUCE_H_
