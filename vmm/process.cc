@@ -19,6 +19,7 @@
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "ktstr/v1/vm.pb.h"
+#include "scenario/evaluate.h"
 #include "scenario/topology.h"
 #include "vmm/descriptors.h"
 #include "vmm/engine.h"
@@ -413,7 +414,7 @@ Session::Options Process::SessionOptions(const Start& start, const Machine& mach
   const absl::Duration turn = VcpuTurn(run, start.plan());
   options.turns = machine.HasBoundedTurns() && turn > absl::ZeroDuration()
                       ? absl::StrCat(absl::ToInt64Microseconds(turn), "us")
-                      : "unbounded";
+                      : std::string(scenario::kUnboundedTurns);
   options.timeout = absl::Milliseconds(run.timeout_ms());
   options.boot_limit = kBootLimit;
   if (run.guest_limit_ms() != 0) options.run_limit = absl::Milliseconds(run.guest_limit_ms());
