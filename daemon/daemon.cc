@@ -125,11 +125,29 @@ absl::StatusOr<std::unique_ptr<cache::BlobWriter>> Daemon::BeginBlob(const Calle
   return blobs->Begin(sha256, size);
 }
 
-absl::StatusOr<std::string> Daemon::SubmitRun(const Caller& caller, const v1::RunSpec& spec) {
+std::optional<int64_t> Daemon::FindKnown(const Caller& caller, const v1::RunSpec& spec) {
+  const absl::StatusOr<std::string> fingerprint = executor_->FingerprintOf(caller.uid, spec);
+  if (!fingerprint.ok() || fingerprint->empty()) return std::nullopt;
+  absl::StatusOr<std::optional<int64_t>> known = store_->FindKnown(caller.uid, *fingerprint);
+  if (!known.ok()) KTSTR_LOG(WARNING) << known.status();
+  return known.ok() ? *known : std::nullopt;
+}
+
+absl::StatusOr<v1::SubmitRunResponse> Daemon::SubmitRun(const Caller& caller,
+                                                        const v1::SubmitRunRequest& request) {
+  const v1::RunSpec& spec = request.spec();
   KTSTR_RETURN_IF_ERROR(CheckRunSpec(spec));
   KTSTR_RETURN_IF_ERROR(CheckEngine(spec.engine(), options_.config));
   KTSTR_RETURN_IF_ERROR(kernels_->CanResolve(spec.kernel(), spec.scenario().has_scheduler()));
-  return runs_->Submit(caller, spec);
+  v1::SubmitRunResponse response;
+  const std::optional<int64_t> known = request.reuse() ? FindKnown(caller, spec) : std::nullopt;
+  response.set_known(known.has_value());
+  if (known.has_value()) {
+    response.set_run_id(RunId(*known));
+  } else {
+    KTSTR_ASSIGN_OR_RETURN(*response.mutable_run_id(), runs_->Submit(caller, spec));
+  }
+  return response;
 }
 
 absl::StatusOr<Page<v1::KernelEntry>> Daemon::ListKernels(const Caller& caller, int32_t page_size,

@@ -8,6 +8,7 @@
 #define KTSTR_DAEMON_DAEMON_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,9 +46,11 @@ class Daemon {
   absl::StatusOr<std::unique_ptr<cache::BlobWriter>> BeginBlob(const Caller& caller,
                                                                const std::string& sha256,
                                                                uint64_t size);
-  // Checks what it can before the run starts, stores the run durably, returns its id. Does not wait
-  // for a kernel that an import holds: the run does.
-  absl::StatusOr<std::string> SubmitRun(const Caller& caller, const v1::RunSpec& spec);
+  // Checks what it can before the run starts, stores the run durably, returns its id; or the id of
+  // the caller's earlier run, with SubmitRunRequest.reuse. Does not wait for a kernel that an
+  // import holds: the run does.
+  absl::StatusOr<v1::SubmitRunResponse> SubmitRun(const Caller& caller,
+                                                  const v1::SubmitRunRequest& request);
   RunManager& runs() { return *runs_; }
 
   // All users share the kernels: a key stands for one content, and no import changes another entry.
@@ -68,6 +71,9 @@ class Daemon {
  private:
   Daemon(const ServerOptions& options, base::FileLock lock)
       : options_(options), lock_(std::move(lock)) {}
+  // The caller's finished run that this one would repeat. nullopt also where that cannot be known:
+  // the run itself then reports what is wrong.
+  std::optional<int64_t> FindKnown(const Caller& caller, const v1::RunSpec& spec);
 
   const ServerOptions options_;
   const base::FileLock lock_;  // One daemon per cache: it owns the running runs of runs.db.

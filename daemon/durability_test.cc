@@ -342,30 +342,34 @@ TEST(DurabilityTest, RunThatEndsAtEachStep) {
   }
 }
 
-TEST(DurabilityTest, TakingOverVersion1EndsAtEachStep) {
+class OldVersionTest
+    : public testing::TestWithParam<void (*)(const std::string&, const v1::RunSpec&)> {};
+INSTANTIATE_TEST_SUITE_P(Versions, OldVersionTest, testing::Values(&MakeVersion1, &MakeVersion2));
+
+TEST_P(OldVersionTest, TakingItOverEndsAtEachStep) {
   for (const Fault fault : kEndFaults) {
     std::optional<base::TempDir> dir;
     const uint64_t steps = base::EndAtEachStep(
         fault,
         [&](uint64_t) {
           dir.emplace(*base::TempDir::Make("durability"));
-          MakeVersion1(Database(dir->path()), Spec("old"));
+          GetParam()(Database(dir->path()), Spec("old"));
           return dir->path();
         },
         [&](uint64_t) { (void)RunStore::Open(Database(dir->path())).ok(); },
         [&](uint64_t n) {
           auto store = RunStore::Open(Database(dir->path()));
-          ASSERT_TRUE(store.ok()) << base::Where("take over version 1", fault, n) << ": "
+          ASSERT_TRUE(store.ok()) << base::Where("take over an old version", fault, n) << ": "
                                   << store.status();
-          CheckStore(store->get(), base::Where("take over version 1", fault, n));
+          CheckStore(store->get(), base::Where("take over an old version", fault, n));
           EXPECT_EQ((*store)->Record(3).value_or(v1::RunRecord()).verdict(), v1::PASS)
-              << base::Where("take over version 1", fault, n);
+              << base::Where("take over an old version", fault, n);
           // Numbers of removed runs are not used again.
           EXPECT_EQ((*store)->Submit(1, Spec("new"), Queued()).value_or(0), 10)
-              << base::Where("take over version 1", fault, n);
+              << base::Where("take over an old version", fault, n);
         });
     EXPECT_GT(steps, 1u);
-    base::ReportSteps("take over version 1", fault, false, steps);
+    base::ReportSteps("take over an old version", fault, false, steps);
   }
 }
 

@@ -7,14 +7,12 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/file_size.h"
-#include "base/sha256.h"
 #include "base/status_macros.h"
+#include "daemon/fingerprint.h"
 #include "daemon/run_store.h"
 #include "daemon/spec_check.h"
 #include "scenario/plan.h"
@@ -74,7 +72,8 @@ struct MachineRunner::Machine {
   base::UniqueFd kernel;
   BootImage boot;
   std::string kernel_digest;
-  std::string identity;  // Of its snapshot; empty: it can have none.
+  std::string identity;  // vmm::SnapshotIdentity(); empty: not known.
+  bool warm = false;     // It can have a snapshot, of this identity.
   std::string label;
   std::string note;  // For the user; empty: none.
 
@@ -89,16 +88,23 @@ struct MachineRunner::Machine {
   }
 };
 
+absl::Status MachineRunner::Identify(const v1::LaunchPlan& plan, Machine* machine) {
+  const absl::StatusOr<vmm::EngineIdentity> engine =
+      probe_.Get(*machine->engine, machine->engine_file);
+  if (!engine.ok() || machine->kernel_digest.empty()) return absl::OkStatus();
+  KTSTR_ASSIGN_OR_RETURN(machine->identity,
+                         vmm::SnapshotIdentity(*machine->engine, plan, *engine,
+                                               machine->kernel_digest, machine->boot.digest));
+  machine->start.set_engine_version(engine->version);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<bool> MachineRunner::PlanWarmStart(vmm::LaunchRequest request, Machine* machine) {
-  absl::StatusOr<vmm::EngineIdentity> engine = probe_.Get(*machine->engine, machine->engine_file);
-  if (!engine.ok() || machine->kernel_digest.empty()) return false;
   request.bundle_bytes = vmm::BundleCapacity(request.bundle_bytes);
   absl::StatusOr<v1::LaunchPlan> plan = vmm::MakeLaunchPlan(request, *machine->engine);
   if (!plan.ok()) return false;  // Too large with spare room for bundles; cold it may fit.
-  KTSTR_ASSIGN_OR_RETURN(machine->identity,
-                         vmm::SnapshotIdentity(*machine->engine, *plan, *engine,
-                                               machine->kernel_digest, machine->boot.digest));
-  machine->start.set_engine_version(engine->version);
+  KTSTR_RETURN_IF_ERROR(Identify(*plan, machine));
+  if (machine->identity.empty()) return false;
   *machine->start.mutable_plan() = *std::move(plan);
   return true;
 }
@@ -137,12 +143,12 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
                          base::SizeOf(machine.boot.file.get(), "boot image"));
   KTSTR_ASSIGN_OR_RETURN(request.bundle_bytes, base::SizeOf(bundle.get(), "bundle"));
   request.dmesg = spec.dmesg();
-  bool warm = false;
   if (spec.warm() != v1::WARM_OFF) {
-    KTSTR_ASSIGN_OR_RETURN(warm, PlanWarmStart(request, &machine));
+    KTSTR_ASSIGN_OR_RETURN(machine.warm, PlanWarmStart(request, &machine));
   }
-  if (!warm) {
+  if (!machine.warm) {
     KTSTR_ASSIGN_OR_RETURN(*start.mutable_plan(), vmm::MakeLaunchPlan(request, *machine.engine));
+    KTSTR_RETURN_IF_ERROR(Identify(start.plan(), &machine));
   }
   const uint64_t mib = vmm::MemoryBytes(start.plan()) >> 20;
   machine.label = absl::StrCat(kernel.metadata.release(), " ", topology.Label(), " ", mib, " MiB");
@@ -154,14 +160,46 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
 }
 
 std::string AttachedIdentity(uid_t uid, const v1::RunSpec& spec, const v1::GuestPlan& attach) {
-  std::vector<std::string> files;
-  for (const v1::FileRef& file : spec.files()) {
-    files.push_back(absl::StrCat("file ", absl::CEscape(file.guest_path()), " ", file.sha256(),
-                                 file.executable() ? " executable\n" : "\n"));
-  }
-  std::sort(files.begin(), files.end());
-  return absl::StrCat("attached for uid ", uid, "\n", absl::StrJoin(files, ""), "plan ",
-                      base::Sha256Hex(attach.SerializeAsString()), "\n");
+  return absl::StrCat("attached for uid ", uid, "\n", BundleContent(spec, attach));
+}
+
+namespace {
+
+v1::VmRun MakeVmRun(const RunJob& job) {
+  v1::VmRun run;
+  run.set_run_id(RunId(job.number));
+  run.set_timeout_ms(TimeoutMs(job.spec));
+  run.set_take_digest(true);
+  run.set_guest_limit_ms(scenario::GuestLimitMs(job.spec.scenario()));
+  run.set_attach_limit_ms(scenario::AttachTimeoutMs(job.spec.scenario()));
+  if (job.spec.has_vcpu_turn_us()) run.set_vcpu_turn_us(job.spec.vcpu_turn_us());
+  return run;
+}
+
+}  // namespace
+
+v1::Timings::Start MachineRunner::AskedStart(const Machine& machine, const Bundles& bundles) {
+  if (!machine.warm) return v1::Timings::BOOT;
+  return bundles.attached.has_value() ? v1::Timings::ATTACHED : v1::Timings::RESTORE;
+}
+
+std::string MachineRunner::InputsOf(const Machine& machine, const Bundles& bundles,
+                                    v1::Timings::Start start, const v1::VmRun& run) {
+  if (machine.identity.empty()) return {};
+  return ExecutionInputs(
+      {.machine = machine.identity,
+       .start = start,
+       .attached = start == v1::Timings::ATTACHED ? bundles.attached->identity : "",
+       .bundle = bundles.content,
+       .run = run});
+}
+
+absl::StatusOr<std::string> MachineRunner::Inputs(const RunJob& job,
+                                                  const cache::ResolvedKernel& kernel,
+                                                  v1::Engine engine, const Bundles& bundles) {
+  KTSTR_ASSIGN_OR_RETURN(const std::shared_ptr<const Machine> machine,
+                         MakeMachine(job, kernel, engine, bundles.whole));
+  return InputsOf(*machine, bundles, AskedStart(*machine, bundles), MakeVmRun(job));
 }
 
 struct MachineRunner::Course {
@@ -208,7 +246,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
                    .engine_why = engine_why};
   KTSTR_ASSIGN_OR_RETURN(course.machine, MakeMachine(job, kernel, engine, bundles.whole));
   const std::string& identity = course.machine->identity;
-  if (!identity.empty()) {
+  if (course.machine->warm) {
     std::string note;
     course.ready = snapshots_->Find(identity, &note);
     if (!note.empty()) Note(reporter, absl::StrCat("snapshot unusable: ", note));
@@ -217,19 +255,17 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
   VmLaunch& launch = course.launch;
   launch.program = options_.vm_program;
   launch.start = course.machine->start;
-  launch.run.set_run_id(RunId(job.number));
-  launch.run.set_timeout_ms(TimeoutMs(job.spec));
-  launch.run.set_take_digest(true);
-  launch.run.set_guest_limit_ms(scenario::GuestLimitMs(job.spec.scenario()));
-  launch.run.set_attach_limit_ms(scenario::AttachTimeoutMs(job.spec.scenario()));
-  if (job.spec.has_vcpu_turn_us()) launch.run.set_vcpu_turn_us(job.spec.vcpu_turn_us());
+  launch.run = MakeVmRun(job);
   if (!course.machine->note.empty()) Note(reporter, course.machine->note);
-  if (!identity.empty() && bundles.attached.has_value()) Attach(&course);
-  course.outcome.before_engine = base::RealClock()->Monotonic() - begin;
-  if (!course.outcome.observations.empty()) return std::move(course.outcome);
-  while (!RunOnce(&course)) {
+  if (course.machine->warm && bundles.attached.has_value()) Attach(&course);
+  Outcome& outcome = course.outcome;
+  outcome.before_engine = base::RealClock()->Monotonic() - begin;
+  while (outcome.observations.empty() && !RunOnce(&course)) {
   }
-  return std::move(course.outcome);
+  const v1::Timings::Start start =
+      outcome.as_asked ? AskedStart(*course.machine, bundles) : outcome.start;
+  outcome.inputs = InputsOf(*course.machine, bundles, start, launch.run);
+  return std::move(outcome);
 }
 
 void MachineRunner::Attach(Course* course) {
@@ -304,6 +340,7 @@ void MachineRunner::MakeAttached(Course* course) {
            absl::StrCat("no snapshot of the attached scheduler, so the run attaches it itself: ",
                         *result.no_snapshot));
       if (!result.may_pass) snapshots_->MarkImpossible(course->attached_identity);
+      course->outcome.as_asked = !result.may_pass;
       return;
     }
     Note(course->reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
@@ -311,6 +348,7 @@ void MachineRunner::MakeAttached(Course* course) {
     prepared_->Drop(course->machine->identity);
     course->ready = nullptr;
     course->mode = restored ? v1::VmStart::SNAPSHOT : v1::VmStart::BOOT;
+    course->outcome.as_asked = restored;
     if (!restored) return;
   }
 }
@@ -378,10 +416,12 @@ bool MachineRunner::RunOnce(Course* course) {
     Note(course->reporter,
          absl::StrCat("snapshot of the attached scheduler unusable: ", *result.no_snapshot));
     course->attached = nullptr;
+    outcome.as_asked = false;
   } else {
     Note(course->reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
     course->ready = nullptr;
     course->mode = restores ? v1::VmStart::SNAPSHOT : v1::VmStart::BOOT;
+    outcome.as_asked = outcome.as_asked && restores;
   }
   snapshots_->Drop(identity);
   prepared_->Drop(identity);

@@ -51,6 +51,7 @@ class MachineRunner {
 
   struct Bundles {
     base::UniqueFd whole;  // The run's plan, with all files.
+    std::string content;   // BundleContent() of it.
     // For a start from an attached snapshot.
     struct Attached {
       std::string identity;   // AttachedIdentity()
@@ -64,12 +65,19 @@ class MachineRunner {
     std::vector<v1::Observation> observations;
     v1::Timings::Start start = v1::Timings::BOOT;
     absl::Duration before_engine;  // Until the first ktstr-vm was started.
+    // ExecutionInputs() of these observations; empty: not known. A run that the guest itself keeps
+    // from the start that it asks for, by its scheduler's end, has the inputs of that start.
+    std::string inputs;
+    bool as_asked = true;  // The host kept it from no start.
   };
   // `engine_why`: the reason for this engine, for people.
   absl::StatusOr<Outcome> Run(const RunJob& job, const cache::ResolvedKernel& kernel,
                               v1::Engine engine, const std::string& engine_why,
                               const Bundles& bundles, RunReporter& reporter,
                               const VmListener& listener);
+  // Outcome::inputs of the same run, when the host keeps it from no start; empty: not known.
+  absl::StatusOr<std::string> Inputs(const RunJob& job, const cache::ResolvedKernel& kernel,
+                                     v1::Engine engine, const Bundles& bundles);
 
  private:
   struct Machine;  // Files and VmStart.
@@ -81,6 +89,11 @@ class MachineRunner {
   // Plans a machine that has, or will have, a snapshot. False when it can have none: an engine that
   // does not report its identity starts cold, and that start reports the failure.
   absl::StatusOr<bool> PlanWarmStart(vmm::LaunchRequest request, Machine* machine);
+  // Adds what `plan` makes of the machine; nothing when the engine or the kernel has no identity.
+  absl::Status Identify(const v1::LaunchPlan& plan, Machine* machine);
+  static v1::Timings::Start AskedStart(const Machine& machine, const Bundles& bundles);
+  static std::string InputsOf(const Machine& machine, const Bundles& bundles,
+                              v1::Timings::Start start, const v1::VmRun& run);
   // Finds the attached snapshot, or makes it; the course goes on without where neither is possible.
   void Attach(Course* course);
   void MakeAttached(Course* course);

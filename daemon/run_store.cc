@@ -19,29 +19,32 @@
 namespace ktstr::daemon {
 namespace {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 constexpr int64_t kRowBytes = 128;  // Of a run or an event, besides its blobs.
 constexpr int kVacuumPages = 1024;  // Given back to the file system after a removal: 4 MiB.
 
 // `events` is the number of the next event, found without a search. `bytes` is the size of the run
 // with its events. `record_file` is due while `filed` is 0. The small columns come
-// first, so that reading them does not read the blobs.
+// first, so that reading them does not read the blobs; `fingerprint` is read from its index.
+#define KTSTR_KNOWN_INDEX                                      \
+  "CREATE INDEX runs_known ON runs(uid, fingerprint, verdict)" \
+  "  WHERE fingerprint IS NOT NULL;"
 #define KTSTR_RUNS_TABLE                                                                         \
   "CREATE TABLE runs("                                                                           \
   "  number INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, state INTEGER NOT NULL,"    \
   "  verdict INTEGER NOT NULL DEFAULT 0, scenario TEXT NOT NULL, submitted_ms INTEGER NOT NULL," \
   "  events INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,"                       \
   "  trimmed INTEGER NOT NULL DEFAULT 0, filed INTEGER NOT NULL DEFAULT 1, record_file TEXT,"    \
-  "  spec BLOB NOT NULL, record BLOB, observations BLOB);"                                       \
+  "  spec BLOB NOT NULL, record BLOB, observations BLOB, fingerprint TEXT);"                     \
   "CREATE INDEX runs_by_uid ON runs(uid, state, number, trimmed, bytes);"                        \
   "CREATE INDEX runs_unfinished ON runs(number) WHERE state < 2;"                                \
-  "CREATE INDEX runs_unfiled ON runs(number) WHERE filed = 0;"
+  "CREATE INDEX runs_unfiled ON runs(number) WHERE filed = 0;" KTSTR_KNOWN_INDEX
 
 constexpr char kSchema[] = KTSTR_RUNS_TABLE
     "CREATE TABLE events("
     "  run INTEGER NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL,"
     "  PRIMARY KEY(run, number)) WITHOUT ROWID;"
-    "PRAGMA user_version = 2;";
+    "PRAGMA user_version = 3;";
 
 // Version 1 has neither sizes nor due files.
 constexpr char kFromVersion1[] =
@@ -56,8 +59,13 @@ constexpr char kFromVersion1[] =
     "DELETE FROM sqlite_sequence WHERE name = 'runs';"
     "INSERT INTO sqlite_sequence SELECT 'runs', seq FROM sqlite_sequence WHERE name = 'runs_1';"
     "DROP TABLE runs_1;"
-    "PRAGMA user_version = 2;";
+    "PRAGMA user_version = 3;";
+
+// Version 2 has no fingerprints: its runs have none.
+constexpr char kFromVersion2[] =
+    "ALTER TABLE runs ADD COLUMN fingerprint TEXT;" KTSTR_KNOWN_INDEX "PRAGMA user_version = 3;";
 #undef KTSTR_RUNS_TABLE
+#undef KTSTR_KNOWN_INDEX
 
 constexpr char kRunColumns[] = "number, uid, state, verdict, scenario, submitted_ms, events";
 
@@ -216,6 +224,10 @@ absl::Status RunStore::CreateSchema() {
     if (absl::Status done = Exec("VACUUM"); !done.ok()) KTSTR_LOG(WARNING) << done;
     return absl::OkStatus();
   }
+  if (version == 2) {
+    KTSTR_RETURN_IF_ERROR(Begin(/*durable=*/true));
+    return End(Exec(kFromVersion2));
+  }
   if (version != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat(path_, ": schema version ", version, ", this ktstrd has ", kSchemaVersion,
@@ -313,10 +325,12 @@ absl::Status RunStore::FinishLocked(int64_t number, const v1::RunRecord& record,
   KTSTR_ASSIGN_OR_RETURN(
       Statement update,
       Prepare("UPDATE runs SET state = 2, verdict = ?, record = ?, observations = ?,"
-              " bytes = bytes + ?, filed = ?, record_file = nullif(?, '') WHERE number = ?"));
+              " bytes = bytes + ?, filed = ?, record_file = nullif(?, ''),"
+              " fingerprint = nullif(?, '') WHERE number = ?"));
   update.Bind(1, int64_t{record.verdict()}).BindMessage(2, record).BindMessage(3, observations);
   update.Bind(4, static_cast<int64_t>(record.ByteSizeLong() + observations.ByteSizeLong()));
-  update.Bind(5, int64_t{record_file.empty()}).Bind(6, record_file).Bind(7, number);
+  update.Bind(5, int64_t{record_file.empty()}).Bind(6, record_file);
+  update.Bind(7, record.fingerprint()).Bind(8, number);
   if (update.Step() != SQLITE_DONE) return Error("store the record");
   return absl::OkStatus();
 }
@@ -452,6 +466,19 @@ absl::StatusOr<v1::RunObservations> RunStore::Observations(int64_t number) {
   KTSTR_RETURN_IF_ERROR(
       ReadMessage("SELECT observations FROM runs WHERE number = ?", number, &observations));
   return observations;
+}
+
+absl::StatusOr<std::optional<int64_t>> RunStore::FindKnown(uid_t uid,
+                                                           const std::string& fingerprint) {
+  base::MutexLock lock(&mutex_);
+  KTSTR_ASSIGN_OR_RETURN(Statement read,
+                         Prepare("SELECT max(number) FROM runs WHERE uid = ? AND fingerprint = ?"
+                                 " AND verdict IN (?, ?)"));
+  read.Bind(1, int64_t{uid}).Bind(2, fingerprint);
+  read.Bind(3, int64_t{v1::PASS}).Bind(4, int64_t{v1::FAIL});
+  if (read.Step() != SQLITE_ROW) return Error("find a known run");
+  if (read.IsNull(0)) return std::nullopt;
+  return read.Int(0);
 }
 
 absl::StatusOr<std::vector<StoredRun>> RunStore::List(std::optional<uid_t> uid, int64_t before,

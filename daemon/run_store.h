@@ -95,6 +95,9 @@ class RunStore {
   absl::StatusOr<v1::RunRecord> Record(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
   // FailedPrecondition when Prune has removed them.
   absl::StatusOr<v1::RunObservations> Observations(int64_t number) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The last finished run of `uid` with this RunRecord.fingerprint that ended as PASS or FAIL.
+  absl::StatusOr<std::optional<int64_t>> FindKnown(uid_t uid, const std::string& fingerprint)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Newest first, from those before number `before` on; of all users when `uid` is unset.
   static constexpr int64_t kNewest = std::numeric_limits<int64_t>::max();
   absl::StatusOr<std::vector<StoredRun>> List(std::optional<uid_t> uid, int64_t before,

@@ -189,8 +189,42 @@ TEST_F(RunStoreTest, FileShrinksWithTheRuns) {
   EXPECT_LT(static_cast<uint64_t>(info.st_size), before / 2);
 }
 
-TEST_F(RunStoreTest, TakesOverADatabaseOfVersion1) {
-  MakeVersion1(Path(), Spec("old"));
+TEST_F(RunStoreTest, FindsTheKnownRun) {
+  auto store = Open();
+  const std::string fingerprint(64, 'f');
+  const auto finish = [&](uid_t uid, v1::Verdict verdict, const std::string& of) {
+    const int64_t number = *store->Submit(uid, Spec("s"), Phase(v1::RunPhase::QUEUED));
+    v1::RunRecord record;
+    record.set_verdict(verdict);
+    record.set_fingerprint(of);
+    EXPECT_TRUE(store->Finish(number, record, v1::RunObservations(), 1).ok());
+    return number;
+  };
+  for (const v1::Verdict verdict : {v1::ERROR, v1::INCONCLUSIVE, v1::SKIP}) {
+    finish(1, verdict, fingerprint);
+  }
+  finish(1, v1::PASS, "");
+  finish(2, v1::PASS, fingerprint);
+  EXPECT_EQ(*store->FindKnown(1, fingerprint), std::nullopt);
+  const int64_t passed = finish(1, v1::PASS, fingerprint);
+  EXPECT_EQ(*store->FindKnown(1, fingerprint), passed);
+  const int64_t failed = finish(1, v1::FAIL, fingerprint);
+  EXPECT_EQ(*store->FindKnown(1, fingerprint), failed) << "the last one";
+  EXPECT_EQ(*store->FindKnown(1, std::string(64, 'e')), std::nullopt);
+  store = nullptr;
+  store = Open();
+  EXPECT_EQ(*store->FindKnown(1, fingerprint), failed);
+  ASSERT_TRUE(store->Prune(1, {.runs = 0, .budget_bytes = kNoBudget}).ok());
+  EXPECT_EQ(*store->FindKnown(1, fingerprint), std::nullopt);
+}
+
+class OldDatabaseTest
+    : public RunStoreTest,
+      public testing::WithParamInterface<void (*)(const std::string&, const v1::RunSpec&)> {};
+INSTANTIATE_TEST_SUITE_P(Versions, OldDatabaseTest, testing::Values(&MakeVersion1, &MakeVersion2));
+
+TEST_P(OldDatabaseTest, IsTakenOver) {
+  GetParam()(Path(), Spec("old"));
   auto store = Open();
   EXPECT_EQ(store->Get(3)->scenario, "old");
   EXPECT_EQ(store->Spec(3)->scenario().name(), "old");
@@ -201,6 +235,14 @@ TEST_F(RunStoreTest, TakesOverADatabaseOfVersion1) {
   EXPECT_TRUE(store->DueFiles()->empty());
   // Numbers of removed runs are not used again.
   EXPECT_EQ(*store->Submit(7, Spec("new"), Phase(v1::RunPhase::QUEUED)), 10);
+  v1::RunRecord record;
+  record.set_verdict(v1::PASS);
+  record.set_fingerprint("new");
+  ASSERT_TRUE(store->Finish(10, record, v1::RunObservations(), 1).ok());
+  EXPECT_EQ(*store->FindKnown(7, "new"), 10);
+  // As this version has it from now on.
+  store = nullptr;
+  EXPECT_EQ(*Open()->FindKnown(7, "new"), 10);
 }
 
 TEST_F(RunStoreTest, RecordFilesAreDueUntilTheyAreWritten) {

@@ -200,16 +200,14 @@ grpc::Status KtstrService::SubmitRun(grpc::ServerContext* context,
                                      v1::SubmitRunResponse* response) {
   if (grpc::Status refused = CheckProtocol(*context); !refused.ok()) return refused;
   const base::WaitScope waits(ClientGone(context));
-  const absl::StatusOr<std::string> id = daemon_->SubmitRun(caller_, request->spec());
-  if (!id.ok()) return ToGrpc(id.status());
-  if (context->IsCancelled()) {
+  const absl::StatusOr<v1::SubmitRunResponse> submitted = daemon_->SubmitRun(caller_, *request);
+  if (submitted.ok() && !submitted->known() && context->IsCancelled()) {
     // No client has the id of this run.
-    const absl::Status ended =
-        daemon_->runs().Cancel(caller_, *id, "the client disconnected before it had the run's id");
+    const absl::Status ended = daemon_->runs().Cancel(
+        caller_, submitted->run_id(), "the client disconnected before it had the run's id");
     return ToGrpc(ended.ok() ? Cancelled() : ended);
   }
-  response->set_run_id(*id);
-  return grpc::Status::OK;
+  return Answer(submitted, response);
 }
 
 grpc::Status KtstrService::WatchRuns(grpc::ServerContext* context, RunStream* stream) {

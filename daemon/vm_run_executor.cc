@@ -16,6 +16,7 @@
 #include "base/wait_scope.h"
 #include "daemon/caller.h"
 #include "daemon/engine_choice.h"
+#include "daemon/fingerprint.h"
 #include "daemon/record_files.h"
 #include "daemon/run_progress.h"
 #include "daemon/run_store.h"
@@ -70,18 +71,11 @@ class InnerReporter : public RunReporter {
   const RunReporter* const outer_;
 };
 
-void SetReproduction(const v1::Reproduction& run, v1::RunRecord* record) {
-  // A run of a search has no command line of its own.
-  if (run.scenario().empty()) return;
-  *record->mutable_reproduction() = run;
-  record->set_reproduce(scenario::ReproduceCommand(run));
-}
-
 // What the daemon knows of a run before any machine runs.
 v1::RunRecord StartRecord(const RunJob& job, absl::Time start) {
   v1::RunRecord record;
   record.set_run_id(RunId(job.number));
-  SetReproduction(job.spec.reproduction(), &record);
+  scenario::SetReproduction(job.spec.reproduction(), &record);
   record.set_project_commit(job.spec.project_commit().empty() ? "unknown"
                                                               : job.spec.project_commit());
   record.set_run_source(job.spec.run_source().empty() ? "local" : job.spec.run_source());
@@ -123,6 +117,9 @@ struct VmRunExecutor::Course {
   absl::Duration before_engine;  // From the kernel to the start of ktstr-vm.
   std::vector<v1::Observation> observations;
   std::vector<v1::Confirmation> confirmations;
+  std::string inputs;    // MachineRunner::Outcome::inputs
+  bool as_asked = true;  // MachineRunner::Outcome::as_asked
+  bool exact = false;    // Of all machines that have a part in the verdict.
 };
 
 absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& reporter,
@@ -162,6 +159,7 @@ absl::StatusOr<MachineRunner::Bundles> VmRunExecutor::MakeBundles(const RunJob& 
   };
   MachineRunner::Bundles bundles;
   KTSTR_ASSIGN_OR_RETURN(bundles.whole, bundle(plan, /*files=*/true));
+  bundles.content = BundleContent(job.spec, plan);
   if (job.spec.warm() != v1::WARM_ATTACHED || !plan.has_scheduler()) return bundles;
   const v1::GuestPlan attach = scenario::MakeAttachPlan(plan);
   MachineRunner::Bundles::Attached& attached = bundles.attached.emplace();
@@ -183,6 +181,23 @@ absl::StatusOr<std::unique_ptr<RunClaim>> VmRunExecutor::Claim(uid_t uid, const 
   return std::make_unique<Held>(std::move(hold));
 }
 
+std::string VmRunExecutor::FingerprintOf(const v1::RunSpec& spec, const std::string& inputs) const {
+  const absl::StatusOr<std::string> programs = ProgramsIdentity(vm_program_);
+  return inputs.empty() || !programs.ok() ? "" : Fingerprint(inputs, *programs, spec);
+}
+
+absl::StatusOr<std::string> VmRunExecutor::FingerprintOf(uid_t uid, const v1::RunSpec& spec) {
+  const base::WaitScope waits([] { return true; });
+  KTSTR_ASSIGN_OR_RETURN(const cache::ResolvedKernel kernel,
+                         kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()));
+  KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(spec.engine(), kKvmDevice));
+  const RunJob job = {.uid = uid, .spec = spec};
+  KTSTR_ASSIGN_OR_RETURN(const MachineRunner::Bundles bundles, MakeBundles(job));
+  KTSTR_ASSIGN_OR_RETURN(const std::string inputs,
+                         machines_.Inputs(job, kernel, engine.engine, bundles));
+  return FingerprintOf(spec, inputs);
+}
+
 absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedKernel& kernel,
                                        RunReporter& reporter, Course* course) {
   const absl::Duration begin = base::RealClock()->Monotonic();
@@ -202,6 +217,9 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedK
   course->before_engine += outcome.before_engine;
   course->start = outcome.start;
   course->observations = std::move(outcome.observations);
+  course->inputs = std::move(outcome.inputs);
+  course->as_asked = outcome.as_asked;
+  course->exact = IsExact(course->observations);
   return absl::OkStatus();
 }
 
@@ -222,8 +240,10 @@ v1::Judgement VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& jud
     const absl::Status ran = RunMachine(again, *course->kernel, inner, &other);
     if (const std::optional<StopRequest> stop = reporter.stop(); stop.has_value()) {
       course->observations = {StopObservation(*stop)};
+      course->exact = false;
       return scenario::Evaluate(job.spec.scenario(), course->observations);
     }
+    course->exact = course->exact && other.exact && other.as_asked;
     v1::Confirmation& confirmation = course->confirmations.emplace_back();
     if (ran.ok()) {
       confirmation = scenario::MakeConfirmation(judgement, scenario, other.observations);
@@ -273,15 +293,11 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
     record.mutable_variant()->set_kernel(course.kernel->metadata.key());
     record.mutable_variant()->set_kernel_release(course.kernel->metadata.release());
     record.mutable_variant()->set_kernel_source(course.kernel->metadata.source());
-    // Without a name, a repeated run may get a newer kernel.
-    if (job.spec.kernel().empty()) {
-      v1::Reproduction run = record.reproduction();
-      run.set_kernel(course.kernel->metadata.key());
-      SetReproduction(run, &record);
-    }
+    scenario::SetReproduction(job.spec.reproduction(), &record);
     outcome.record_file =
         RecordFiles::PathOf(UserName(job.uid), course.kernel->metadata.release(), record);
   }
+  if (course.exact) record.set_fingerprint(FingerprintOf(job.spec, course.inputs));
   record.mutable_confirmations()->Assign(course.confirmations.begin(), course.confirmations.end());
   *outcome.observations.mutable_confirmations() = record.confirmations();
   for (v1::Observation& observation : course.observations) {

@@ -27,11 +27,15 @@ class VmRunExecutor : public RunExecutor {
                 UserBlobs* blobs, BootImages* boot, Snapshots* snapshots, PreparedVms* prepared)
       : kernels_(kernels),
         blobs_(blobs),
+        vm_program_(machine_options.vm_program),
         machines_(std::move(machine_options), boot, snapshots, prepared) {}
 
   absl::StatusOr<std::unique_ptr<RunClaim>> Claim(uid_t uid, const v1::RunSpec& spec) override;
   RunOutcome Execute(const RunJob& job, RunReporter& reporter) override;
   RunOutcome Abandoned(const RunJob& job, const StopRequest& why) override;
+  // RunRecord.fingerprint that Execute would give this run, when the host does not interfere; empty
+  // where it gives none. Waits for nobody: Cancelled when it would have to.
+  absl::StatusOr<std::string> FingerprintOf(uid_t uid, const v1::RunSpec& spec);
 
  private:
   struct Course;
@@ -44,9 +48,12 @@ class VmRunExecutor : public RunExecutor {
   v1::Judgement Confirm(const RunJob& job, const v1::Judgement& judgement, RunReporter& reporter,
                         Course* course);
   absl::StatusOr<MachineRunner::Bundles> MakeBundles(const RunJob& job);
+  // RunRecord.fingerprint; `inputs`: MachineRunner::Outcome::inputs.
+  std::string FingerprintOf(const v1::RunSpec& spec, const std::string& inputs) const;
 
   cache::KernelCache* const kernels_;
   UserBlobs* const blobs_;
+  const std::string vm_program_;
   MachineRunner machines_;
 };
 

@@ -12,6 +12,7 @@
 //   garbage     sends what is no VmEvent
 //   panic       ends with a kernel panic
 //   nosnapshot  passes, but can neither take nor restore a snapshot
+//   unbounded   passes, with unbounded turns
 // clang-format on
 // So does an argument of the scheduler, in the plan that attaches it and in the run's:
 // clang-format off
@@ -35,6 +36,7 @@
 #include "base/file.h"
 #include "base/seqpacket.h"
 #include "ktstr/v1/vm.pb.h"
+#include "scenario/evaluate.h"
 #include "vmm/descriptors.h"
 #include "vmm/launch_plan.h"
 #include "vmm/snapshot.h"
@@ -74,13 +76,15 @@ void Mark(v1::StepMark::Edge edge) {
   Observe(observation);
 }
 
-void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage) {
+void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage,
+         const std::string& turns = "100us") {
   v1::Observation observation;
   v1::VmEnd* end = observation.mutable_vm_end();
   end->set_cause(cause);
   end->set_detail(detail);
   end->set_last_stage(stage);
   end->set_engine_version("fake 1");
+  end->set_turns(turns);
   if (cause == v1::VmEnd::DONE) end->set_guest_digest(std::string(64, 'd'));
   if (cause == v1::VmEnd::PANIC) {
     end->set_console_tail("Kernel panic - not syncing: fake\n");
@@ -172,7 +176,7 @@ void BeginRun(bool with_scheduler) {
   Mark(v1::StepMark::BEGIN);
 }
 
-void Pass(bool with_scheduler) {
+void Pass(bool with_scheduler, const std::string& turns = "100us") {
   BeginRun(with_scheduler);
   Mark(v1::StepMark::END);
   Reach(v1::COLLECTING);
@@ -195,7 +199,7 @@ void Pass(bool with_scheduler) {
     Observe(exit);
   }
   Reach(v1::DONE);
-  End(v1::VmEnd::DONE, "", v1::DONE);
+  End(v1::VmEnd::DONE, "", v1::DONE, turns);
 }
 
 void AwaitStop(bool deaf) {
@@ -296,6 +300,7 @@ int Run() {
       mode == "hostfails" || mode == "falls") {
     Pass(with_scheduler);
   }
+  if (mode == "unbounded") Pass(with_scheduler, std::string(scenario::kUnboundedTurns));
   if (mode == "hang" || mode == "deaf") {
     BeginRun(false);
     AwaitStop(mode == "deaf");
