@@ -35,6 +35,7 @@ struct ExploreOptions {
   uint64_t stop_after = 0;  // 0: no limit.
   uint32_t budget_secs = 0;
   std::string strategy = "uniform";
+  bool fresh = false;  // No SubmitRunRequest.reuse.
 };
 
 // How a seed becomes a run: a name, and what it adds to the command line of `run`.
@@ -82,6 +83,10 @@ class Explorer : public RunObserver {
   }
   void Event(const std::string&, const v1::RunEvent&) override {}
   void Finished(const v1::RunRecord& record) override;
+  void Known(size_t index, const v1::RunRecord& record) override {
+    base::MutexLock lock(&mutex_);
+    AddLocked(index % strategies_.size(), record);
+  }
   void Failed(const std::string&, const absl::Status& status) override {
     base::MutexLock lock(&mutex_);
     // What stops one run stops them all.
@@ -107,6 +112,8 @@ class Explorer : public RunObserver {
     const uint64_t one = 1;
     KTSTR_CHECK(write(enough_.get(), &one, sizeof(one)) == sizeof(one)) << "eventfd";
   }
+  void AddLocked(size_t strategy, const v1::RunRecord& record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PrintJson(absl::StatusOr<std::string> line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (line.ok()) {
       terminal_->Machine(*line);
@@ -138,7 +145,10 @@ void Explorer::Finished(const v1::RunRecord& record) {
   if (found == strategy_.end()) return;
   const size_t strategy = found->second;
   strategy_.erase(found);
-  if (WasCancelled(record)) return;
+  if (!WasCancelled(record)) AddLocked(strategy, record);
+}
+
+void Explorer::AddLocked(size_t strategy, const v1::RunRecord& record) {
   tally_.Add(strategy, record);
   if (std::string header = HeaderLine(record); !header_shown_ && !header.empty()) {
     // Without the seed, which is only that of this run.
@@ -256,6 +266,7 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
   Explorer explorer(terminal.get(), global.json, options.stop_after, *seeds, std::move(strategies));
   RunFlowOptions flow_options;
   flow_options.in_flight = options.jobs;
+  flow_options.reuse = !options.fresh;
   DriveOptions drive;
   drive.enough_fd = explorer.enough_fd();
   drive.tick = [&explorer] { explorer.Tick(); };
@@ -291,6 +302,8 @@ void AddExploreCommand(CLI::App* app, Action* action) {
       ->check(CLI::Range(uint64_t{1}, kMaxSeeds));
   explore->add_option("--budget-secs", o->budget_secs, "Seconds after which to stop")
       ->check(CLI::Range(1, 604800));
+  explore->add_flag("--fresh", o->fresh,
+                    "Make the run of every seed, also of those that an earlier search has tried");
   explore
       ->add_option("--strategy", o->strategy,
                    "uniform: the scenario as it is; pct: with workers' priorities that change at "
@@ -300,7 +313,10 @@ void AddExploreCommand(CLI::App* app, Action* action) {
   explore->footer(
       "Two failures are the same finding when kind, place and message are equal, apart from "
       "numbers. A rate comes\nwith its 95 % interval (Wilson's score interval). Every command in "
-      "the report fails again in the same way.\n\nExit codes: 0 no failure, 1 failures, "
+      "the report fails again in the same way.\n\n"
+      "The same search issued again goes on where it stopped: it knows the results of the seeds "
+      "that it has tried,\nuntil kernel, scheduler, scenario or ktstr change.\n\nExit codes: 0 no "
+      "failure, 1 failures, "
       "2 inconclusive, 130 interrupted; others as of `run`.\n\nExample:\n  ktstrctl explore steady "
       "--seeds 1..3 --duration 200ms");
   explore->callback(

@@ -56,16 +56,17 @@ absl::Status CancelRun(const Session& session, const std::string& run_id,
 // Submits the runs and prints their ids. After a signal it cancels the runs submitted so far; the
 // daemon cancels a run whose id it could not deliver.
 absl::Status SubmitDetached(const Session& session, const std::vector<v1::RunSpec>& specs,
-                            bool json, Terminal* terminal, SignalFd* signals) {
+                            bool reuse, bool json, Terminal* terminal, SignalFd* signals) {
   std::vector<std::string> submitted;
   absl::Status status;
   for (const v1::RunSpec& spec : specs) {
     v1::SubmitRunRequest request;
     *request.mutable_spec() = spec;
+    request.set_reuse(reuse);
     v1::SubmitRunResponse response;
     status = Call(session, &v1::Ktstr::StubInterface::SubmitRun, request, &response, kSubmitLimit);
     if (!status.ok()) break;
-    submitted.push_back(response.run_id());
+    if (!response.known()) submitted.push_back(response.run_id());
     terminal->Machine(json ? absl::StrCat("{\"runId\":\"", response.run_id(), "\"}\n")
                            : absl::StrCat(response.run_id(), "\n"));
     if (!WaitReadable(signals->fd(), absl::ZeroDuration())) continue;
@@ -128,6 +129,16 @@ ExitCode Run(const RunFlags& flags, const GlobalOptions& global) {
     return Usage(terminal.get(),
                  absl::InvalidArgumentError("--ktap and --json both want stdout: choose one"));
   }
+  if (flags.reuse && options.repeat > 1) {
+    return Usage(terminal.get(), absl::InvalidArgumentError(
+                                     "--reuse with --repeat: runs are repeated to be compared, and "
+                                     "a known one is not made. Leave one of them out"));
+  }
+  if (flags.reuse && options.dmesg) {
+    return Usage(terminal.get(), absl::InvalidArgumentError(
+                                     "--reuse with --dmesg: a known run is not made and prints no "
+                                     "kernel log. Leave one of them out"));
+  }
   absl::StatusOr<RunChoices> choices = ParseChoices(options);
   if (!choices.ok()) return Usage(terminal.get(), choices.status());
   const std::string sidecars =
@@ -156,7 +167,7 @@ ExitCode Run(const RunFlags& flags, const GlobalOptions& global) {
     return Fail(terminal.get(), status);
   if (options.detach) {
     const absl::Status status =
-        SubmitDetached(**session, plan->specs, global.json, terminal.get(), &signals);
+        SubmitDetached(**session, plan->specs, flags.reuse, global.json, terminal.get(), &signals);
     return status.ok() ? kOk : Fail(terminal.get(), status);
   }
   ReportOptions report;
@@ -169,6 +180,7 @@ ExitCode Run(const RunFlags& flags, const GlobalOptions& global) {
   RunReporter reporter(terminal.get(), report, plan->specs.size());
   RunFlowOptions flow_options;
   flow_options.in_flight = flags.jobs;
+  flow_options.reuse = flags.reuse;
   bool interrupted = false;
   {
     RunFlow flow(session->get(), &reporter, flow_options);

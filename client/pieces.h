@@ -6,6 +6,10 @@
 #ifndef KTSTR_CLIENT_PIECES_H_
 #define KTSTR_CLIENT_PIECES_H_
 
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,6 +30,14 @@ class Pieces {
  private:
   std::string bytes_;
 };
+
+// Reads one message in pieces to the end of the call. `progress`: called for each piece; `finish`:
+// makes the result of the call from its status.
+absl::Status ReadPieces(grpc::ClientContext* context,
+                        grpc::ClientReaderInterface<v1::Piece>* reader,
+                        const std::function<void()>& progress,
+                        const std::function<absl::Status(const grpc::Status&)>& finish,
+                        google::protobuf::MessageLite* message);
 
 // One call of GetRun, which ends also by its deadline or by a signal.
 absl::Status GetRun(const Session& session, const v1::GetRunRequest& request,

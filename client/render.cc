@@ -145,13 +145,17 @@ std::string Pointer(const v1::RunRecord& record) {
                       "\n");
 }
 
+// Without times where no run was made.
 std::string ResultLine(const v1::RunRecord& record, bool color) {
   const v1::Timings& t = record.timings();
   const std::string scheduler =
       record.scheduler().name().empty() ? "eevdf" : record.scheduler().name();
-  return absl::StrCat(Mark(record.verdict(), color), " ", record.scenario(), " [", scheduler, "]  ",
-                      record.variant().topology(), "  ", VerdictName(record.verdict()), "  ",
-                      Seconds(t.total_ms()), " s  (queue ", Seconds(t.queue_ms()),
+  const std::string result =
+      absl::StrCat(Mark(record.verdict(), color), " ", record.scenario(), " [", scheduler, "]  ",
+                   record.variant().topology(), "  ", VerdictName(record.verdict()), "  ");
+  if (!record.known_from().empty())
+    return absl::StrCat(result, "known from ", record.known_from(), "\n");
+  return absl::StrCat(result, Seconds(t.total_ms()), " s  (queue ", Seconds(t.queue_ms()),
                       t.start() == v1::Timings::RESTORE || t.start() == v1::Timings::ATTACHED
                           ? ", restore "
                           : ", boot ",

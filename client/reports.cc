@@ -90,7 +90,8 @@ std::string JunitXml(const std::vector<v1::RunRecord>& records) {
   std::string cases;
   for (const v1::RunRecord& record : records) {
     counts.Add(record.verdict());
-    const double total = record.timings().total_ms() / 1000.0;
+    const double total =
+        record.known_from().empty() ? record.timings().total_ms() / 1000.0 : 0;  // No run was made.
     seconds += total;
     absl::StrAppend(&cases, "    <testcase classname=\"", XmlAttribute(record.scenario()),
                     "\" name=\"", XmlAttribute(CaseName(record)), "\" time=\"",
@@ -113,6 +114,8 @@ std::string KtapHead(size_t count) { return absl::StrCat("KTAP version 1\n1..", 
 
 std::string KtapLine(size_t number, const v1::RunRecord& record) {
   std::string out;
+  if (!record.known_from().empty())
+    absl::StrAppend(&out, "# known from ", record.known_from(), "\n");
   for (const v1::Finding& finding : record.findings()) {
     absl::StrAppend(&out, "# ", KtapText(finding.kind()), " ", KtapText(finding.where()),
                     finding.where().empty() ? "" : ": ", KtapText(finding.message()), "\n");

@@ -102,6 +102,13 @@ void AddRunFlags(CLI::App* app, std::function<void(const RunFlags&)> use) {
   run->add_flag(
       "--dmesg", o->dmesg,
       "Show the guest's kernel log on stderr while it runs (with --warm off: from its boot on)");
+  CLI::Option* reuse = run->add_flag("--reuse", flags->reuse,
+                                     "Print the result of an earlier run of yours where it would "
+                                     "repeat (tcg; PASS and FAIL only)");
+  run->add_flag_callback(
+         "--fresh", [flags] { flags->reuse = false; },
+         "Make every run, also one that would repeat (the default)")
+      ->excludes(reuse);
   run->add_flag("--detach", o->detach, "Submit, print the ids and leave");
   run->add_flag("--skip-is-failure", flags->policy.skip_is_failure,
                 "Exit with 1 when a run was skipped");

@@ -21,6 +21,7 @@ struct RunFlags {
   std::string junit;
   bool ktap = false;
   std::string output_directory;
+  bool reuse = false;  // SubmitRunRequest.reuse
   FailurePolicy policy;
 };
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "client/call.h"
+#include "scenario/reproduce.h"
 
 namespace ktstr::client {
 namespace {
@@ -131,38 +132,68 @@ void RunFlow::SubmitLoop() {
 }
 
 void RunFlow::SubmitOne(size_t index) {
-  const absl::StatusOr<std::string> run_id = CallSubmit(make_(index));
-  if (!run_id.ok()) {
-    if (left()) return;
-    base::MutexLock lock(&observing_);
-    observer_->Failed("", run_id.status());
-    return;
-  }
+  v1::RunRecord record;
+  const absl::StatusOr<v1::SubmitRunResponse> submitted = SubmitOrKnow(make_(index), &record);
+  if (!submitted.ok() && left()) return;
+  const std::string run_id = submitted.ok() ? submitted->run_id() : "";
   {
     base::MutexLock lock(&observing_);
-    observer_->Submitted(index, *run_id);
+    if (!submitted.ok()) {
+      observer_->Failed("", submitted.status());
+    } else if (submitted->known()) {
+      observer_->Known(index, record);
+    } else {
+      observer_->Submitted(index, run_id);
+    }
   }
+  if (!submitted.ok() || submitted->known()) return;
   std::string cancel_reason;
   {
     base::MutexLock lock(&mutex_);
-    runs_[*run_id];
+    runs_[run_id];
     changed_.SignalAll();
     // Cancel() came while the run was being submitted.
     if (cancelled_) cancel_reason = cancel_reason_;
   }
-  Subscribe(*run_id);
-  if (!cancel_reason.empty()) CancelRuns({*run_id}, cancel_reason);
+  Subscribe(run_id);
+  if (!cancel_reason.empty()) CancelRuns({run_id}, cancel_reason);
 }
 
-absl::StatusOr<std::string> RunFlow::CallSubmit(const v1::RunSpec& spec) {
+absl::StatusOr<v1::SubmitRunResponse> RunFlow::SubmitOrKnow(const v1::RunSpec& spec,
+                                                            v1::RunRecord* known) {
+  KTSTR_ASSIGN_OR_RETURN(v1::SubmitRunResponse submitted, CallSubmit(spec, options_.reuse));
+  if (!submitted.known()) return submitted;
+  v1::GetRunResponse run;
+  const absl::Status status = CallGet(submitted.run_id(), &run);
+  // The daemon has just removed it to make room.
+  if (absl::IsNotFound(status)) return CallSubmit(spec, /*reuse=*/false);
+  KTSTR_RETURN_IF_ERROR(status);
+  *known = std::move(*run.mutable_record());
+  known->set_known_from(submitted.run_id());
+  // The earlier run may have had another command line.
+  scenario::SetReproduction(spec.reproduction(), known);
+  return submitted;
+}
+
+absl::Status RunFlow::CallGet(const std::string& run_id, v1::GetRunResponse* response) {
+  Call call(this, options_.submit_timeout);
+  v1::GetRunRequest request;
+  request.set_run_id(run_id);
+  const auto reader = session_->connection()->stub()->GetRun(call.context(), request);
+  return ReadPieces(
+      call.context(), reader.get(), [] {}, FromGrpc, response);
+}
+
+absl::StatusOr<v1::SubmitRunResponse> RunFlow::CallSubmit(const v1::RunSpec& spec, bool reuse) {
   // Not sent again after a lost connection: the daemon may have accepted the run.
   Call call(this, options_.submit_timeout);
   v1::SubmitRunRequest request;
   *request.mutable_spec() = spec;
+  request.set_reuse(reuse);
   v1::SubmitRunResponse response;
   KTSTR_RETURN_IF_ERROR(
       FromGrpc(session_->connection()->stub()->SubmitRun(call.context(), request, &response)));
-  return response.run_id();
+  return response;
 }
 
 bool RunFlow::AllEnded() const {

@@ -40,6 +40,8 @@ class RunObserver {
   virtual void Submitted(size_t index, const std::string& run_id) = 0;
   virtual void Event(const std::string& run_id, const v1::RunEvent& event) = 0;
   virtual void Finished(const v1::RunRecord& record) = 0;
+  // In place of all these: the record of an earlier run, with its `known_from`.
+  virtual void Known(size_t index, const v1::RunRecord& record) = 0;
   // The run could not be submitted, followed or cancelled. `run_id` is empty when the daemon did
   // not accept the run.
   virtual void Failed(const std::string& run_id, const absl::Status& status) = 0;
@@ -49,6 +51,7 @@ class RunObserver {
 
 struct RunFlowOptions {
   size_t in_flight = 16;  // Runs submitted and not ended.
+  bool reuse = false;     // SubmitRunRequest.reuse
   // Attempts to connect again with no event in between, and the (doubling) pauses before them.
   int max_reconnects = 8;
   absl::Duration first_backoff = absl::Milliseconds(50);
@@ -98,7 +101,10 @@ class RunFlow {
   // Waits for room and takes the next spec to submit; false when there is none.
   bool Take(size_t* index);
   void SubmitOne(size_t index);
-  absl::StatusOr<std::string> CallSubmit(const v1::RunSpec& spec);
+  // The response to a submit; `*known` gets the record of a known run.
+  absl::StatusOr<v1::SubmitRunResponse> SubmitOrKnow(const v1::RunSpec& spec, v1::RunRecord* known);
+  absl::StatusOr<v1::SubmitRunResponse> CallSubmit(const v1::RunSpec& spec, bool reuse);
+  absl::Status CallGet(const std::string& run_id, v1::GetRunResponse* response);
   // Waits until there is a run to follow; false when there will be none.
   bool WaitForRuns();
   // Reads one stream until all runs have ended, or to an error. `*progressed`: an event came.

@@ -33,6 +33,9 @@ class Recorder : public RunObserver {
   void Finished(const v1::RunRecord& r) override {
     Add("finished " + r.run_id() + " " + v1::Verdict_Name(r.verdict()));
   }
+  void Known(size_t, const v1::RunRecord& r) override {
+    Add("known " + r.known_from() + " " + v1::Verdict_Name(r.verdict()) + " " + r.reproduce());
+  }
   void Failed(const std::string& id, const absl::Status& s) override {
     Add("failed " + id + " " + std::string(s.message()));
   }

@@ -55,6 +55,8 @@ void RunReporter::Finished(const v1::RunRecord& record) {
   WriteOutputs(record);
 }
 
+void RunReporter::Known(size_t, const v1::RunRecord& record) { Finished(record); }
+
 void RunReporter::PrintJson(const v1::RunRecord& record) {
   if (!options_.json) return;
   const absl::StatusOr<std::string> json = scenario::ToJson(record, /*pretty=*/false);

@@ -39,6 +39,7 @@ class RunReporter : public RunObserver {
   void Submitted(size_t index, const std::string& run_id) override;
   void Event(const std::string& run_id, const v1::RunEvent& event) override;
   void Finished(const v1::RunRecord& record) override;
+  void Known(size_t index, const v1::RunRecord& record) override;
   void Failed(const std::string& run_id, const absl::Status& status) override;
   void Reconnecting(const absl::Status& why) override;
 

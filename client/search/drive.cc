@@ -42,6 +42,11 @@ class Collector : public RunObserver {
     records_[index_[record.run_id()]] = record;
     ++done_;
   }
+  void Known(size_t index, const v1::RunRecord& record) override {
+    base::MutexLock lock(&mutex_);
+    records_[index] = record;
+    ++done_;
+  }
   void Failed(const std::string&, const absl::Status& status) override {
     base::MutexLock lock(&mutex_);
     if (first_problem_.ok()) first_problem_ = status;

@@ -130,6 +130,33 @@ TEST_F(ExploreTest, Json) {
   EXPECT_THAT(err_, HasSubstr("1 distinct finding"));
 }
 
+// The same search again: seeds that were tried cost no run, others are tried.
+TEST_F(ExploreTest, GoesOnWhereItStopped) {
+  service_.known_seeds = {5, 6, 7};
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "5..8", "-j", "2"}), kFail);
+  EXPECT_THAT(service_.specs(), SizeIs(1));
+  EXPECT_THAT(out_, HasSubstr("uniform: 1 of 4"));
+  EXPECT_THAT(out_, HasSubstr("4 seeds, 3 known, "));
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "5..7"}), kFail);
+  EXPECT_THAT(out_, HasSubstr("3 seeds, 3 known; 1 distinct finding; 2 passed, 1 failed"));
+  EXPECT_THAT(service_.specs(), SizeIs(1));
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "5..7", "--fresh"}), kFail);
+  EXPECT_THAT(service_.specs(), SizeIs(4));
+  EXPECT_THAT(out_, Not(HasSubstr("known")));
+  EXPECT_EQ(Run({"--json", "explore", "steady", "--seeds", "7"}), kFail);
+  EXPECT_THAT(out_, HasSubstr("\"knownFrom\":\"r-9"));
+  EXPECT_THAT(out_, HasSubstr("\"known\":1"));
+}
+
+// A failure that is known ends the search as one that was made.
+TEST_F(ExploreTest, KnownFailuresStopToo) {
+  service_.known_seeds = {7};
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "7..100000", "-j", "1", "--stop-after", "1"}),
+            kFail);
+  EXPECT_LE(service_.specs().size(), 3u);
+  EXPECT_THAT(err_, HasSubstr("stopped by --stop-after 1"));
+}
+
 TEST_F(ExploreTest, WrongUse) {
   EXPECT_EQ(Run({"explore", "steady"}), kUsage);
   EXPECT_THAT(err_, HasSubstr("--seeds"));

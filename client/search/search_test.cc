@@ -120,8 +120,8 @@ TEST(Tally, DistinctFindingsByStrategy) {
   EXPECT_EQ(tally.failures(), 4u);
   EXPECT_EQ(tally.Code(), kFail);
   EXPECT_EQ(tally.Progress(absl::Seconds(2)),
-            "5 of 12 runs, 2.5 a second, 4 failures: STUCK (cgroup left) 3, STARVED (cgroup left) "
-            "1");
+            "5 of 12 runs, 2.5 a second, 4 failures, 2 distinct findings: STUCK (cgroup left) 3, "
+            "STARVED (cgroup left) 1");
   const std::string report = tally.Report(absl::Seconds(2));
   EXPECT_EQ(report,
             "STUCK (cgroup left): stuck Nms\n"
@@ -135,7 +135,30 @@ TEST(Tally, DistinctFindingsByStrategy) {
             "  pct: 1 of 2 (50.0 %, 95 % interval 9.5 to 90.5 %)\n"
             "    ktstrctl run x --seed 3\n"
             "7 runs of 12 not made: their seeds were not tried\n"
-            "2 distinct findings; 1 passed, 4 failed, 0 skipped in 2.0 s\n");
+            "5 runs, 150.0 a minute; 2 distinct findings; 1 passed, 4 failed, 0 skipped in "
+            "2.0 s\n");
+}
+
+TEST(Tally, KnownRunsCountAndCostNothing) {
+  Tally tally({"uniform"}, 4);
+  v1::RunRecord known = Record(v1::FAIL, 2, "STUCK", "stuck 3ms");
+  known.set_known_from("r-0193");
+  tally.Add(0, known);
+  EXPECT_EQ(tally.Progress(absl::Seconds(2)),
+            "1 of 4 seeds, 1 known, 0.0 a second, 1 failure, 1 distinct finding: STUCK (cgroup "
+            "left) 1");
+  EXPECT_THAT(tally.Report(absl::Seconds(2)),
+              HasSubstr("\n1 seed, 1 known; 1 distinct finding; 0 passed, 1 failed"));
+  EXPECT_THAT(*tally.RunJson(0, known), HasSubstr(R"("knownFrom":"r-0193")"));
+  tally.Add(0, Record(v1::PASS, 1));
+  EXPECT_THAT(tally.Report(absl::Seconds(2)),
+              HasSubstr("\n2 seeds, 1 known, 30.0 a minute; 1 distinct finding; 1 passed"));
+  const std::string summary = *tally.SummaryJson(absl::Seconds(2), "");
+  EXPECT_THAT(summary, HasSubstr(R"("known":1)"));
+  EXPECT_THAT(summary, HasSubstr(R"("seedsTried":2)"));
+  EXPECT_THAT(summary, HasSubstr(R"("seedsPerMinute":30)"));
+  EXPECT_THAT(summary, HasSubstr(R"("distinctFindings":1)"));
+  EXPECT_THAT(summary, HasSubstr(R"("seconds":2)"));
 }
 
 TEST(Tally, CodesAndErrors) {

@@ -49,9 +49,9 @@ absl::StatusOr<std::string> Line(const Struct& object) {
   return absl::StrCat(json, "\n");
 }
 
-double PerSecond(uint64_t runs, absl::Duration elapsed) {
-  const double seconds = absl::ToDoubleSeconds(elapsed);
-  return seconds > 0 ? static_cast<double>(runs) / seconds : 0;
+// Of `count` in `elapsed`, those in each `period`.
+double Rate(double count, absl::Duration elapsed, absl::Duration period) {
+  return elapsed > absl::ZeroDuration() ? count * absl::FDivDuration(period, elapsed) : 0;
 }
 
 std::string Plural(uint64_t count, absl::string_view noun) {
@@ -63,6 +63,8 @@ std::string Plural(uint64_t count, absl::string_view noun) {
 void Tally::Add(size_t strategy, const v1::RunRecord& record) {
   if (WasCancelled(record)) return;
   counts_[strategy].Add(record);
+  seeds_.insert(record.variant().seed());
+  if (!record.known_from().empty()) ++known_;
   const FindingKey key = KeyOf(record);
   if (record.verdict() == v1::FAIL) {
     Found& found = found_[key];
@@ -109,15 +111,24 @@ std::vector<const std::pair<const FindingKey, Tally::Found>*> Tally::Sorted() co
   return sorted;
 }
 
+std::string Tally::Tried(uint64_t runs) const {
+  return Plural(runs, strategies_.size() > 1 ? "run" : "seed");
+}
+
 std::string Tally::Progress(absl::Duration elapsed) const {
-  std::string out = absl::StrCat(done(), " of ", planned_, " runs",
-                                 absl::StrFormat(", %.1f a second", PerSecond(done(), elapsed)));
+  std::string out = absl::StrCat(done(), " of ", Tried(planned_));
+  if (known_ > 0) absl::StrAppend(&out, ", ", known_, " known");
+  absl::StrAppendFormat(&out, ", %.1f a second",
+                        Rate(static_cast<double>(done() - known_), elapsed, absl::Seconds(1)));
   if (errors() > 0) absl::StrAppend(&out, ", ", Plural(errors(), "error"));
   absl::StrAppend(&out, ", ", Plural(failures(), "failure"));
   std::vector<std::string> parts;
   for (const auto* entry : Sorted())
     parts.push_back(absl::StrCat(entry->first.PlaceText(), " ", entry->second.total));
-  if (!parts.empty()) absl::StrAppend(&out, ": ", base::OneLine(absl::StrJoin(parts, ", ")));
+  if (!parts.empty()) {
+    absl::StrAppend(&out, ", ", Plural(found_.size(), "distinct finding"), ": ",
+                    base::OneLine(absl::StrJoin(parts, ", ")));
+  }
   return out;
 }
 
@@ -159,8 +170,14 @@ std::string Tally::Report(absl::Duration elapsed) const {
                     " not made: ", not_tried() == 1 ? "its seed was" : "their seeds were",
                     " not tried\n");
   }
-  absl::StrAppend(&out, found_.size(), " distinct ", found_.size() == 1 ? "finding" : "findings",
-                  "; ", SummaryLine(all, elapsed));
+  absl::StrAppend(&out, Tried(done()));
+  if (known_ > 0) absl::StrAppend(&out, ", ", known_, " known");
+  if (done() > known_) {
+    absl::StrAppendFormat(&out, ", %.1f a minute",
+                          Rate(static_cast<double>(done() - known_), elapsed, absl::Minutes(1)));
+  }
+  absl::StrAppend(&out, "; ", Plural(found_.size(), "distinct finding"), "; ",
+                  SummaryLine(all, elapsed));
   return out;
 }
 
@@ -175,6 +192,7 @@ absl::StatusOr<std::string> Tally::RunJson(size_t strategy, const v1::RunRecord&
     PutKey(finding, KeyOf(record));
     Put(finding, "text", base::SanitizeUtf8(record.findings(0).message()));
   }
+  if (!record.known_from().empty()) Put(&object, "knownFrom", record.known_from());
   Put(&object, "guestDigest", record.guest_digest());
   Put(&object, "reproduce", record.reproduce());
   return Line(object);
@@ -186,10 +204,17 @@ absl::StatusOr<std::string> Tally::SummaryJson(absl::Duration elapsed,
   Struct* summary = PutObject(&line, "summary");
   PutNumber(summary, "planned", static_cast<double>(planned_));
   PutNumber(summary, "done", static_cast<double>(done()));
+  PutNumber(summary, "known", static_cast<double>(known_));
   PutNumber(summary, "notTried", static_cast<double>(not_tried()));
   PutNumber(summary, "failures", static_cast<double>(failures()));
   PutNumber(summary, "errors", static_cast<double>(errors()));
+  PutNumber(summary, "distinctFindings", static_cast<double>(found_.size()));
   PutNumber(summary, "seconds", absl::ToDoubleSeconds(elapsed));
+  PutNumber(summary, "seedsTried", static_cast<double>(seeds_.size()));
+  // Of those whose runs were made: what the next ones cost.
+  const double made = static_cast<double>(done() - known_);
+  PutNumber(summary, "seedsPerMinute",
+            Rate(made / static_cast<double>(strategies_.size()), elapsed, absl::Minutes(1)));
   Put(summary, "stoppedBy", stopped_by);
   ListValue* findings = PutList(summary, "findings");
   for (const auto* entry : Sorted()) {

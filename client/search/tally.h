@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,14 +30,16 @@ class Tally {
   void Add(size_t strategy, const v1::RunRecord& record);
 
   uint64_t planned() const { return planned_; }
-  uint64_t done() const;  // Runs with a verdict, ERROR included.
+  uint64_t done() const;                     // Runs with a verdict, ERROR included.
+  uint64_t known() const { return known_; }  // Of these, those that an earlier search made.
   uint64_t not_tried() const { return planned_ - done(); }
   uint64_t failures() const;
   uint64_t errors() const;
   // Every run so far ended as ERROR, and there are at least five: the harness does not work here.
   bool Hopeless() const { return errors() >= 5 && errors() == done(); }
 
-  // "37 of 200 runs, 1.9 a second, 3 failures: STUCK (cgroup left) 2, SCHEDULER_DIED (scheduler) 1"
+  // "37 of 200 seeds, 12 known, 1.9 a second, 3 failures, 2 distinct findings: STUCK (cgroup left)
+  // 2, SCHEDULER_DIED (scheduler) 1"; known runs have no part in a rate.
   std::string Progress(absl::Duration elapsed) const;
   // The report at the end, several lines.
   std::string Report(absl::Duration elapsed) const;
@@ -61,6 +64,8 @@ class Tally {
   };
   // Runs that passed or failed.
   uint64_t Judged(size_t strategy) const;
+  // "37 seeds", and "74 runs" of two strategies.
+  std::string Tried(uint64_t runs) const;
   std::string FoundText(const FindingKey& key, const Found& found) const;
   // Most frequent first.
   std::vector<const std::pair<const FindingKey, Found>*> Sorted() const;
@@ -68,6 +73,8 @@ class Tally {
   const std::vector<std::string> strategies_;
   std::vector<VerdictCounts> counts_;  // By strategy.
   const uint64_t planned_;
+  uint64_t known_ = 0;
+  std::set<uint64_t> seeds_;  // Of runs with a verdict.
   std::map<FindingKey, Found> found_;
   std::string first_error_;  // Of the first ERROR: its finding and run.
 };

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -44,7 +45,9 @@ class FakeService : public FakeKernelService {
   // Judges a run by its spec: sets verdict, findings and digest. Without it: `verdict`.
   std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
   std::function<void(const v1::RunSpec&, v1::RunObservations*)> observe;  // For GetRun.
-  int break_after = -1;  // Breaks a stream once, after this many events of a run.
+  std::set<uint64_t> known_seeds;  // With SubmitRunRequest.reuse, runs of these seeds are known.
+  bool forget_known = false;       // Known runs are gone when their records are asked for.
+  int break_after = -1;            // Breaks a stream once, after this many events of a run.
 
   void Release() {
     base::MutexLock lock(&mutex_);
@@ -115,6 +118,12 @@ class FakeService : public FakeKernelService {
     if (Silent(context, "SubmitRun")) return grpc::Status::CANCELLED;
     if (!submit_status.ok()) return submit_status;
     base::MutexLock lock(&mutex_);
+    if (request->reuse() && known_seeds.count(request->spec().scenario().seed()) > 0) {
+      response->set_known(true);
+      response->set_run_id(absl::StrCat("r-9", known_.size()));
+      known_[response->run_id()] = request->spec();
+      return grpc::Status::OK;
+    }
     specs_.push_back(request->spec());
     response->set_run_id(absl::StrCat("r-000", specs_.size()));
     return grpc::Status::OK;
@@ -169,7 +178,8 @@ class FakeService : public FakeKernelService {
                       grpc::ServerWriter<v1::Piece>* writer) override {
     if (Silent(context, "GetRun")) return grpc::Status::CANCELLED;
     const std::optional<v1::RunSpec> spec = SpecOf(request->run_id());
-    if (!spec) return {grpc::StatusCode::NOT_FOUND, "no run " + request->run_id()};
+    if (!spec || (forget_known && IsKnown(request->run_id())))
+      return {grpc::StatusCode::NOT_FOUND, "no run " + request->run_id()};
     v1::GetRunResponse response;
     response.mutable_summary()->set_run_id(request->run_id());
     response.mutable_summary()->set_state("finished");
@@ -205,8 +215,13 @@ class FakeService : public FakeKernelService {
   }
 
  private:
+  bool IsKnown(const std::string& run_id) const {
+    base::MutexLock lock(&mutex_);
+    return known_.count(run_id) > 0;
+  }
   std::optional<v1::RunSpec> SpecOf(const std::string& run_id) const {
     base::MutexLock lock(&mutex_);
+    if (const auto known = known_.find(run_id); known != known_.end()) return known->second;
     size_t number = 0;
     if (!absl::SimpleAtoi(run_id.substr(std::min<size_t>(5, run_id.size())), &number) ||
         number < 1 || number > specs_.size()) {
@@ -262,6 +277,7 @@ class FakeService : public FakeKernelService {
   bool released_ = false;
   std::atomic<bool> broken_ = false;
   std::vector<v1::RunSpec> specs_;
+  std::map<std::string, v1::RunSpec> known_;  // Known runs.
   std::vector<uint64_t> cursors_;
   std::map<std::string, std::string> cancelled_;
   std::map<std::string, std::string> blobs_;
