@@ -106,13 +106,19 @@ bool NeedsConfirmation(const v1::Judgement& judgement) {
              [](const v1::Finding& finding) { return Crosses(finding) || !Decides(finding); });
 }
 
-std::vector<v1::Scenario> ConfirmingScenarios(const v1::Scenario& scenario, uint32_t ran_at) {
+std::optional<uint32_t> ConfirmingSpeed(const v1::Scenario& scenario, uint32_t ran_at) {
   const auto topology = Topology::FromProto(scenario.topology());
-  if (!topology.ok() || ran_at == 0) return {};
-  const uint32_t fastest = 1000U / static_cast<uint32_t>(topology->num_cpus());
+  if (!topology.ok() || ran_at == 0) return std::nullopt;
+  if (ran_at >= 1000U / static_cast<uint32_t>(topology->num_cpus())) return std::nullopt;
+  return std::min(kConfirmFactor * ran_at, 1000U);
+}
+
+std::vector<v1::Scenario> ConfirmingScenarios(const v1::Scenario& scenario, uint32_t ran_at) {
+  if (!Topology::FromProto(scenario.topology()).ok() || ran_at == 0) return {};
+  const bool faster = ConfirmingSpeed(scenario, ran_at).has_value();
   const uint64_t seed = SeedOf(scenario);
   std::vector<v1::Scenario> out;
-  for (uint64_t other = ran_at >= fastest ? 1 : 0; other <= kConfirmOtherSeeds; ++other) {
+  for (uint64_t other = faster ? 0 : 1; other <= kConfirmOtherSeeds; ++other) {
     out.push_back(scenario);
     // Seed 0 means the default one.
     const uint64_t room = std::numeric_limits<uint64_t>::max() - seed;

@@ -10,6 +10,7 @@
 #define KTSTR_SCENARIO_CONFIRM_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -25,6 +26,10 @@ inline constexpr uint64_t kConfirmOtherSeeds = 3;
 // Whether the judgement is FAIL, and every finding that decides it is of a threshold
 // (FindingKindInfo.threshold).
 bool NeedsConfirmation(const v1::Judgement& judgement);
+
+// The speed at which a finding of a run at `ran_at` (RunRecord.vcpu_mips) is confirmed; nullopt:
+// the scenario's machine has none above.
+std::optional<uint32_t> ConfirmingSpeed(const v1::Scenario& scenario, uint32_t ran_at);
 
 // The scenarios to run, in order. `ran_at`: RunRecord.vcpu_mips of the run to confirm. Without the
 // run's own seed where no speed above `ran_at` exists.
