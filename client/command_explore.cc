@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -70,8 +71,10 @@ class Explorer : public RunObserver {
   }
 
   size_t runs() const { return seeds_.size() * strategies_.size(); }
-  // Every strategy tries a seed before the next seed comes.
-  v1::RunSpec Make(size_t index) const {
+  // Every strategy tries a seed before the next seed comes. nullopt: there are results enough.
+  std::optional<v1::RunSpec> Make(size_t index) {
+    base::MutexLock lock(&mutex_);
+    if (!stopped_by_.empty()) return std::nullopt;
     return SpecOf(strategies_[index % strategies_.size()],
                   seeds_.first + index / strategies_.size());
   }
@@ -98,6 +101,9 @@ class Explorer : public RunObserver {
   }
 
   void Tick();
+  // Looks at the findings by thresholds at a higher speed of the virtual CPUs. After the search, on
+  // the main thread; returns how it ended.
+  DriveEnd CheckSpeeds(Trials* trials);
   // Prints the result and returns the exit code for it.
   ExitCode Finish(DriveEnd end);
 
@@ -178,6 +184,31 @@ void Explorer::Tick() {
   }
 }
 
+DriveEnd Explorer::CheckSpeeds(Trials* trials) {
+  std::vector<Suspect> suspects;
+  {
+    base::MutexLock lock(&mutex_);
+    if (!problem_.ok()) return DriveEnd::kDone;
+    suspects = tally_.Suspects();
+  }
+  for (const Suspect& suspect : suspects) {
+    const absl::StatusOr<SpeedCheck> check =
+        CheckSpeed(suspect, strategies_[suspect.strategy].spec, seeds_, trials);
+    base::MutexLock lock(&mutex_);
+    if (check.ok()) {
+      tally_.SetSpeedCheck(suspect.key, *check);
+    } else if (absl::IsCancelled(check.status())) {
+      return DriveEnd::kInterrupted;
+    } else if (absl::IsDeadlineExceeded(check.status())) {
+      return DriveEnd::kBudget;
+    } else {
+      problem_ = check.status();
+      break;
+    }
+  }
+  return DriveEnd::kDone;
+}
+
 ExitCode Explorer::Finish(DriveEnd end) {
   base::MutexLock lock(&mutex_);
   if (end == DriveEnd::kInterrupted) stopped_by_ = "interrupt";
@@ -236,7 +267,8 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
   }
   options.run.scenarios = {options.scenario};
   options.run.deterministic = true;
-  options.run.confirm = "off";  // The rate over many seeds says more.
+  // The search confirms what it found: the rate over many seeds says more than four runs of each.
+  const bool confirm = std::exchange(options.run.confirm, "off") != "off";
   // Wrong values of options show here, those of the scenario below.
   if (absl::StatusOr<RunChoices> choices = ParseChoices(options.run); !choices.ok())
     return Usage(terminal.get(), choices.status());
@@ -279,6 +311,12 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
     flow.Submit(explorer.runs(), [&explorer](size_t index) { return explorer.Make(index); });
     end = Drive(&flow, terminal.get(), &signals, drive);
   }
+  if (confirm && (end == DriveEnd::kDone || end == DriveEnd::kEnough)) {
+    Trials trials(session->get(), terminal.get(), &signals, options.jobs, drive.deadline);
+    if (const DriveEnd checked = explorer.CheckSpeeds(&trials); checked != DriveEnd::kDone) {
+      end = checked;
+    }
+  }
   return explorer.Finish(end);
 }
 
@@ -302,6 +340,12 @@ void AddExploreCommand(CLI::App* app, Action* action) {
       ->check(CLI::Range(uint64_t{1}, kMaxSeeds));
   explore->add_option("--budget-secs", o->budget_secs, "Seconds after which to stop")
       ->check(CLI::Range(1, 604800));
+  explore
+      ->add_option("--confirm", o->run.confirm,
+                   "Whether a finding by nothing but thresholds is looked for at four times the "
+                   "speed of a virtual CPU when the search is over")
+      ->type_name("auto|off")
+      ->check(CLI::IsMember({"auto", "off"}));
   explore->add_flag("--fresh", o->fresh,
                     "Make the run of every seed, also of those that an earlier search has tried");
   explore

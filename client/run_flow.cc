@@ -62,7 +62,7 @@ void RunFlow::Submit(std::vector<v1::RunSpec> specs) {
   Submit(shared->size(), [shared](size_t index) { return (*shared)[index]; });
 }
 
-void RunFlow::Submit(size_t count, std::function<v1::RunSpec(size_t)> make) {
+void RunFlow::Submit(size_t count, std::function<std::optional<v1::RunSpec>(size_t)> make) {
   count_ = count;
   make_ = std::move(make);
   Start();
@@ -120,7 +120,11 @@ bool RunFlow::Take(size_t* index) {
 
 void RunFlow::SubmitLoop() {
   size_t index;
-  while (Take(&index)) SubmitOne(index);
+  while (Take(&index)) {
+    const std::optional<v1::RunSpec> spec = make_(index);
+    if (!spec.has_value()) break;
+    SubmitOne(index, *spec);
+  }
   {
     base::MutexLock lock(&mutex_);
     submitting_ = false;
@@ -131,9 +135,9 @@ void RunFlow::SubmitLoop() {
   ThreadEnds();
 }
 
-void RunFlow::SubmitOne(size_t index) {
+void RunFlow::SubmitOne(size_t index, const v1::RunSpec& spec) {
   v1::RunRecord record;
-  const absl::StatusOr<v1::SubmitRunResponse> submitted = SubmitOrKnow(make_(index), &record);
+  const absl::StatusOr<v1::SubmitRunResponse> submitted = SubmitOrKnow(spec, &record);
   if (!submitted.ok() && left()) return;
   const std::string run_id = submitted.ok() ? submitted->run_id() : "";
   {

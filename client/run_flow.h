@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -71,7 +72,8 @@ class RunFlow {
   // Once: start the runs of these specs, in order; or follow runs that exist.
   void Submit(std::vector<v1::RunSpec> specs);
   // The same with specs made on demand: number 0 to `count` - 1, each once, on any thread.
-  void Submit(size_t count, std::function<v1::RunSpec(size_t)> make);
+  // nullopt: no more are wanted.
+  void Submit(size_t count, std::function<std::optional<v1::RunSpec>(size_t)> make);
   void Follow(std::vector<std::string> run_ids);
 
   // Every run has ended or failed, or Leave() was called.
@@ -100,7 +102,7 @@ class RunFlow {
   void ThreadEnds();
   // Waits for room and takes the next spec to submit; false when there is none.
   bool Take(size_t* index);
-  void SubmitOne(size_t index);
+  void SubmitOne(size_t index, const v1::RunSpec& spec);
   // The response to a submit; `*known` gets the record of a known run.
   absl::StatusOr<v1::SubmitRunResponse> SubmitOrKnow(const v1::RunSpec& spec, v1::RunRecord* known);
   absl::StatusOr<v1::SubmitRunResponse> CallSubmit(const v1::RunSpec& spec, bool reuse);
@@ -134,7 +136,7 @@ class RunFlow {
   base::UniqueFd done_fd_;
   // Set before threads start. `make_` is empty for Follow().
   size_t count_ = 0;
-  std::function<v1::RunSpec(size_t)> make_;
+  std::function<std::optional<v1::RunSpec>(size_t)> make_;
   std::vector<std::thread> threads_;
   std::map<std::string, Pieces> pieces_;  // Events that come in pieces; of the reader's thread.
 

@@ -5,14 +5,18 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <set>
 #include <thread>
 
+#include "client/search/speed_check.h"
 #include "client/testing/command_test.h"
 
 namespace ktstr::client {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
@@ -77,8 +81,7 @@ TEST_F(ExploreTest, PctKeepsTheDisturbancesOfTheScenario) {
 TEST_F(ExploreTest, StopAfter) {
   EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..100000", "-j", "1", "--stop-after", "2"}),
             kFail);
-  // The client may submit one more run before the second failure stops it.
-  EXPECT_LE(service_.specs().size(), 19u);
+  EXPECT_THAT(service_.specs(), SizeIs(17));
   EXPECT_THAT(out_, HasSubstr("2 failed"));
   EXPECT_THAT(out_, HasSubstr("of 100000 not made: their seeds were not tried"));
   EXPECT_THAT(err_, HasSubstr("stopped by --stop-after 2"));
@@ -111,7 +114,7 @@ TEST_F(ExploreTest, HarnessThatFailsEndsTheSearch) {
     record->mutable_findings(0)->set_message("QEMU did not start");
   };
   EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..1000", "-j", "2"}), kHarness);
-  EXPECT_LT(service_.specs().size(), 10u);
+  EXPECT_LE(service_.specs().size(), 6u);
   EXPECT_THAT(out_, HasSubstr("ended as ERROR, the first with ENGINE: QEMU did not start"));
   EXPECT_THAT(err_, HasSubstr("stopped by the first runs all ended as ERROR"));
 }
@@ -153,8 +156,100 @@ TEST_F(ExploreTest, KnownFailuresStopToo) {
   service_.known_seeds = {7};
   EXPECT_EQ(Run({"explore", "steady", "--seeds", "7..100000", "-j", "1", "--stop-after", "1"}),
             kFail);
-  EXPECT_LE(service_.specs().size(), 3u);
+  EXPECT_THAT(service_.specs(), SizeIs(0));
   EXPECT_THAT(err_, HasSubstr("stopped by --stop-after 1"));
+}
+
+// Seeds that end with 7 fail, at a higher speed only as `fails_fast` has it.
+class SpeedCheckTest : public ExploreTest {
+ protected:
+  SpeedCheckTest() {
+    service_.judge = [this](const v1::RunSpec& spec, v1::RunRecord* record) {
+      const uint64_t seed = spec.scenario().seed();
+      const uint32_t mips = spec.scenario().has_vcpu_mips() ? spec.scenario().vcpu_mips() : 62;
+      record->set_vcpu_mips(mips);
+      fast_ += mips > 62 ? 1 : 0;
+      if (mips > 62 ? fails_fast_.count(seed) > 0 : seed % 10 == 7)
+        FailWith(kind_, absl::StrCat("stuck ", seed, "ms"), record);
+    };
+  }
+  std::string kind_ = "STUCK";
+  std::set<uint64_t> fails_fast_;
+  std::atomic<int> fast_ = 0;
+};
+
+TEST_F(SpeedCheckTest, WhatNoFastRunShowsIsUnconfirmed) {
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..20"}), kInconclusive) << err_;
+  EXPECT_THAT(out_, HasSubstr("STUCK (cgroup left): stuck Nms\n  uniform: 2 of 20 (10.0 %"));
+  // A rate of 2.8 % shows in none of 32 runs with a probability of 40 %: no more are made.
+  EXPECT_THAT(out_, HasSubstr("  UNCONFIRMED at 248 MIPS a CPU: 0 of 32 (0.0 %, 95 % interval 0.0 "
+                              "to 10.7 %); "));
+  EXPECT_THAT(out_, HasSubstr("18 passed, 0 failed, 0 skipped, 2 inconclusive"));
+  EXPECT_EQ(fast_, 32);
+  std::vector<uint64_t> seeds;
+  for (const v1::RunSpec& spec : service_.specs()) {
+    if (!spec.scenario().has_vcpu_mips()) continue;
+    EXPECT_EQ(spec.reproduction().vcpu_mips(), 248u);
+    EXPECT_EQ(spec.reproduction().seed(), spec.scenario().seed());
+    seeds.push_back(spec.scenario().seed());
+  }
+  std::sort(seeds.begin(), seeds.begin() + 4);
+  EXPECT_THAT(std::vector<uint64_t>(seeds.begin(), seeds.begin() + 4), ElementsAre(1, 2, 7, 17));
+  EXPECT_THAT(std::set<uint64_t>(seeds.begin(), seeds.end()), SizeIs(32));
+}
+
+TEST_F(SpeedCheckTest, OneFastRunConfirms) {
+  fails_fast_ = {17};
+  EXPECT_EQ(Run({"--json", "explore", "steady", "--seeds", "1..20", "-j", "1"}), kFail) << err_;
+  EXPECT_THAT(err_, HasSubstr("  at 248 MIPS a CPU: shown with seed 17 (r-00022), in 2 runs\n"));
+  EXPECT_THAT(err_, HasSubstr("18 passed, 2 failed"));
+  EXPECT_THAT(out_, HasSubstr(R"("speedCheck":{)"));
+  for (const char* field : {R"("vcpuMips":248)", R"("shown":1)", R"("runId":"r-00022")"})
+    EXPECT_THAT(out_, HasSubstr(field));
+  EXPECT_EQ(fast_, 2);
+}
+
+TEST_F(SpeedCheckTest, WhatTheKernelReportsHoldsAtAnySpeed) {
+  kind_ = "SCHEDULER_DIED";
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..8"}), kFail);
+  kind_ = "STUCK";
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..8", "--confirm", "off"}), kFail);
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..8", "--vcpu-mips", "250"}), kOk);
+  EXPECT_EQ(fast_, 8);  // Those of the last search.
+}
+
+TEST_F(SpeedCheckTest, NoFasterMachine) {
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "1..8", "--topology", "1,2,8,1"}), kFail);
+  EXPECT_EQ(fast_, 0);
+}
+
+TEST_F(SpeedCheckTest, EndsWithTheTimeAllowedAndWithASignal) {
+  service_.hold_runs = [](const v1::RunSpec& spec) { return spec.scenario().has_vcpu_mips(); };
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "7..8", "--budget-secs", "1"}), kFail);
+  EXPECT_THAT(err_, HasSubstr("stopped by --budget-secs"));
+  EXPECT_THAT(out_, Not(HasSubstr("UNCONFIRMED")));
+  std::thread user([this] {
+    const size_t before = service_.specs().size();
+    while (service_.specs().size() < before + 3) usleep(1000);
+    kill(getpid(), SIGINT);
+  });
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "7..8"}), kInterrupted);
+  user.join();
+  EXPECT_THAT(out_, HasSubstr("STUCK (cgroup left)"));
+}
+
+TEST(SpeedCheckRunsTest, FollowTheRate) {
+  Suspect suspect;
+  suspect.seeds = {7};
+  suspect.runs = 100;
+  EXPECT_EQ(SpeedCheckRuns(suspect), kMaxSpeedCheckRuns);
+  suspect.runs = 1;
+  EXPECT_EQ(SpeedCheckRuns(suspect), 13u);  // Of 1 of 1 the interval begins at 20.7 %.
+  suspect.seeds = {1, 2, 3, 4, 5, 6, 7, 8};
+  suspect.runs = 24;
+  EXPECT_EQ(SpeedCheckRuns(suspect), 16u);
+  suspect.runs = 8;
+  EXPECT_EQ(SpeedCheckRuns(suspect), 4u);
 }
 
 TEST_F(ExploreTest, WrongUse) {

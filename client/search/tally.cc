@@ -13,6 +13,7 @@
 #include "client/search/drive.h"
 #include "client/search/wilson.h"
 #include "google/protobuf/struct.pb.h"
+#include "scenario/confirm.h"
 #include "scenario/json.h"
 
 namespace ktstr::client {
@@ -72,6 +73,11 @@ void Tally::Add(size_t strategy, const v1::RunRecord& record) {
     const uint64_t seed = record.variant().seed();
     found.failures[strategy][seed] = {seed, record.run_id(), record.reproduce()};
     ++found.total;
+    v1::Judgement judgement;
+    judgement.set_verdict(record.verdict());
+    *judgement.mutable_findings() = record.findings();
+    found.by_thresholds = found.by_thresholds && scenario::NeedsConfirmation(judgement);
+    found.vcpu_mips = record.vcpu_mips();
   } else if (record.verdict() != v1::PASS && record.verdict() != v1::SKIP &&
              record.verdict() != v1::INCONCLUSIVE && first_error_.empty()) {
     const std::string message =
@@ -79,6 +85,39 @@ void Tally::Add(size_t strategy, const v1::RunRecord& record) {
     first_error_ = base::OneLine(
         absl::StrCat(key.kind, ": ", message, " (ktstrctl results show ", record.run_id(), ")"));
   }
+}
+
+std::vector<Suspect> Tally::Suspects() const {
+  std::vector<Suspect> suspects;
+  for (const auto* entry : Sorted()) {
+    const Found& found = entry->second;
+    if (!found.by_thresholds) continue;
+    const auto most =
+        std::max_element(found.failures.begin(), found.failures.end(),
+                         [](const auto& a, const auto& b) { return a.size() < b.size(); });
+    Suspect& suspect = suspects.emplace_back();
+    suspect.key = entry->first;
+    suspect.strategy = static_cast<size_t>(most - found.failures.begin());
+    suspect.vcpu_mips = found.vcpu_mips;
+    for (const auto& [seed, failure] : *most) suspect.seeds.push_back(seed);
+    suspect.runs = Judged(suspect.strategy);
+  }
+  return suspects;
+}
+
+void Tally::SetSpeedCheck(const FindingKey& key, const SpeedCheck& check) {
+  if (const auto found = found_.find(key); found != found_.end()) found->second.check = check;
+}
+
+VerdictCounts Tally::All() const {
+  VerdictCounts all;
+  for (const VerdictCounts& counts : counts_) all.Add(counts);
+  for (const auto& [key, found] : found_) {
+    if (!found.unconfirmed()) continue;
+    all.failed -= static_cast<int>(found.total);
+    all.inconclusive += static_cast<int>(found.total);
+  }
+  return all;
 }
 
 uint64_t Tally::done() const {
@@ -149,14 +188,22 @@ std::string Tally::FoundText(const FindingKey& key, const Found& found) const {
     absl::StrAppend(&out, "    the same with --seed ", absl::StrJoin(others, ", "),
                     hidden > 0 ? absl::StrCat(", and ", hidden, " more") : "", "\n");
   }
+  const SpeedCheck& check = found.check;
+  if (check.shown > 0) {
+    absl::StrAppend(&out, "  at ", check.vcpu_mips, " MIPS a CPU: shown with seed ", check.seed,
+                    " (", check.run_id, "), in ", Plural(check.runs, "run"), "\n");
+  } else if (found.unconfirmed()) {
+    absl::StrAppend(&out, "  UNCONFIRMED at ", check.vcpu_mips,
+                    " MIPS a CPU: ", RateText(0, check.runs),
+                    "; at this speed of the virtual CPUs alone the threshold may be crossed\n");
+  }
   return out;
 }
 
 std::string Tally::Report(absl::Duration elapsed) const {
   std::string out;
   for (const auto* entry : Sorted()) out += FoundText(entry->first, entry->second);
-  VerdictCounts all;
-  for (const VerdictCounts& counts : counts_) all.Add(counts);
+  const VerdictCounts all = All();
   if (found_.empty()) {
     for (size_t i = 0; i < strategies_.size(); ++i)
       absl::StrAppend(&out, strategies_[i], ": no failure, ", RateText(0, Judged(i)), "\n");
@@ -220,6 +267,13 @@ absl::StatusOr<std::string> Tally::SummaryJson(absl::Duration elapsed,
   for (const auto* entry : Sorted()) {
     Struct* finding = findings->add_values()->mutable_struct_value();
     PutKey(finding, entry->first);
+    if (const SpeedCheck& check = entry->second.check; check.runs > 0) {
+      Struct* speed = PutObject(finding, "speedCheck");
+      PutNumber(speed, "vcpuMips", check.vcpu_mips);
+      PutNumber(speed, "runs", static_cast<double>(check.runs));
+      PutNumber(speed, "shown", static_cast<double>(check.shown));
+      Put(speed, "runId", check.run_id);
+    }
     ListValue* by_strategy = PutList(finding, "strategies");
     for (size_t i = 0; i < strategies_.size(); ++i) {
       const auto& failures = entry->second.failures[i];
@@ -239,8 +293,7 @@ absl::StatusOr<std::string> Tally::SummaryJson(absl::Duration elapsed,
 }
 
 ExitCode Tally::Code() const {
-  VerdictCounts all;
-  for (const VerdictCounts& counts : counts_) all.Add(counts);
+  const VerdictCounts all = All();
   if (all.failed == 0 && all.errors == 0 && done() == 0) return kInconclusive;
   return ExitCodeOf(all, FailurePolicy());
 }

@@ -40,7 +40,8 @@ class FakeService : public FakeKernelService {
   uint32_t protocol_version = base::kProtocolVersion;
   grpc::Status submit_status;
   int events = 3;
-  std::atomic<bool> hold = false;  // Records wait for Release() or a cancel.
+  std::atomic<bool> hold = false;                     // Records wait for Release() or a cancel.
+  std::function<bool(const v1::RunSpec&)> hold_runs;  // Only the records of these runs wait.
   v1::Verdict verdict = v1::PASS;
   // Judges a run by its spec: sets verdict, findings and digest. Without it: `verdict`.
   std::function<void(const v1::RunSpec&, v1::RunRecord*)> judge;
@@ -270,8 +271,10 @@ class FakeService : public FakeKernelService {
     return true;
   }
   bool MayEnd(const std::string& run_id) const {
+    const std::optional<v1::RunSpec> spec = SpecOf(run_id);
+    const bool held = hold || (hold_runs && spec.has_value() && hold_runs(*spec));
     base::MutexLock lock(&mutex_);
-    return !hold || released_ || cancelled_.count(run_id) != 0;
+    return !held || released_ || cancelled_.count(run_id) != 0;
   }
 
   bool released_ = false;
