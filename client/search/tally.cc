@@ -239,7 +239,7 @@ absl::StatusOr<std::string> Tally::RunJson(size_t strategy, const v1::RunRecord&
     PutKey(finding, KeyOf(record));
     Put(finding, "text", base::SanitizeUtf8(record.findings(0).message()));
   }
-  if (!record.known_from().empty()) Put(&object, "knownFrom", record.known_from());
+  Put(&object, "knownFrom", record.known_from());
   Put(&object, "guestDigest", record.guest_digest());
   Put(&object, "reproduce", record.reproduce());
   return Line(object);
