@@ -31,10 +31,10 @@
 // Doorbell: the agent stores the reason in `doorbell` and writes to an I/O port. The host clears
 // the word before it lets the guest go on.
 //
-// - kBellPort, for kDoorbellRingFull, kDoorbellFirstStep and kDoorbellDone: the instruction lasts until the host has
-//   answered, and the whole guest stands still meanwhile. It does not stop, so its execution does
-//   not depend on the host. On a machine without such a port the word stays as it is, and the agent
-//   clears it and uses the other one, if at all.
+// - kBellPort, for kDoorbellRingFull, kDoorbellFirstStep and kDoorbellDone: the instruction lasts
+//   until the host has answered, and the whole guest stands still meanwhile. It does not stop, so
+//   its execution does not depend on the host. On a machine without such a port the word stays as
+//   it is, and the agent clears it and uses the other one, if at all.
 // - kPvpanicPort, with kPvpanicPanicked: the machine stops. A stop with `doorbell` == 0 comes from
 //   the kernel's own panic notifier.
 //
