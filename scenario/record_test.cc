@@ -175,6 +175,7 @@ TEST(Record, HowTheSchedulerEnded) {
             "stop\"");
   EXPECT_FALSE(Fill({}).has_scheduler_end());
   record = Fill({"scheduler_exit { cause: EJECTED signal: 9 killed: true }"});
+  EXPECT_TRUE(record.scheduler_end().killed());
   EXPECT_EQ(record.scheduler_end().fault(), "");
 }
 
