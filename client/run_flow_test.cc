@@ -109,6 +109,18 @@ TEST_F(RunFlowTest, EventsInOrderThenTheRecord) {
                                              "r-0001 event 2", "finished r-0001 PASS"));
 }
 
+TEST_F(RunFlowTest, ALargeRecordComesInPieces) {
+  service_.judge = [](const v1::RunSpec&, v1::RunRecord* record) {
+    record->set_scheduler_log(std::string(5 << 20, 'l'));
+  };
+  Open();
+  RunFlow flow(session_.get(), &recorder_, options_);
+  flow.Submit({v1::RunSpec()});
+  ASSERT_TRUE(WaitDone(&flow));
+  EXPECT_THAT(recorder_.lines(), ElementsAre("submitted r-0001", "r-0001 event 0", "r-0001 event 1",
+                                             "r-0001 event 2", "finished r-0001 PASS"));
+}
+
 TEST_F(RunFlowTest, ASubmitWithoutAResponseFails) {
   EXPECT_EQ(RunFlowOptions().submit_timeout, absl::Minutes(2));
   options_.submit_timeout = absl::Milliseconds(100);
