@@ -17,6 +17,7 @@ namespace ktstr::scenario {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 // The agent was ready.
@@ -217,9 +218,11 @@ TEST(Boot, AGuestThatNeverReachedTheAgentIsAnError) {
     const v1::Judgement judgement =
         Judge({End(absl::StrCat("cause: ", cause,
                                 " last_stage: DONE crash_line: 'Kernel panic - not "
-                                "syncing: VFS: Unable to mount root fs'"))});
+                                "syncing: VFS: Unable to mount root fs' vcpu { cpu: 0 rip: 4096 "
+                                "symbol: 'mount_root+0x1' }"))});
     EXPECT_EQ(judgement.verdict(), v1::ERROR) << cause;
-    EXPECT_EQ(judgement.findings_size(), 1);
+    ASSERT_EQ(judgement.findings_size(), 1);
+    EXPECT_THAT(judgement.findings(0).message(), HasSubstr("mount_root+0x1")) << cause;
   }
 }
 
