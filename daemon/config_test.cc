@@ -18,6 +18,7 @@ TEST(ConfigTest, DefaultsAreFilledIn) {
   EXPECT_EQ(config->idle_exit_seconds(), 600u);
   EXPECT_EQ(config->max_queued_runs(), 10000u);
   EXPECT_EQ(config->blob_budget_mb(), 4096u);
+  EXPECT_EQ(config->run_budget_mb(), 4096u);
   EXPECT_EQ(config->qemu_path(), "qemu-system-x86_64");
   EXPECT_EQ(config->kernel_suites(0), "trixie-backports");
   EXPECT_EQ(DefaultConfig(1).max_running_vms(), 1u);
