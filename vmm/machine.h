@@ -70,7 +70,7 @@ class Machine {
   // does. The guest cannot observe the call.
   virtual std::optional<absl::Duration> GuestTime() const = 0;
   // Stops the guest for good and returns where each vCPU stands; empty when the engine does not
-  // report it within some seconds.
+  // report it within some seconds. At a rendezvous the guest executes no further instruction.
   virtual std::vector<v1::VcpuState> HaltAndLook() = 0;
 
   virtual GuestMemory& Memory() = 0;

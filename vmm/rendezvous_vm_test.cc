@@ -50,12 +50,14 @@ struct Watch {
   std::string seen;  // Digest of the window's header and ring at every look.
   std::string stream;
   v1::VmEnd end;
+  absl::Duration stood_at;  // Guest time.
 };
 
 class RendezvousVmTest : public ::testing::Test {
  protected:
   // Boots a guest and keeps its snapshot.
   void Start(const testing::MachineShape& shape) {
+    signal(SIGPIPE, SIG_IGN);  // As ktstr-vm: the answer to an engine that is gone.
     auto launch =
         RealLaunch::Make(shape, absl::StrCat(KTSTR_BIN_DIR, "/ktstr-agent"), BundleCapacity(0));
     if (absl::IsNotFound(launch.status())) GTEST_SKIP() << launch.status();
@@ -150,6 +152,7 @@ class RendezvousVmTest : public ::testing::Test {
     ASSERT_TRUE(session.Begin(Bundle().get()).ok());
     EXPECT_EQ(Follow(machine, &session), Session::State::kEnded);
     watch->end = session.end();
+    watch->stood_at = machine->GuestTime().value_or(absl::ZeroDuration());
   }
 
   // Runs with and without looks are equal, also when each look takes a random time.
@@ -228,7 +231,16 @@ TEST_F(RendezvousVmTest, Ends) {
     EXPECT_EQ(limited.end.cause(), v1::VmEnd::GUEST_HUNG) << limited.end.DebugString();
     EXPECT_EQ(limited.end.vcpu_size(), 2);
     EXPECT_EQ(limited.looks.size(), 21u);
-    streams.push_back(limited.stream + limited.seen);
+    // All of its end but the host's times.
+    for (const auto clear :
+         {&v1::VmEnd::clear_host_boot_ns, &v1::VmEnd::clear_host_attach_ns,
+          &v1::VmEnd::clear_host_scenario_ns, &v1::VmEnd::clear_host_teardown_ns}) {
+      (limited.end.*clear)();
+    }
+    const absl::Duration limit = limited.looks[0] + limited.run_limit;
+    EXPECT_GE(limited.stood_at, limit);
+    EXPECT_LE(limited.stood_at, limit + 2 * DefaultVcpuTurn(launch_->plan()));
+    streams.push_back(limited.stream + limited.seen + limited.end.DebugString());
   }
   EXPECT_TRUE(streams[0] == streams[1]);
 

@@ -115,7 +115,7 @@ absl::Status Session::HandleDoorbell(bool rang) {
     EngineLost(base::ToStd(doorbell.status().message()));
     return absl::OkStatus();
   }
-  if (rang && *doorbell == window::kDoorbellFirstStep && !ends_at_.has_value()) {
+  if (rang && *doorbell == window::kDoorbellFirstStep && !first_step_rang_ && options_.until == 0) {
     return HandleFirstStep();
   }
   if (rang && *doorbell != window::kDoorbellRingFull && *doorbell != window::kDoorbellDone) {
@@ -149,6 +149,7 @@ absl::Status Session::HandleDoorbell(bool rang) {
 }
 
 absl::Status Session::HandleFirstStep() {
+  first_step_rang_ = true;
   if (const std::optional<absl::Duration> now = machine_->GuestTime();
       now.has_value() && machine_->HasBoundedTurns()) {
     ends_at_ = *now + options_.run_limit - options_.attach_limit;

@@ -136,6 +136,7 @@ class Session {
   std::optional<absl::Duration> guest_ready_;
   std::optional<absl::Duration> guest_enabled_;
   std::optional<absl::Duration> guest_done_;
+  bool first_step_rang_ = false;
   // From the first step on: the guest time at which the run ends, exactly.
   std::optional<absl::Duration> ends_at_;
   v1::Stage last_stage_ = v1::STAGE_UNSPECIFIED;

@@ -469,6 +469,16 @@ TEST_F(SessionTest, TheFirstStepBeginsOnce) {
   ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "it rang the bell for 6");
 }
 
+// Nobody runs steps on the way to a snapshot.
+TEST_F(SessionTest, NoFirstStepBeforeASnapshot) {
+  Make(window::kDoorbellAttached);
+  Guest().Write(Reached(v1::READY));
+  machine_.guest_time = absl::Seconds(1);
+  RingBell(window::kDoorbellFirstStep);
+  ExpectEnd(v1::VmEnd::GUEST_MISBEHAVED, "it rang the bell for 6");
+  EXPECT_EQ(machine_.rendezvous, absl::InfiniteDuration());
+}
+
 TEST_F(SessionTest, ARendezvousThatNobodyAskedFor) {
   machine_.events.push_back({MachineEvent::Kind::kRendezvous, {}});
   ExpectEnd(v1::VmEnd::ENGINE_FAILED, "a rendezvous that nobody asked for");

@@ -210,6 +210,8 @@ absl::StatusOr<Snapshot> QemuMachine::TakeSnapshot() {
     return absl::FailedPreconditionError(
         "a machine that shares the pages of a snapshot takes none");
   }
+  // A vCPU thread at a rendezvous would keep QEMU from it.
+  KTSTR_RETURN_IF_ERROR(SetRendezvous(absl::InfiniteDuration()));
   Snapshot snapshot;
   KTSTR_ASSIGN_OR_RETURN(snapshot.state, base::MakeMemfd("ktstr-guest-state", 0));
   absl::Status saved = Execute("migrate-set-capabilities", kCapabilities);
@@ -315,6 +317,7 @@ absl::Status QemuMachine::SetRendezvous(absl::Duration guest_time) {
 std::vector<v1::VcpuState> QemuMachine::HaltAndLook() {
   // Responses to earlier commands may come first: ours is the one that holds registers.
   absl::Status sent = SetRendezvous(absl::InfiniteDuration());
+  if (sent.ok()) sent = WritePage(offsetof(Page, halt), 1);
   if (sent.ok()) sent = qmp_.Send("stop");
   if (sent.ok()) {
     sent = qmp_.Send("human-monitor-command", R"({"command-line":"info registers -a"})");

@@ -19,6 +19,9 @@ struct Page {
   // To the library, while the guest stands still:
   int64_t turn_ns;           // 1 to kMaxTurnNs
   int64_t rendezvous_at_ns;  // Guest time of the next rendezvous; 0: none.
+  // To the library, at any time: from the end of the current turn on no vCPU executes, and QEMU's
+  // main thread has its turn. For good.
+  int64_t halt;
   // From the library: the byte on the bell's pipe is for a rendezvous.
   int64_t at_rendezvous;
 };

@@ -48,7 +48,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { kPatienceNs = 1000000000 };
+enum { kPatienceNs = 1000000000, kHaltedPauseUs = 50 };
 
 static int (*real_ppoll)(struct pollfd*, nfds_t, const struct timespec*, const sigset_t*);
 static int (*real_wait)(pthread_cond_t*, pthread_mutex_t*);
@@ -133,8 +133,12 @@ EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) {
 
 EXPORT int pthread_mutex_unlock(pthread_mutex_t* mutex) {
   if (real_unlock == NULL) Load();
-  if (is_vcpu_thread) VcpuThreadUnlocks(mutex);
-  return real_unlock(mutex);
+  if (!is_vcpu_thread) return real_unlock(mutex);
+  VcpuThreadUnlocks(mutex);
+  const int result = real_unlock(mutex);
+  // The main thread waits for a lock that this thread takes again at once.
+  if (VcpusAreHalted()) usleep(kHaltedPauseUs);
+  return result;
 }
 
 static void GiveTurn(pthread_cond_t* condition) {
@@ -197,7 +201,11 @@ static void AwaitAnswer(void) {
 }
 
 void RingBell(void) {
-  if (write(FdOf("KTSTR_BELL_FD"), "", 1) == 1) AwaitAnswer();
+  ssize_t written;
+  do written = write(FdOf("KTSTR_BELL_FD"), "", 1);
+  while (written < 0 && errno == EINTR);
+  if (written != 1) _exit(1);
+  AwaitAnswer();
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec* parts, int count) {
@@ -217,7 +225,7 @@ static int64_t NowNs(void) {
 static void AwaitTurn(void) {
   int64_t end = NowNs() + kPatienceNs;
   unsigned answered = atomic_load(&bells_answered);
-  while (atomic_load(&waits_on) == 0) {
+  while (atomic_load(&waits_on) == 0 && !VcpusAreHalted()) {
     // The time at a bell does not count.
     const unsigned now_answered = atomic_load(&bells_answered);
     if (atomic_load(&at_bell) || now_answered != answered) end = NowNs() + kPatienceNs;

@@ -25,6 +25,9 @@
 // not depend on whether, when or for how long the host looks. Of a machine with one vCPU, whose
 // turns nothing else ends, the timer ends the pass at that time.
 //
+// Page.halt: each vCPU has an exit request before each pass, so that none executes an instruction,
+// and QEMU's main thread gets the lock between the passes.
+//
 // Shares: a turn may end early, at a timer of the guest, when the vCPU has programmed one, or at a
 // PAUSE instruction. A vCPU that is not idle then has the rest in its next turn.
 //
@@ -64,6 +67,7 @@ static void* before;  // The vCPU that ran last before it.
 static int runner;    // The one whose turn it is; -1: all are idle that the pass gets to.
 static int64_t began_at;
 static int64_t length;
+static bool halted;  // Atomic.
 
 static void Ignore(void* opaque, int clock) {
   (void)opaque;
@@ -151,6 +155,11 @@ static void EndPass(void) {
   }
   if (index < 0) return;
   MeetIfDue(now);
+  if (__atomic_load_n(&page->halt, __ATOMIC_RELAXED) != 0) {
+    __atomic_store_n(&halted, true, __ATOMIC_RELAXED);
+    for (int i = 0; i < count; ++i) cpu_exit(vcpus[i]);
+    return;
+  }
   if (count < 2) {
     MoveTimer(page->rendezvous_at_ns);
     return;
@@ -176,6 +185,8 @@ static void EndPass(void) {
     cpu_exit(vcpus[runner + 1]);
   }
 }
+
+bool VcpusAreHalted(void) { return __atomic_load_n(&halted, __ATOMIC_RELAXED); }
 
 void VcpuThreadWaits(void) {
   if (page != NULL) TellGuestTime();

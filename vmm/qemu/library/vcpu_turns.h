@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bounded turns of the vCPUs. All functions are for the vCPU thread.
+// Bounded turns of the vCPUs. All functions but VcpusAreHalted() are for the vCPU thread.
 
 #ifndef KTSTR_VMM_QEMU_LIBRARY_VCPU_TURNS_H_
 #define KTSTR_VMM_QEMU_LIBRARY_VCPU_TURNS_H_
@@ -17,5 +17,8 @@ void VcpuThreadUnlocks(pthread_mutex_t* mutex);
 
 // All vCPUs are idle: the thread is about to wait.
 void VcpuThreadWaits(void);
+
+// No vCPU executes any more (Page.halt). Any thread.
+bool VcpusAreHalted(void);
 
 #endif  // KTSTR_VMM_QEMU_LIBRARY_VCPU_TURNS_H_
