@@ -137,14 +137,17 @@ uint64_t BundleBuilder::ArchiveBytes() const {
   return bytes;
 }
 
-absl::StatusOr<base::UniqueFd> BundleBuilder::Finish(uint64_t max_bytes) {
+absl::StatusOr<uint64_t> BundleBuilder::Bytes(uint64_t max_bytes) {
   KTSTR_RETURN_IF_ERROR(error_);
   KTSTR_RETURN_IF_ERROR(AddParents());
-  if (const uint64_t bytes = ArchiveBytes(); bytes > max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("bundle: ", bytes, " bytes of ", entries_.size(),
-                                                   " files and directories, at ", "most ",
-                                                   max_bytes));
-  }
+  const uint64_t bytes = ArchiveBytes();
+  if (bytes <= max_bytes) return bytes;
+  return absl::InvalidArgumentError(absl::StrCat("bundle: ", bytes, " bytes of ", entries_.size(),
+                                                 " files and directories, at most ", max_bytes));
+}
+
+absl::StatusOr<base::UniqueFd> BundleBuilder::Finish(uint64_t max_bytes) {
+  KTSTR_RETURN_IF_ERROR(Bytes(max_bytes).status());
   KTSTR_ASSIGN_OR_RETURN(base::UniqueFd memfd, base::MakeMemfd("ktstr-bundle", 0));
   uint32_t inode = 0;
   // A directory sorts before what is below it.

@@ -36,6 +36,8 @@ class BundleBuilder {
   // before anything is allocated), or when a file is not regular, has another size, or has 4 GiB or
   // more.
   absl::StatusOr<base::UniqueFd> Finish(uint64_t max_bytes);
+  // The size of that archive, without its files: the same errors, but for those of a file.
+  absl::StatusOr<uint64_t> Bytes(uint64_t max_bytes);
 
  private:
   struct Entry {
