@@ -21,11 +21,6 @@ namespace {
 // Raise it when what a fingerprint covers changes.
 constexpr int kFingerprintFormat = 1;
 
-absl::StatusOr<std::string> ProgramIdentity(const std::string& path) {
-  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, base::Open(path, O_RDONLY));
-  return vmm::FileIdentity({path, std::move(fd)});
-}
-
 // Ends to which the guest comes by itself. Its agent's reports are complete at DONE.
 bool EndedByItself(v1::VmEnd::Cause cause) {
   switch (cause) {
@@ -62,6 +57,11 @@ std::string ExecutionInputs(const Execution& execution) {
                       absl::BytesToHexString(run.SerializeAsString()), "\n");
 }
 
+absl::StatusOr<std::string> ProgramIdentity(const std::string& path) {
+  KTSTR_ASSIGN_OR_RETURN(base::UniqueFd fd, base::Open(path, O_RDONLY));
+  return vmm::FileIdentity({path, std::move(fd)});
+}
+
 absl::StatusOr<std::string> ProgramsIdentity(const std::string& vm_program) {
   KTSTR_ASSIGN_OR_RETURN(const std::string own, ProgramIdentity("/proc/self/exe"));
   KTSTR_ASSIGN_OR_RETURN(const std::string vm, ProgramIdentity(vm_program));
@@ -77,13 +77,20 @@ std::string Fingerprint(const std::string& execution, const std::string& program
 
 bool IsExact(const std::vector<v1::Observation>& observations) {
   bool ended = false;
+  bool stepped = false;
   for (const v1::Observation& seen : observations) {
     if (seen.channel_stats().full_waits() > 0) return false;
+    stepped = stepped || seen.has_step_mark();
     if (!seen.has_vm_end()) continue;
     const v1::VmEnd& end = seen.vm_end();
     if (!EndedByItself(end.cause()) || end.turns().empty() ||
         end.turns() == scenario::kUnboundedTurns)
       return false;
+    // A guest that does not reach its last doorbell is ended by the host's time, and one that hangs
+    // before its first step when the host happens to look.
+    if (end.cause() == v1::VmEnd::DONE && (end.guest_digest().empty() || !end.detail().empty()))
+      return false;
+    if (end.cause() == v1::VmEnd::GUEST_HUNG && !stepped) return false;
     ended = true;
   }
   return ended;

@@ -5,7 +5,7 @@
 // run: `run --reuse` returns its record. Inputs are text, one line per fact. What the host or the
 // user's command line adds (limits in host time, names of files, the project's commit) is no input.
 //
-// Pure, but for ProgramsIdentity(); any thread.
+// Pure, but for those of programs; any thread.
 
 #ifndef KTSTR_DAEMON_FINGERPRINT_H_
 #define KTSTR_DAEMON_FINGERPRINT_H_
@@ -33,6 +33,9 @@ struct Execution {
   v1::VmRun run;
 };
 std::string ExecutionInputs(const Execution& execution);
+
+// Of a program's file; another build is another text.
+absl::StatusOr<std::string> ProgramIdentity(const std::string& path);
 
 // This program, which makes plans and judges, and the VM process; another build is another text.
 absl::StatusOr<std::string> ProgramsIdentity(const std::string& vm_program);

@@ -136,10 +136,12 @@ TEST(Fingerprint, ProgramsAreThoseOfNow) {
 
 std::vector<v1::Observation> Seen(v1::VmEnd::Cause cause, const std::string& turns,
                                   uint64_t full_waits = 0) {
-  std::vector<v1::Observation> seen(2);
-  seen[0].mutable_channel_stats()->set_full_waits(full_waits);
-  seen[1].mutable_vm_end()->set_cause(cause);
-  seen[1].mutable_vm_end()->set_turns(turns);
+  std::vector<v1::Observation> seen(3);
+  seen[0].mutable_step_mark();
+  seen[1].mutable_channel_stats()->set_full_waits(full_waits);
+  seen[2].mutable_vm_end()->set_cause(cause);
+  seen[2].mutable_vm_end()->set_turns(turns);
+  if (cause == v1::VmEnd::DONE) seen[2].mutable_vm_end()->set_guest_digest("d");
   return seen;
 }
 
@@ -149,6 +151,15 @@ TEST(Fingerprint, ExactRuns) {
     EXPECT_TRUE(IsExact(Seen(cause, "100us"))) << cause;
   }
   EXPECT_FALSE(IsExact({})) << "its end was not observed";
+  std::vector<v1::Observation> cut = Seen(v1::VmEnd::DONE, "100us");
+  cut.back().mutable_vm_end()->set_detail("no digest: the guest did not reach its last doorbell");
+  EXPECT_FALSE(IsExact(cut)) << "the host's time may have ended it";
+  cut = Seen(v1::VmEnd::DONE, "100us");
+  cut.back().mutable_vm_end()->clear_guest_digest();
+  EXPECT_FALSE(IsExact(cut));
+  cut = Seen(v1::VmEnd::GUEST_HUNG, "100us");
+  cut.erase(cut.begin());
+  EXPECT_FALSE(IsExact(cut)) << "it hung before its first step";
   EXPECT_FALSE(IsExact(Seen(v1::VmEnd::DONE, "100us", 1))) << "it stopped in its middle";
   EXPECT_FALSE(IsExact(Seen(v1::VmEnd::DONE, ""))) << "kvm";
   EXPECT_FALSE(IsExact(Seen(v1::VmEnd::DONE, std::string(scenario::kUnboundedTurns))));

@@ -111,7 +111,7 @@ absl::StatusOr<bool> MachineRunner::PlanWarmStart(vmm::LaunchRequest request, Ma
 
 absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::MakeMachine(
     const RunJob& job, const cache::ResolvedKernel& kernel, v1::Engine engine,
-    const base::UniqueFd& bundle) {
+    uint64_t bundle_bytes) {
   const v1::RunSpec& spec = job.spec;
   auto made = std::make_shared<Machine>();
   Machine& machine = *made;
@@ -141,7 +141,7 @@ absl::StatusOr<std::shared_ptr<const MachineRunner::Machine>> MachineRunner::Mak
   KTSTR_ASSIGN_OR_RETURN(request.kernel_bytes, base::SizeOf(machine.kernel.get(), "kernel"));
   KTSTR_ASSIGN_OR_RETURN(request.boot_image_bytes,
                          base::SizeOf(machine.boot.file.get(), "boot image"));
-  KTSTR_ASSIGN_OR_RETURN(request.bundle_bytes, base::SizeOf(bundle.get(), "bundle"));
+  request.bundle_bytes = bundle_bytes;
   request.dmesg = spec.dmesg();
   if (spec.warm() != v1::WARM_OFF) {
     KTSTR_ASSIGN_OR_RETURN(machine.warm, PlanWarmStart(request, &machine));
@@ -198,7 +198,7 @@ absl::StatusOr<std::string> MachineRunner::Inputs(const RunJob& job,
                                                   const cache::ResolvedKernel& kernel,
                                                   v1::Engine engine, const Bundles& bundles) {
   KTSTR_ASSIGN_OR_RETURN(const std::shared_ptr<const Machine> machine,
-                         MakeMachine(job, kernel, engine, bundles.whole));
+                         MakeMachine(job, kernel, engine, bundles.bytes));
   return InputsOf(*machine, bundles, AskedStart(*machine, bundles), MakeVmRun(job));
 }
 
@@ -244,7 +244,7 @@ absl::StatusOr<MachineRunner::Outcome> MachineRunner::Run(
                    .listener = listener,
                    .engine = vmm::EngineLabel(engine),
                    .engine_why = engine_why};
-  KTSTR_ASSIGN_OR_RETURN(course.machine, MakeMachine(job, kernel, engine, bundles.whole));
+  KTSTR_ASSIGN_OR_RETURN(course.machine, MakeMachine(job, kernel, engine, bundles.bytes));
   const std::string& identity = course.machine->identity;
   if (course.machine->warm) {
     std::string note;
@@ -345,12 +345,16 @@ void MachineRunner::MakeAttached(Course* course) {
     }
     Note(course->reporter, absl::StrCat("snapshot unusable: ", *result.no_snapshot));
     snapshots_->Drop(course->machine->identity);
-    prepared_->Drop(course->machine->identity);
+    prepared_->Drop(PreparedName(course->machine->identity));
     course->ready = nullptr;
     course->mode = restored ? v1::VmStart::SNAPSHOT : v1::VmStart::BOOT;
     course->outcome.as_asked = restored;
     if (!restored) return;
   }
+}
+
+std::string MachineRunner::PreparedName(const std::string& identity) const {
+  return absl::StrCat(identity, ProgramIdentity(options_.vm_program).value_or(""));
 }
 
 bool MachineRunner::RunOnce(Course* course) {
@@ -365,7 +369,7 @@ bool MachineRunner::RunOnce(Course* course) {
       .observation =
           [&](const v1::Observation& seen) {
             if (snapshot != nullptr && !std::exchange(wanted, true))
-              prepared_->Want(identity, course->job.uid, Restorer(machine, snapshot));
+              prepared_->Want(PreparedName(identity), course->job.uid, Restorer(machine, snapshot));
             // Of a snapshot, not of this run.
             if (attached && (seen.stage().stage() == v1::READY || seen.has_attach_progress()))
               return;
@@ -390,7 +394,8 @@ bool MachineRunner::RunOnce(Course* course) {
   outcome.start = attached                            ? v1::Timings::ATTACHED
                   : course->mode == v1::VmStart::BOOT ? v1::Timings::BOOT
                                                       : v1::Timings::RESTORE;
-  std::optional<VmProcess> ahead = restores ? prepared_->Take(identity) : std::nullopt;
+  std::optional<VmProcess> ahead =
+      restores ? prepared_->Take(PreparedName(identity)) : std::nullopt;
   const bool was_ahead = ahead.has_value();
   VmResult result = RunVm(launch, course->reporter, listener, std::move(ahead));
   outcome.observations = std::move(result.observations);
@@ -424,7 +429,7 @@ bool MachineRunner::RunOnce(Course* course) {
     outcome.as_asked = outcome.as_asked && restores;
   }
   snapshots_->Drop(identity);
-  prepared_->Drop(identity);
+  prepared_->Drop(PreparedName(identity));
   return false;
 }
 

@@ -51,6 +51,7 @@ class MachineRunner {
 
   struct Bundles {
     base::UniqueFd whole;  // The run's plan, with all files.
+    uint64_t bytes = 0;    // Of it.
     std::string content;   // BundleContent() of it.
     // For a start from an attached snapshot.
     struct Attached {
@@ -75,7 +76,8 @@ class MachineRunner {
                               v1::Engine engine, const std::string& engine_why,
                               const Bundles& bundles, RunReporter& reporter,
                               const VmListener& listener);
-  // Outcome::inputs of the same run, when the host keeps it from no start; empty: not known.
+  // Outcome::inputs of the same run, when the host keeps it from no start; empty: not known. Needs
+  // no bundle's descriptor.
   absl::StatusOr<std::string> Inputs(const RunJob& job, const cache::ResolvedKernel& kernel,
                                      v1::Engine engine, const Bundles& bundles);
 
@@ -85,7 +87,7 @@ class MachineRunner {
   absl::StatusOr<std::shared_ptr<const Machine>> MakeMachine(const RunJob& job,
                                                              const cache::ResolvedKernel& kernel,
                                                              v1::Engine engine,
-                                                             const base::UniqueFd& bundle);
+                                                             uint64_t bundle_bytes);
   // Plans a machine that has, or will have, a snapshot. False when it can have none: an engine that
   // does not report its identity starts cold, and that start reports the failure.
   absl::StatusOr<bool> PlanWarmStart(vmm::LaunchRequest request, Machine* machine);
@@ -99,6 +101,9 @@ class MachineRunner {
   void MakeAttached(Course* course);
   // Runs to the end; false when another way has to be tried.
   bool RunOnce(Course* course);
+  // The name of a machine that waits with this snapshot restored: it runs in the VM process of the
+  // build that started it.
+  std::string PreparedName(const std::string& identity) const;
   void NoteUnkept(Course* course, const std::string& identity);
   PreparedVms::Starter Restorer(std::shared_ptr<const Machine> machine,
                                 Snapshots::Handle snapshot) const;

@@ -138,7 +138,7 @@ absl::Status VmRunExecutor::ResolveKernel(const RunJob& job, RunReporter& report
   return absl::OkStatus();
 }
 
-absl::StatusOr<MachineRunner::Bundles> VmRunExecutor::MakeBundles(const RunJob& job) {
+absl::StatusOr<MachineRunner::Bundles> VmRunExecutor::MakeBundles(const RunJob& job, bool files) {
   // A daemon of another version may have accepted and stored it.
   KTSTR_RETURN_IF_ERROR(CheckRunSpec(job.spec));
   KTSTR_ASSIGN_OR_RETURN(const v1::GuestPlan plan,
@@ -146,27 +146,34 @@ absl::StatusOr<MachineRunner::Bundles> VmRunExecutor::MakeBundles(const RunJob& 
   KTSTR_ASSIGN_OR_RETURN(cache::BlobStore * blobs, blobs_->Of(job.uid));
   // Again, for a run that was taken up without its claim.
   KTSTR_ASSIGN_OR_RETURN(const std::unique_ptr<cache::BlobHold> hold, HoldFiles(blobs, job.spec));
-  const auto bundle = [&](const v1::GuestPlan& with, bool files) {
+  const auto bundle = [&](const v1::GuestPlan& with, bool with_files) {
     vmm::BundleBuilder builder;
     builder.AddData("plan.pb", with.SerializeAsString(), 0644);
     for (const v1::FileRef& file : job.spec.files()) {
-      if (!files) break;
+      if (!with_files) break;
       builder.AddFile(file.guest_path(), hold->sizes().at(file.sha256()),
                       file.executable() ? 0755 : 0644,
                       [blobs, &file] { return blobs->OpenBlob(file.sha256()); });
     }
-    return builder.Finish(kMaxArchiveBytes);
+    return builder;
   };
   MachineRunner::Bundles bundles;
-  KTSTR_ASSIGN_OR_RETURN(bundles.whole, bundle(plan, /*files=*/true));
+  vmm::BundleBuilder whole = bundle(plan, /*with_files=*/true);
+  KTSTR_ASSIGN_OR_RETURN(bundles.bytes, whole.Bytes(kMaxArchiveBytes));
+  if (files) {
+    KTSTR_ASSIGN_OR_RETURN(bundles.whole, whole.Finish(kMaxArchiveBytes));
+  }
   bundles.content = BundleContent(job.spec, plan);
   if (job.spec.warm() != v1::WARM_ATTACHED || !plan.has_scheduler()) return bundles;
   const v1::GuestPlan attach = scenario::MakeAttachPlan(plan);
   MachineRunner::Bundles::Attached& attached = bundles.attached.emplace();
   attached.identity = AttachedIdentity(job.uid, job.spec, attach);
   attached.label = absl::StrCat(plan.scheduler().display_name(), " attached");
-  KTSTR_ASSIGN_OR_RETURN(attached.attach, bundle(attach, /*files=*/true));
-  KTSTR_ASSIGN_OR_RETURN(attached.plan, bundle(plan, /*files=*/false));
+  if (!files) return bundles;
+  KTSTR_ASSIGN_OR_RETURN(attached.attach,
+                         bundle(attach, /*with_files=*/true).Finish(kMaxArchiveBytes));
+  KTSTR_ASSIGN_OR_RETURN(attached.plan,
+                         bundle(plan, /*with_files=*/false).Finish(kMaxArchiveBytes));
   return bundles;
 }
 
@@ -181,10 +188,7 @@ absl::StatusOr<std::unique_ptr<RunClaim>> VmRunExecutor::Claim(uid_t uid, const 
   return std::make_unique<Held>(std::move(hold));
 }
 
-std::string VmRunExecutor::FingerprintOf(const v1::RunSpec& spec, const std::string& inputs) const {
-  const absl::StatusOr<std::string> programs = ProgramsIdentity(vm_program_);
-  return inputs.empty() || !programs.ok() ? "" : Fingerprint(inputs, *programs, spec);
-}
+std::string VmRunExecutor::Programs() const { return ProgramsIdentity(vm_program_).value_or(""); }
 
 absl::StatusOr<std::string> VmRunExecutor::FingerprintOf(uid_t uid, const v1::RunSpec& spec) {
   const base::WaitScope waits([] { return true; });
@@ -192,10 +196,11 @@ absl::StatusOr<std::string> VmRunExecutor::FingerprintOf(uid_t uid, const v1::Ru
                          kernels_->Resolve(spec.kernel(), spec.scenario().has_scheduler()));
   KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(spec.engine(), kKvmDevice));
   const RunJob job = {.uid = uid, .spec = spec};
-  KTSTR_ASSIGN_OR_RETURN(const MachineRunner::Bundles bundles, MakeBundles(job));
+  KTSTR_ASSIGN_OR_RETURN(const MachineRunner::Bundles bundles, MakeBundles(job, /*files=*/false));
   KTSTR_ASSIGN_OR_RETURN(const std::string inputs,
                          machines_.Inputs(job, kernel, engine.engine, bundles));
-  return FingerprintOf(spec, inputs);
+  const std::string programs = Programs();
+  return inputs.empty() || programs.empty() ? "" : Fingerprint(inputs, programs, spec);
 }
 
 absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedKernel& kernel,
@@ -203,7 +208,7 @@ absl::Status VmRunExecutor::RunMachine(const RunJob& job, const cache::ResolvedK
   const absl::Duration begin = base::RealClock()->Monotonic();
   KTSTR_ASSIGN_OR_RETURN(const EngineChoice engine, ChooseEngine(job.spec.engine(), kKvmDevice));
   course->engine = engine.engine;
-  KTSTR_ASSIGN_OR_RETURN(const MachineRunner::Bundles bundles, MakeBundles(job));
+  KTSTR_ASSIGN_OR_RETURN(const MachineRunner::Bundles bundles, MakeBundles(job, /*files=*/true));
   course->before_engine = base::RealClock()->Monotonic() - begin;
   RunProgress progress(job.spec.scenario(), &reporter);
   const VmListener listener = {
@@ -243,7 +248,8 @@ v1::Judgement VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& jud
       course->exact = false;
       return scenario::Evaluate(job.spec.scenario(), course->observations);
     }
-    course->exact = course->exact && other.exact && other.as_asked;
+    // The runs that confirm have no fingerprint of their own: they are those of its start.
+    course->exact = course->exact && course->as_asked && other.exact && other.as_asked;
     v1::Confirmation& confirmation = course->confirmations.emplace_back();
     if (ran.ok()) {
       confirmation = scenario::MakeConfirmation(judgement, scenario, other.observations);
@@ -258,6 +264,7 @@ v1::Judgement VmRunExecutor::Confirm(const RunJob& job, const v1::Judgement& jud
 }
 
 RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
+  const std::string programs = Programs();
   Course course;
   course.began = base::RealClock()->Monotonic();
   const absl::Time start = absl::Now();
@@ -297,7 +304,10 @@ RunOutcome VmRunExecutor::Execute(const RunJob& job, RunReporter& reporter) {
     outcome.record_file =
         RecordFiles::PathOf(UserName(job.uid), course.kernel->metadata.release(), record);
   }
-  if (course.exact) record.set_fingerprint(FingerprintOf(job.spec, course.inputs));
+  // A program that was replaced meanwhile may have run, or not.
+  if (course.exact && !course.inputs.empty() && !programs.empty() && programs == Programs()) {
+    record.set_fingerprint(Fingerprint(course.inputs, programs, job.spec));
+  }
   record.mutable_confirmations()->Assign(course.confirmations.begin(), course.confirmations.end());
   *outcome.observations.mutable_confirmations() = record.confirmations();
   for (v1::Observation& observation : course.observations) {

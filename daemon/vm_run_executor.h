@@ -47,9 +47,9 @@ class VmRunExecutor : public RunExecutor {
   // observations.
   v1::Judgement Confirm(const RunJob& job, const v1::Judgement& judgement, RunReporter& reporter,
                         Course* course);
-  absl::StatusOr<MachineRunner::Bundles> MakeBundles(const RunJob& job);
-  // RunRecord.fingerprint; `inputs`: MachineRunner::Outcome::inputs.
-  std::string FingerprintOf(const v1::RunSpec& spec, const std::string& inputs) const;
+  // `files`: also the descriptors.
+  absl::StatusOr<MachineRunner::Bundles> MakeBundles(const RunJob& job, bool files);
+  std::string Programs() const;  // ProgramsIdentity(); empty: not known.
 
   cache::KernelCache* const kernels_;
   UserBlobs* const blobs_;
