@@ -127,7 +127,9 @@ class Explorer : public RunObserver {
       problem_ = line.status();
     }
   }
-  absl::Duration Elapsed() const { return base::RealClock()->Monotonic() - start_; }
+  absl::Duration Elapsed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return took_.value_or(base::RealClock()->Monotonic() - start_);
+  }
 
   Terminal* const terminal_;
   const bool json_;
@@ -140,6 +142,7 @@ class Explorer : public RunObserver {
   std::map<std::string, size_t> strategy_ ABSL_GUARDED_BY(mutex_);  // By run in flight.
   Tally tally_ ABSL_GUARDED_BY(mutex_);
   absl::Status problem_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Duration> took_ ABSL_GUARDED_BY(mutex_);  // The search, once it is over.
   std::string stopped_by_ ABSL_GUARDED_BY(mutex_);
   bool header_shown_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration last_progress_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
@@ -188,6 +191,7 @@ DriveEnd Explorer::CheckSpeeds(Trials* trials) {
   std::vector<Suspect> suspects;
   {
     base::MutexLock lock(&mutex_);
+    took_ = Elapsed();
     if (!problem_.ok()) return DriveEnd::kDone;
     suspects = tally_.Suspects();
   }
@@ -196,7 +200,7 @@ DriveEnd Explorer::CheckSpeeds(Trials* trials) {
         CheckSpeed(suspect, strategies_[suspect.strategy].spec, seeds_, trials);
     base::MutexLock lock(&mutex_);
     if (check.ok()) {
-      tally_.SetSpeedCheck(suspect.key, *check);
+      tally_.SetSpeedCheck(suspect, *check);
     } else if (absl::IsCancelled(check.status())) {
       return DriveEnd::kInterrupted;
     } else if (absl::IsDeadlineExceeded(check.status())) {
@@ -212,7 +216,7 @@ DriveEnd Explorer::CheckSpeeds(Trials* trials) {
 ExitCode Explorer::Finish(DriveEnd end) {
   base::MutexLock lock(&mutex_);
   if (end == DriveEnd::kInterrupted) stopped_by_ = "interrupt";
-  if (end == DriveEnd::kBudget) stopped_by_ = "--budget-secs";
+  if (end == DriveEnd::kBudget && stopped_by_.empty()) stopped_by_ = "--budget-secs";
   if (!stopped_by_.empty()) terminal_->Note(absl::StrCat("stopped by ", stopped_by_));
   // Without any run, the problem is the whole result.
   if (problem_.ok() || tally_.done() > 0) terminal_->Result(tally_.Report(Elapsed()));
@@ -312,7 +316,8 @@ ExitCode Explore(ExploreOptions options, const GlobalOptions& global) {
     end = Drive(&flow, terminal.get(), &signals, drive);
   }
   if (confirm && (end == DriveEnd::kDone || end == DriveEnd::kEnough)) {
-    Trials trials(session->get(), terminal.get(), &signals, options.jobs, drive.deadline);
+    Trials trials(session->get(), terminal.get(), &signals, options.jobs, drive.deadline,
+                  /*reuse=*/!options.fresh);
     if (const DriveEnd checked = explorer.CheckSpeeds(&trials); checked != DriveEnd::kDone) {
       end = checked;
     }

@@ -174,8 +174,10 @@ absl::StatusOr<v1::SubmitRunResponse> RunFlow::SubmitOrKnow(const v1::RunSpec& s
   KTSTR_RETURN_IF_ERROR(status);
   *known = std::move(*run.mutable_record());
   known->set_known_from(submitted.run_id());
-  // The earlier run may have had another command line.
+  // The earlier run may have had another command line, and come from elsewhere.
   scenario::SetReproduction(spec.reproduction(), known);
+  if (!spec.project_commit().empty()) known->set_project_commit(spec.project_commit());
+  if (!spec.run_source().empty()) known->set_run_source(spec.run_source());
   return submitted;
 }
 

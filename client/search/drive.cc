@@ -124,6 +124,7 @@ absl::StatusOr<std::vector<v1::RunRecord>> Trials::Run(std::vector<v1::RunSpec> 
   Collector collector(count);
   RunFlowOptions flow_options;
   flow_options.in_flight = jobs_;
+  flow_options.reuse = reuse_;
   DriveOptions options;
   options.deadline = deadline_;
   options.tick = [&] {

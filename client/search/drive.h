@@ -45,14 +45,15 @@ bool WasCancelled(const v1::RunRecord& record);
 // Batches of runs, one batch at a time. Main thread.
 class Trials {
  public:
-  // All outlive the trials. `deadline`: of the monotonic clock.
+  // All outlive the trials. `deadline`: of the monotonic clock. `reuse`: as RunFlowOptions.
   Trials(Session* session, Terminal* terminal, SignalFd* signals, size_t jobs,
-         absl::Duration deadline)
+         absl::Duration deadline, bool reuse = false)
       : session_(session),
         terminal_(terminal),
         signals_(signals),
         jobs_(jobs),
-        deadline_(deadline) {}
+        deadline_(deadline),
+        reuse_(reuse) {}
 
   // The records of these specs, in their order. Cancelled after a signal, DeadlineExceeded when the
   // time allowed is over, the error of the first run that could not be submitted or followed.
@@ -67,6 +68,7 @@ class Trials {
   SignalFd* const signals_;
   const size_t jobs_;
   const absl::Duration deadline_;
+  const bool reuse_;
   uint64_t runs_ = 0;
 };
 

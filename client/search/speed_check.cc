@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <set>
 #include <utility>
@@ -16,6 +17,7 @@ namespace ktstr::client {
 namespace {
 
 constexpr double kChance = 0.05;
+constexpr uint64_t kLeastRuns = 4;
 
 // Seeds to try, in order.
 std::vector<uint64_t> SeedsToTry(const Suspect& suspect, const SeedRange& range, uint64_t count) {
@@ -39,9 +41,10 @@ bool Shows(const v1::RunRecord& record, const std::string& kind) {
 
 uint64_t SpeedCheckRuns(const Suspect& suspect) {
   const double low = WilsonInterval(suspect.seeds.size(), suspect.runs).low;
-  if (low >= 1 || low <= 0) return low >= 1 ? 4 : kMaxSpeedCheckRuns;
+  if (low >= 1) return kLeastRuns;
+  if (low <= 0) return std::numeric_limits<uint64_t>::max();
   const double runs = std::ceil(std::log(kChance) / std::log1p(-low));
-  return static_cast<uint64_t>(std::clamp(runs, 4.0, static_cast<double>(kMaxSpeedCheckRuns)));
+  return std::max(kLeastRuns, static_cast<uint64_t>(std::min(runs, 1e9)));
 }
 
 absl::StatusOr<SpeedCheck> CheckSpeed(const Suspect& suspect, const v1::RunSpec& spec,
@@ -50,7 +53,9 @@ absl::StatusOr<SpeedCheck> CheckSpeed(const Suspect& suspect, const v1::RunSpec&
   const std::optional<uint32_t> speed =
       scenario::ConfirmingSpeed(spec.scenario(), suspect.vcpu_mips);
   if (!speed.has_value()) return check;
-  const std::vector<uint64_t> all = SeedsToTry(suspect, seeds, SpeedCheckRuns(suspect));
+  check.needed = SpeedCheckRuns(suspect);
+  const std::vector<uint64_t> all =
+      SeedsToTry(suspect, seeds, std::min(check.needed, kMaxSpeedCheckRuns));
   for (size_t at = 0; at < all.size() && check.shown == 0;) {
     std::vector<v1::RunSpec> batch;
     for (; at < all.size() && batch.size() < std::min<size_t>(trials->jobs(), 4); ++at) {

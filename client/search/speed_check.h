@@ -19,6 +19,7 @@
 
 namespace ktstr::client {
 
+// More runs than this take too long.
 inline constexpr uint64_t kMaxSpeedCheckRuns = 32;
 
 // What a search found by a threshold, with one strategy.
@@ -32,19 +33,23 @@ struct Suspect {
 
 struct SpeedCheck {
   uint32_t vcpu_mips = 0;  // RunRecord.vcpu_mips of these runs; 0: none was made.
+  uint64_t needed = 0;     // Runs that decide (SpeedCheckRuns).
   uint64_t runs = 0;       // With a verdict.
   uint64_t shown = 0;      // Of these, runs that end with a finding of this kind.
   uint64_t seed = 0;       // One of them,
   std::string run_id;      // and its run.
+
+  // As many runs as decide were made, and none shows it.
+  bool Refutes() const { return needed > 0 && runs >= needed && shown == 0; }
 };
 
-// How many runs it takes: at the rate of the search (the lower end of its interval) all of them
-// pass by chance with a probability of 5 %. 4 to kMaxSpeedCheckRuns.
+// How many runs decide: at the rate of the search (the lower end of its interval) all of them pass
+// by chance with a probability of 5 %. At least 4.
 uint64_t SpeedCheckRuns(const Suspect& suspect);
 
 // Makes runs of `spec` at four times the speed, of the seeds that show the finding and then of
-// `seeds` and those after them, until one shows it. No run where there is no higher speed. Errors
-// as of Trials::Run().
+// `seeds` and those after them, until one shows it, or as many have been made as decide, or
+// kMaxSpeedCheckRuns. No run where there is no higher speed. Errors as of Trials::Run().
 absl::StatusOr<SpeedCheck> CheckSpeed(const Suspect& suspect, const v1::RunSpec& spec,
                                       const SeedRange& seeds, Trials* trials);
 

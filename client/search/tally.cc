@@ -59,6 +59,22 @@ std::string Plural(uint64_t count, absl::string_view noun) {
   return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
 }
 
+// A line of a report; empty: no run was made.
+std::string CheckText(const SpeedCheck& check) {
+  if (check.runs == 0) return "";
+  const std::string at = absl::StrCat("at ", check.vcpu_mips, " MIPS a CPU: ");
+  if (check.shown > 0) {
+    return absl::StrCat("    ", at, "shown with seed ", check.seed, " (", check.run_id, "), in ",
+                        Plural(check.runs, "run"), "\n");
+  }
+  const std::string rate = RateText(0, check.runs);
+  if (check.Refutes()) {
+    return absl::StrCat("    UNCONFIRMED ", at, rate,
+                        "; the speed of the virtual CPUs alone may cross the threshold\n");
+  }
+  return absl::StrCat("    ", at, rate, ", which at the rate above proves nothing\n");
+}
+
 }  // namespace
 
 void Tally::Add(size_t strategy, const v1::RunRecord& record) {
@@ -70,6 +86,7 @@ void Tally::Add(size_t strategy, const v1::RunRecord& record) {
   if (record.verdict() == v1::FAIL) {
     Found& found = found_[key];
     found.failures.resize(strategies_.size());
+    found.checks.resize(strategies_.size());
     const uint64_t seed = record.variant().seed();
     found.failures[strategy][seed] = {seed, record.run_id(), record.reproduce()};
     ++found.total;
@@ -91,31 +108,33 @@ std::vector<Suspect> Tally::Suspects() const {
   std::vector<Suspect> suspects;
   for (const auto* entry : Sorted()) {
     const Found& found = entry->second;
-    if (!found.by_thresholds) continue;
-    const auto most =
-        std::max_element(found.failures.begin(), found.failures.end(),
-                         [](const auto& a, const auto& b) { return a.size() < b.size(); });
-    Suspect& suspect = suspects.emplace_back();
-    suspect.key = entry->first;
-    suspect.strategy = static_cast<size_t>(most - found.failures.begin());
-    suspect.vcpu_mips = found.vcpu_mips;
-    for (const auto& [seed, failure] : *most) suspect.seeds.push_back(seed);
-    suspect.runs = Judged(suspect.strategy);
+    for (size_t i = 0; i < strategies_.size() && found.by_thresholds; ++i) {
+      if (found.failures[i].empty()) continue;
+      Suspect& suspect = suspects.emplace_back();
+      suspect.key = entry->first;
+      suspect.strategy = i;
+      suspect.vcpu_mips = found.vcpu_mips;
+      for (const auto& [seed, failure] : found.failures[i]) suspect.seeds.push_back(seed);
+      suspect.runs = Judged(i);
+    }
   }
   return suspects;
 }
 
-void Tally::SetSpeedCheck(const FindingKey& key, const SpeedCheck& check) {
-  if (const auto found = found_.find(key); found != found_.end()) found->second.check = check;
+void Tally::SetSpeedCheck(const Suspect& suspect, const SpeedCheck& check) {
+  if (const auto found = found_.find(suspect.key); found != found_.end())
+    found->second.checks[suspect.strategy] = check;
 }
 
 VerdictCounts Tally::All() const {
   VerdictCounts all;
   for (const VerdictCounts& counts : counts_) all.Add(counts);
   for (const auto& [key, found] : found_) {
-    if (!found.unconfirmed()) continue;
-    all.failed -= static_cast<int>(found.total);
-    all.inconclusive += static_cast<int>(found.total);
+    for (size_t i = 0; i < strategies_.size(); ++i) {
+      if (!found.checks[i].Refutes()) continue;
+      all.failed -= static_cast<int>(found.failures[i].size());
+      all.inconclusive += static_cast<int>(found.failures[i].size());
+    }
   }
   return all;
 }
@@ -183,19 +202,12 @@ std::string Tally::FoundText(const FindingKey& key, const Found& found) const {
     for (const auto& [seed, failure] : failures) {
       if (seed != first.seed && others.size() < kSeedsShown) others.push_back(seed);
     }
-    if (others.empty()) continue;
-    const size_t hidden = failures.size() - 1 - others.size();
-    absl::StrAppend(&out, "    the same with --seed ", absl::StrJoin(others, ", "),
-                    hidden > 0 ? absl::StrCat(", and ", hidden, " more") : "", "\n");
-  }
-  const SpeedCheck& check = found.check;
-  if (check.shown > 0) {
-    absl::StrAppend(&out, "  at ", check.vcpu_mips, " MIPS a CPU: shown with seed ", check.seed,
-                    " (", check.run_id, "), in ", Plural(check.runs, "run"), "\n");
-  } else if (found.unconfirmed()) {
-    absl::StrAppend(&out, "  UNCONFIRMED at ", check.vcpu_mips,
-                    " MIPS a CPU: ", RateText(0, check.runs),
-                    "; at this speed of the virtual CPUs alone the threshold may be crossed\n");
+    if (!others.empty()) {
+      const size_t hidden = failures.size() - 1 - others.size();
+      absl::StrAppend(&out, "    the same with --seed ", absl::StrJoin(others, ", "),
+                      hidden > 0 ? absl::StrCat(", and ", hidden, " more") : "", "\n");
+    }
+    absl::StrAppend(&out, CheckText(found.checks[i]));
   }
   return out;
 }
@@ -253,7 +265,9 @@ absl::StatusOr<std::string> Tally::SummaryJson(absl::Duration elapsed,
   PutNumber(summary, "done", static_cast<double>(done()));
   PutNumber(summary, "known", static_cast<double>(known_));
   PutNumber(summary, "notTried", static_cast<double>(not_tried()));
-  PutNumber(summary, "failures", static_cast<double>(failures()));
+  const VerdictCounts all = All();
+  PutNumber(summary, "failures", all.failed);
+  PutNumber(summary, "inconclusive", all.inconclusive);
   PutNumber(summary, "errors", static_cast<double>(errors()));
   PutNumber(summary, "distinctFindings", static_cast<double>(found_.size()));
   PutNumber(summary, "seconds", absl::ToDoubleSeconds(elapsed));
@@ -267,13 +281,6 @@ absl::StatusOr<std::string> Tally::SummaryJson(absl::Duration elapsed,
   for (const auto* entry : Sorted()) {
     Struct* finding = findings->add_values()->mutable_struct_value();
     PutKey(finding, entry->first);
-    if (const SpeedCheck& check = entry->second.check; check.runs > 0) {
-      Struct* speed = PutObject(finding, "speedCheck");
-      PutNumber(speed, "vcpuMips", check.vcpu_mips);
-      PutNumber(speed, "runs", static_cast<double>(check.runs));
-      PutNumber(speed, "shown", static_cast<double>(check.shown));
-      Put(speed, "runId", check.run_id);
-    }
     ListValue* by_strategy = PutList(finding, "strategies");
     for (size_t i = 0; i < strategies_.size(); ++i) {
       const auto& failures = entry->second.failures[i];
@@ -284,6 +291,14 @@ absl::StatusOr<std::string> Tally::SummaryJson(absl::Duration elapsed,
       PutNumber(one, "runs", static_cast<double>(Judged(i)));
       PutNumber(one, "rateLow", interval.low);
       PutNumber(one, "rateHigh", interval.high);
+      if (const SpeedCheck& check = entry->second.checks[i]; check.runs > 0) {
+        Struct* speed = PutObject(one, "speedCheck");
+        PutNumber(speed, "vcpuMips", check.vcpu_mips);
+        PutNumber(speed, "runs", static_cast<double>(check.runs));
+        PutNumber(speed, "shown", static_cast<double>(check.shown));
+        Put(speed, "runId", check.run_id);
+        (*speed->mutable_fields())["unconfirmed"].set_bool_value(check.Refutes());
+      }
       ListValue* commands = PutList(one, "reproduce");
       for (const auto& [seed, failure] : failures)
         commands->add_values()->set_string_value(failure.reproduce);

@@ -30,12 +30,11 @@ class Tally {
   // Adds a run that ended. A cancelled run does not count: its seed was not tried.
   void Add(size_t strategy, const v1::RunRecord& record);
 
-  // The findings of runs that failed by nothing but thresholds, most frequent first, each with the
-  // strategy that shows it most often.
+  // What runs found by nothing but thresholds, most frequent first, one for each strategy that
+  // shows it.
   std::vector<Suspect> Suspects() const;
-  // A finding that no run showed at the higher speed is unconfirmed: its runs count as
-  // inconclusive.
-  void SetSpeedCheck(const FindingKey& key, const SpeedCheck& check);
+  // Runs with a finding that the check refutes are unconfirmed, and count as inconclusive.
+  void SetSpeedCheck(const Suspect& suspect, const SpeedCheck& check);
 
   uint64_t planned() const { return planned_; }
   uint64_t done() const;                     // Runs with a verdict, ERROR included.
@@ -69,12 +68,11 @@ class Tally {
     // By strategy, in the order of seeds.
     std::vector<std::map<uint64_t, Failure>> failures;
     uint64_t total = 0;
-    bool by_thresholds = true;  // All of these runs failed by nothing else.
-    uint32_t vcpu_mips = 0;     // Of one of them.
-    SpeedCheck check;
-    bool unconfirmed() const { return check.runs > 0 && check.shown == 0; }
+    bool by_thresholds = true;       // All of these runs failed by nothing else.
+    uint32_t vcpu_mips = 0;          // Of one of them.
+    std::vector<SpeedCheck> checks;  // By strategy.
   };
-  // Of all strategies, those with an unconfirmed finding as inconclusive.
+  // Of all strategies, unconfirmed runs as inconclusive.
   VerdictCounts All() const;
   // Runs that passed or failed.
   uint64_t Judged(size_t strategy) const;
