@@ -254,11 +254,12 @@ TEST_F(SpeedCheckTest, NoFasterMachine) {
 
 TEST_F(SpeedCheckTest, EndsWithTheTimeAllowedAndWithASignal) {
   service_.hold_runs = [](const v1::RunSpec& spec) { return spec.scenario().has_vcpu_mips(); };
-  EXPECT_EQ(Run({"explore", "steady", "--seeds", "7..8", "--budget-secs", "1"}), kFail);
+  EXPECT_EQ(Run({"explore", "steady", "--seeds", "7..8", "--budget-secs", "2"}), kFail);
   EXPECT_THAT(err_, HasSubstr("stopped by --budget-secs"));
   EXPECT_THAT(out_, Not(HasSubstr("UNCONFIRMED")));
-  std::thread user([this] {
-    const size_t before = service_.specs().size();
+  const size_t before = service_.specs().size();
+  std::thread user([this, before] {
+    // The first two are the search.
     while (service_.specs().size() < before + 3) usleep(1000);
     kill(getpid(), SIGINT);
   });
