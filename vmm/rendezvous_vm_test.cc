@@ -31,7 +31,6 @@
 namespace ktstr::vmm {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::RealLaunch;
 
 constexpr absl::Duration kHold = absl::Milliseconds(300);
@@ -136,7 +135,7 @@ class RendezvousVmTest : public ::testing::Test {
       options.look = [&, watch](absl::Duration now) {
         watch->looks.push_back(now);
         std::string bytes(window::kRingOffset + 65536, '\0');
-        const absl::Status read =
+        absl::Status read =
             machine->Memory().Read(plan.window_address(), bytes.data(), bytes.size());
         watch->seen = base::Sha256Hex(watch->seen + bytes);
         if (watch->longest_us > 0) {
