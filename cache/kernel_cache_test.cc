@@ -157,6 +157,19 @@ TEST_F(KernelCacheTest, AFileCannotTakeTheKeyOfAnother) {
   EXPECT_EQ(cache_->List()->size(), 4u);
 }
 
+// The digits of a key can be those of another content.
+TEST_F(KernelCacheTest, OneKeyIsOneContent) {
+  const std::string image = MakeVmlinux({.release = "7.3.4+x"});
+  const std::string key = MustImport(image);
+  const std::string other = MustImport(MakeVmlinux({.release = "7.3.4+x", .padding = 100}));
+  ASSERT_TRUE(base::RemoveAll(EntryPath(key, "")).ok());
+  ASSERT_EQ(rename(EntryPath(other, "").c_str(), EntryPath(key, "").c_str()), 0);
+  Edit(EntryPath(key, "metadata.json"), other, key);
+  const absl::Status status = Import(image).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(MessageOf(status), HasSubstr("is cached with another vmlinux"));
+}
+
 TEST_F(KernelCacheTest, OneContentIsOneEntry) {
   const std::string key = MustImport(ImageOf("7.3.4+x"));
   absl::StatusOr<KernelCache::Imported> again = Import(DebOf("7.3.4+x"));
