@@ -96,6 +96,14 @@ TEST_F(ClosureTest, LoaderAndLibrariesOfAStore) {
   EXPECT_EQ(paths["lib/libka.so"], store + "/libka.so");
   EXPECT_EQ(paths["lib/libc.so.6"], store + "/libc.so.6");  // Its own, not the system's.
   EXPECT_EQ(paths.count("root/lib64/ld-linux-x86-64.so.2"), 0u);
+  // A loader of a store looks beside itself, not in the system's directories.
+  ASSERT_TRUE(
+      Compile("S=$PWD/store/lib; echo 'int main(void){return 0;}' >n.c;"
+              "cc -o bare n.c -Wl,--dynamic-linker=$S/ld-linux-x86-64.so.2"));
+  const auto bare = ProgramClosure(base::JoinPath(dir_.path(), "bare"), HostLibraryPlaces());
+  ASSERT_TRUE(bare.ok()) << bare.status();
+  for (const BundleFile& file : *bare) paths[file.ref.guest_path()] = file.path;
+  EXPECT_EQ(paths["lib/libc.so.6"], store + "/libc.so.6");
 }
 
 TEST_F(ClosureTest, LoaderThatTheGuestCannotHave) {

@@ -168,6 +168,20 @@ TEST_F(MinimizeTest, FileRunsAsItIs) {
   EXPECT_THAT(spec.scenario().scheduler().args(), ElementsAre(""));
 }
 
+// A small scenario fails with another seed than the run: the file has that one.
+TEST_F(MinimizeTest, FileHasTheSeedThatFails) {
+  service_.judge = [](const v1::RunSpec& spec, v1::RunRecord* record) {
+    record->mutable_variant()->set_engine("tcg");
+    const bool whole = scenario::DeclaredWorkers(spec.scenario()).size() == 4;
+    if (WorkersIn(spec.scenario(), "left") >= 2 && spec.scenario().seed() % 3 == (whole ? 0 : 1))
+      FailWith("STUCK", "stuck 4500ms on cpu2", record);
+  };
+  Failed();
+  ASSERT_EQ(Run({"minimize", "r-0001", "-o", path_, "--seeds-per-try", "4"}), kOk) << err_;
+  EXPECT_EQ(Written().seed() % 3, 1u);
+  EXPECT_EQ(Run({"run", path_}), kFail) << err_;
+}
+
 TEST_F(MinimizeTest, BudgetKeepsWhatWasFound) {
   Failed();
   service_.hold = false;
