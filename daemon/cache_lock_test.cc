@@ -41,5 +41,16 @@ TEST(CacheLock, FileThatNamesNoSocket) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("with another socket"));
 }
 
+TEST(CacheLock, FileOfAnotherUserNamesNoSocket) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
+  const base::TempDir dir = *base::TempDir::Make("cache-lock");
+  const auto first = TakeCacheLock(dir.path(), "/run/a/ktstrd.sock");
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_EQ(chown((dir.path() + "/runs/.locks/ktstrd.lock").c_str(), 1, 1), 0);
+  const absl::Status status = TakeCacheLock(dir.path(), "/run/b/ktstrd.sock").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(SocketElsewhere(status), "");
+}
+
 }  // namespace
 }  // namespace ktstr::daemon

@@ -204,6 +204,18 @@ TEST_F(RunManagerTest, WatchResumesAtItsCursor) {
   EXPECT_TRUE((*at_end)->done());
 }
 
+TEST_F(RunManagerTest, TheLastLinesOfARunAreEvents) {
+  constexpr int kLines = 20'000;
+  executor_.lines = kLines;
+  Start();
+  ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
+  executor_.Release(1);
+  const auto events = ReadAll(kAnna, "r-0001");
+  ASSERT_GT(events.size(), 3u);
+  EXPECT_LT(events.size(), size_t{kLines});
+  EXPECT_EQ(events[events.size() - 2].progress().text(), absl::StrCat("line ", kLines - 1));
+}
+
 TEST_F(RunManagerTest, OthersSeeNothing) {
   Start();
   ASSERT_TRUE(manager_->Submit(kAnna, Spec()).ok());
@@ -315,6 +327,33 @@ TEST_F(RunManagerTest, QueuedRunsAreBoundedInBytes) {
   executor_.Release(1);
   ReadAll(kAnna, "r-0001");
   EXPECT_TRUE(manager_->Submit(kAnna, spec).ok());  // It has room again.
+}
+
+TEST_F(RunManagerTest, QueuedBytesHoldForSubmitsAtOnce) {
+  options_.max_bytes = 50'000;
+  Start();
+  v1::RunSpec spec = Spec();
+  spec.mutable_reproduction()->set_scheduler(std::string(20'000, 's'));
+  std::atomic<int> taken = 0;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 16; ++i) {
+    clients.emplace_back([&] { taken += manager_->Submit(kAnna, spec).ok() ? 1 : 0; });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_LE(taken.load(), 2);  // One that ends while another is checked counts twice.
+  EXPECT_LE(*store_->UnfinishedBytes(kAnna.uid), options_.max_bytes);
+}
+
+TEST_F(RunManagerTest, FinishedRunsMakeRoomWithinTheBudget) {
+  options_.max_bytes = 50'000;
+  Start();
+  executor_.Release(4);
+  v1::RunSpec spec = Spec();
+  spec.mutable_reproduction()->set_scheduler(std::string(20'000, 's'));
+  for (int i = 1; i <= 4; ++i) ReadAll(kAnna, *manager_->Submit(kAnna, spec));
+  manager_->Stop();
+  EXPECT_EQ(manager_->List(kAnna, 0, "")->entries.size(), 2u);
+  EXPECT_LE(*store_->Bytes(kAnna.uid), options_.max_bytes);
 }
 
 TEST_F(RunManagerTest, QueueLimitHoldsForSubmitsAtOnce) {

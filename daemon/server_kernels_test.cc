@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -20,6 +21,7 @@
 #include "base/flock.h"
 #include "base/sha256.h"
 #include "base/status_macros.h"
+#include "cache/snapshot_store.h"
 #include "cache/test_kernel.h"
 #include "daemon/caller.h"
 #include "daemon/daemon.h"
@@ -182,6 +184,29 @@ TEST_F(ServerTest, AnImportBelongsToItsCaller) {
   const auto imported = upload->Finish([] { return false; }, [](const std::string&) {});
   ASSERT_TRUE(imported.ok()) << imported.status();
   EXPECT_EQ(imported->front().entry.metadata().owner_uid(), 1001u);
+}
+
+// The label of an attached snapshot names what its owner tests.
+TEST_F(ServerTest, SnapshotsBelongToTheirOwner) {
+  {
+    const base::UniqueFd memory = *base::MakeMemfd("memory", 4096);
+    cache::SnapshotStore store(server_.options().cache_dir + "/snapshots", uint64_t{1} << 30);
+    ASSERT_TRUE(
+        store.Store({"attached", "scx_secret attached", uid_t{1001}}, memory.get(), {memory.get()})
+            .ok());
+    ASSERT_TRUE(store.Store({"ready", "7.3.4", std::nullopt}, memory.get(), {memory.get()}).ok());
+  }
+  const auto daemon = Daemon::Create(server_.options());
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  const auto count = [&](const Caller& caller) {
+    return (*daemon)->ListSnapshots(caller, 0, "")->entries.size();
+  };
+  EXPECT_EQ(count({.uid = 1001, .user = "anna"}), 2u);
+  EXPECT_EQ(count({.uid = 1002, .user = "bert"}), 1u);
+  EXPECT_EQ(count({.uid = 0, .user = "root", .admin = true}), 2u);
+  const Caller other = {.uid = geteuid() + 1, .user = "other"};
+  EXPECT_TRUE(absl::IsPermissionDenied((*daemon)->CleanSnapshots(other).status()));
+  EXPECT_EQ(count({.uid = 1001, .user = "anna"}), 2u);
 }
 
 // A submit does not wait: the wait is an event of the run, which can be cancelled.

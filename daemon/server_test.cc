@@ -272,6 +272,7 @@ TEST_F(ServerTest, QueuedRunsOwnTheirBlobs) {
     const grpc::Status status = client.Put(base::Sha256Hex(other), other);
     EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
     EXPECT_THAT(status.error_message(), HasSubstr("blob_budget_mb"));
+    EXPECT_THAT(status.error_message(), HasSubstr("queued and running runs hold 700000, 0 were"));
   }
   TestClient client = server_.Connect();
   grpc::ClientContext context;

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "daemon/run_executor.h"
 #include "daemon/run_store.h"
@@ -32,6 +33,7 @@ class FakeExecutor : public RunExecutor {
   }
   std::atomic<int> claims = 0;
   std::atomic<bool> refuse_claims = false;
+  std::atomic<int> lines = 0;  // Of progress of each run.
 
   // Blocks until Release() or a stop. The record is a PASS, or an ERROR with the stop's reason.
   RunOutcome Execute(const RunJob& job, RunReporter& reporter) override {
@@ -41,6 +43,11 @@ class FakeExecutor : public RunExecutor {
       changed_.SignalAll();
     }
     reporter.Phase(v1::RunPhase::RUNNING, "fake");
+    for (int i = 0; i < lines; ++i) {
+      v1::RunProgress line;
+      line.set_text(absl::StrCat("line ", i));
+      reporter.Progress(line);
+    }
     while (true) {
       {
         base::MutexLock lock(&mutex_);
