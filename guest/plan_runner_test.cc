@@ -183,6 +183,21 @@ TEST_F(PlanRunnerTest, AttachOnlyAsksForNoPlanAfterAFailedAttach) {
   EXPECT_EQ(reporter_.Of(v1::Observation::kSchedulerExit).size(), 1u);
 }
 
+// Such a worker's report comes once the scheduler is gone, and says so.
+TEST_F(PlanRunnerTest, WorkerThatTheSchedulerDoesNotRunIsLate) {
+  const std::string procs = cgroups_->mount() + "/ktstr/g/cgroup.procs";
+  AddScheduler(absl::StrCat("p=", procs,
+                            "\ntrap 'kill -CONT $(cat $p); exit 0' INT\n"
+                            "until [ -s $p ]; do sleep 0.01; done\nkill -STOP $(cat $p)\n"
+                            "while :; do sleep 0.02; done"));
+  plan_.set_report_timeout_ms(300);
+  AddStep(200 * kNsPerMs, "g");
+  Run();
+  auto reports = reporter_.Of(v1::Observation::kWorkerReport);
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_TRUE(reports[0].worker_report().late());
+}
+
 TEST_F(PlanRunnerTest, SchedulerThatDiesEndsTheStepsAndReportsStillCome) {
   AddScheduler("sleep 0.3; exit 7");
   AddStep(3600 * kNsPerSecond, "g");
@@ -345,6 +360,17 @@ TEST_F(PlanRunnerTest, FailureUnderTheSchedulerSaysSo) {
 }
 
 // The leaf rule of cgroup v2 refuses the move, and no scheduler takes part.
+TEST_F(PlanRunnerTest, CgroupThatCannotBeMadeIsAFailedOperation) {
+  const std::string root = cgroups_->mount() + "/ktstr";
+  ASSERT_TRUE(base::MakeDirs(root).ok());
+  ASSERT_TRUE(base::WriteFileAtomic(root + "/taken", "").ok());
+  AddStep(30 * kNsPerMs, "taken");
+  Run();
+  auto failed = reporter_.Of(v1::Observation::kOperationFailed);
+  ASSERT_EQ(failed.size(), 1u);
+  EXPECT_EQ(failed[0].operation_failed().operation(), v1::OperationFailed::CGROUP_CREATE);
+}
+
 TEST_F(PlanRunnerTest, MoveThatCgroupsThemselvesRefuseIsTheAgents) {
   ASSERT_TRUE(base::WriteFileAtomic(
                   base::JoinPath(cgroups_->mount(), "ktstr/g/cgroup.subtree_control"), "cpu\n")
