@@ -283,6 +283,8 @@ TEST(SchedulerDied, QuotesTheCauseNotTheLastLine) {
       {"thread \\'a\\' (9) panicked at /rustc/5980/library/std/src/x.rs:1:2:\\nfailed",
        "; its output: thread 'a' (9) panicked at library/std/src/x.rs:1:2: failed"},
       {"Error: 8 CPUs wanted\\n22:10:03 [INFO] bye", "; its output: Error: 8 CPUs wanted"},
+      {"libbpf: failed to load object \"x\"\\nscx_x: no CPU 99\\n",
+       "; its last output: scx_x: no CPU 99"},
       {"loading\\nbye", "; its last output: bye"},
       {"cannot go on\\n22:10:03 [INFO] Unregister scx_x\\n[2026-11-28T22:10:03Z DEBUG scx_x] bye\\n"
        "2026-11-28T22:10:03.1Z  INFO scx_x: bye\\nINFO bye",
@@ -297,6 +299,18 @@ TEST(SchedulerDied, QuotesTheCauseNotTheLastLine) {
     ASSERT_EQ(judgement.findings_size(), 1) << c.output;
     EXPECT_THAT(judgement.findings(0).message(), testing::EndsWith(c.quoted)) << c.output;
   }
+}
+
+TEST(SchedulerDied, QuotesTheEndOfALongOutput) {
+  v1::Observation output;
+  std::string* data = output.mutable_scheduler_output()->mutable_data();
+  while (data->size() < size_t{3} << 20) data->append("still going on\n");
+  data->append("cannot go on\n");
+  const v1::Judgement judgement = Evaluate(
+      MakeScenario(), {output, Make(Exit("cause: PROCESS_EXITED exit_code: 1")), Make(kDone)});
+  ASSERT_EQ(judgement.findings_size(), 1);
+  EXPECT_THAT(judgement.findings(0).message(),
+              testing::EndsWith("; its last output: cannot go on"));
 }
 
 TEST(SchedulerDied, ReasonOutOfTheSchedulersOwnOutput) {

@@ -77,7 +77,9 @@ class GuestText : public ::testing::TestWithParam<const char*> {
     end.insert(end.rfind('}'), absl::StrCat(" console_tail: '[    1.0] ", GetParam(),
                                             "\\n[    1.1] sched_ext: x: ", GetParam(),
                                             "\\n' crash_line: '[    1.0] ", GetParam(),
-                                            "' agent_error: '", GetParam(), "' "));
+                                            "' crash_line: '[    1.2] Kernel panic - not syncing: "
+                                            "Fatal exception' agent_error: '",
+                                            GetParam(), "' "));
     return with;
   }
 };
