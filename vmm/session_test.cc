@@ -291,6 +291,7 @@ TEST_F(SessionTest, ResetAndPowerOffAreToldApart) {
 }
 
 TEST_F(SessionTest, Reset) {
+  Print("[    2.0] Kernel panic - not syncing: Fatal exception\n");
   machine_.events.push_back({MachineEvent::Kind::kReset, {}});
   ExpectEnd(v1::VmEnd::GUEST_RESET, "");
 }
