@@ -86,6 +86,15 @@ class RunFlowTest : public ::testing::Test {
     ASSERT_TRUE(session.ok()) << session.status();
     session_ = *std::move(session);
   }
+  void ExpectAWholeRun() {
+    Open();
+    RunFlow flow(session_.get(), &recorder_, options_);
+    flow.Submit({v1::RunSpec()});
+    ASSERT_TRUE(WaitDone(&flow));
+    EXPECT_THAT(recorder_.lines(),
+                ElementsAre("submitted r-0001", "r-0001 event 0", "r-0001 event 1",
+                            "r-0001 event 2", "finished r-0001 PASS"));
+  }
   static bool WaitDone(RunFlow* flow) {
     pollfd fd = {flow->done_fd(), POLLIN, 0};
     return poll(&fd, 1, 20000) == 1 && flow->done();
@@ -100,25 +109,13 @@ class RunFlowTest : public ::testing::Test {
   RunFlowOptions options_;
 };
 
-TEST_F(RunFlowTest, EventsInOrderThenTheRecord) {
-  Open();
-  RunFlow flow(session_.get(), &recorder_, options_);
-  flow.Submit({v1::RunSpec()});
-  ASSERT_TRUE(WaitDone(&flow));
-  EXPECT_THAT(recorder_.lines(), ElementsAre("submitted r-0001", "r-0001 event 0", "r-0001 event 1",
-                                             "r-0001 event 2", "finished r-0001 PASS"));
-}
+TEST_F(RunFlowTest, EventsInOrderThenTheRecord) { ExpectAWholeRun(); }
 
 TEST_F(RunFlowTest, ALargeRecordComesInPieces) {
   service_.judge = [](const v1::RunSpec&, v1::RunRecord* record) {
     record->set_scheduler_log(std::string(5 << 20, 'l'));
   };
-  Open();
-  RunFlow flow(session_.get(), &recorder_, options_);
-  flow.Submit({v1::RunSpec()});
-  ASSERT_TRUE(WaitDone(&flow));
-  EXPECT_THAT(recorder_.lines(), ElementsAre("submitted r-0001", "r-0001 event 0", "r-0001 event 1",
-                                             "r-0001 event 2", "finished r-0001 PASS"));
+  ExpectAWholeRun();
 }
 
 TEST_F(RunFlowTest, ASubmitWithoutAResponseFails) {
