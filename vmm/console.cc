@@ -74,28 +74,32 @@ absl::StatusOr<Console> Console::Create() {
   return Console(std::move(memfd));
 }
 
-uint64_t Console::size() const { return base::SizeOf(memfd_.get(), "the console").value_or(0); }
+uint64_t Console::size() const {
+  const uint64_t all = base::SizeOf(memfd_.get(), "the console").value_or(0);
+  return all - std::min(all, begin_);
+}
 
 absl::StatusOr<std::string> Console::Text() const {
   const uint64_t bytes = size();
   std::string text;
   if (bytes <= kCap) {
-    KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), 0, bytes, &text));
+    KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), begin_, begin_ + bytes, &text));
     return text;
   }
   base::HeadTail both(kCap - kTailBytes, kTailBytes);
-  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), 0, kCap - kTailBytes, &text));
+  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), begin_, begin_ + kCap - kTailBytes, &text));
   both.Append(text);
   text.clear();
   both.Skip(bytes - kCap);
-  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), bytes - kTailBytes, bytes, &text));
+  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), begin_ + bytes - kTailBytes, begin_ + bytes, &text));
   both.Append(text);
   return both.Text();
 }
 
 absl::StatusOr<std::string> Console::TextFrom(uint64_t offset, uint64_t max_bytes) const {
   std::string text;
-  KTSTR_RETURN_IF_ERROR(Append(memfd_.get(), offset, std::min(size(), offset + max_bytes), &text));
+  KTSTR_RETURN_IF_ERROR(
+      Append(memfd_.get(), begin_ + offset, begin_ + std::min(size(), offset + max_bytes), &text));
   return text;
 }
 

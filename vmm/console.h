@@ -34,6 +34,9 @@ class Console {
   static absl::StatusOr<Console> Create();
 
   int fd() const { return memfd_.get(); }  // For the engine to write to.
+  // Forgets what has been written so far, which still counts against the hard limit.
+  void Restart() { begin_ += size(); }
+  bool CanRestart() const { return begin_ + size() <= kCap; }
   uint64_t size() const;
   bool OverCap() const { return size() > kCap; }
   // The whole text; when it is over its cap, the first 3 MiB and the last 1 MiB (base/head_tail.h).
@@ -44,6 +47,7 @@ class Console {
  private:
   explicit Console(base::UniqueFd memfd) : memfd_(std::move(memfd)) {}
   base::UniqueFd memfd_;
+  uint64_t begin_ = 0;  // Of the text, in the file.
 };
 
 // Lines that may explain an end, in their order: of a panic, of what leads to one ("BUG:", "Oops:",

@@ -53,6 +53,11 @@ class Machine {
   // After kStopped at a doorbell, on a machine that was booted, or restored as kCopied. Ends the
   // machine, also on an error; do not use Memory() afterwards.
   virtual absl::StatusOr<Snapshot> TakeSnapshot() = 0;
+  // Of a restored machine whose guest stands still at the bell: from now on it stands where its
+  // snapshot was taken, in every respect as one that was restored anew, but within the same engine,
+  // which knows the guest's code by now. An error: the machine is unusable.
+  virtual absl::Status Rewind() = 0;
+  virtual bool CanRewind() const = 0;
   // Kills the engine, which has nothing to save, and returns when it is gone. In any state, any
   // number of times.
   virtual void Stop() = 0;

@@ -109,14 +109,14 @@ class Process {
   static RestoredRam RamOf(const Start& start) {
     return start.request.until_attached() ? RestoredRam::kCopied : RestoredRam::kShared;
   }
-  // Resumes a restored machine and follows it to its end.
-  absl::Status Begin(const Start& start, Machine* machine, const RunOrder& run,
-                     absl::Duration started);
+  // Resumes a restored machine and follows it to its end. True: it is kept for another run.
+  absl::StatusOr<bool> Begin(const Start& start, Machine* machine, const RunOrder& run,
+                             absl::Duration started);
   Session::Options SessionOptions(const Start& start, const Machine& machine, const v1::VmRun& run);
   absl::StatusOr<Session::State> Follow(Machine* machine, Session* session);
   absl::Status HandleControl(Session* session);
   absl::Status SendObservation(v1::Observation observation);
-  absl::Status SendEnd(v1::VmEnd end);
+  absl::Status SendEnd(v1::VmEnd end, bool rewinds = false);
   absl::Status SendEvent(v1::VmEvent event, const std::vector<NamedFd>& fds = {});
   // For a run that fails before its guest ran.
   absl::Status SendFailure(const absl::Status& status);
@@ -152,10 +152,11 @@ absl::Status Process::SendObservation(v1::Observation observation) {
   return SendEvent(std::move(event));
 }
 
-absl::Status Process::SendEnd(v1::VmEnd end) {
-  v1::Observation observation;
-  *observation.mutable_vm_end() = std::move(end);
-  return SendObservation(std::move(observation));
+absl::Status Process::SendEnd(v1::VmEnd end, bool rewinds) {
+  v1::VmEvent event;
+  *event.mutable_observation()->mutable_vm_end() = std::move(end);
+  event.set_rewinds(rewinds);
+  return SendEvent(std::move(event));
 }
 
 absl::Status Process::SendFailure(const absl::Status& status) {
@@ -314,7 +315,7 @@ absl::Status Process::SnapshotRun(const Start& start) {
       start.engine->Restore(start.launch(), *snapshot, RamOf(start));
   if (!machine.ok()) return SendNoSnapshot(machine.status());
   if (start.request.until_attached()) return AttachRun(start, machine->get(), *run, started);
-  return Begin(start, machine->get(), *run, started);
+  return Begin(start, machine->get(), *run, started).status();
 }
 
 absl::Status Process::AttachRun(const Start& start, Machine* machine, const RunOrder& run,
@@ -350,17 +351,25 @@ absl::Status Process::RestoredRun(const Start& start) {
   absl::StatusOr<std::unique_ptr<Machine>> machine =
       start.engine->Restore(start.launch(), start.snapshot, RamOf(start));
   if (!machine.ok()) return SendNoSnapshot(machine.status());
-  v1::VmEvent event;
-  event.mutable_prepared();
-  KTSTR_RETURN_IF_ERROR(SendEvent(std::move(event)));
-  pollfd waiting = {control_.get(), POLLIN, 0};
-  const bool asked_for = poll(&waiting, 1, 0) == 1;
-  KTSTR_ASSIGN_OR_RETURN(std::optional<RunOrder> run, AwaitRun(machine->get()));
-  if (!run.has_value()) return absl::OkStatus();
-  // The times of a machine that was prepared ahead count from its VmRun.
-  if (!asked_for) started = Now();
-  if (start.request.until_attached()) return AttachRun(start, machine->get(), *run, started);
-  return Begin(start, machine->get(), *run, started);
+  v1::VmEvent prepared;
+  prepared.mutable_prepared();
+  KTSTR_RETURN_IF_ERROR(SendEvent(std::move(prepared)));
+  while (true) {
+    pollfd waiting = {control_.get(), POLLIN, 0};
+    const bool asked_for = poll(&waiting, 1, 0) == 1;
+    KTSTR_ASSIGN_OR_RETURN(std::optional<RunOrder> run, AwaitRun(machine->get()));
+    if (!run.has_value()) return absl::OkStatus();
+    // The times of a machine that was prepared ahead count from its VmRun.
+    if (!asked_for) started = Now();
+    if (start.request.until_attached()) return AttachRun(start, machine->get(), *run, started);
+    KTSTR_ASSIGN_OR_RETURN(const bool kept, Begin(start, machine->get(), *run, started));
+    if (!kept) return absl::OkStatus();
+    started = Now();
+    if (const absl::Status rewound = (*machine)->Rewind(); !rewound.ok()) {
+      KTSTR_LOG(WARNING) << "machine not rewound: " << rewound;
+      return absl::OkStatus();
+    }
+  }
 }
 
 absl::StatusOr<std::optional<RunOrder>> Process::AwaitRun(Machine* prepared) {
@@ -395,8 +404,8 @@ absl::StatusOr<std::optional<RunOrder>> Process::AwaitRun(Machine* prepared) {
   return std::optional<RunOrder>();
 }
 
-absl::Status Process::Begin(const Start& start, Machine* machine, const RunOrder& run,
-                            absl::Duration started) {
+absl::StatusOr<bool> Process::Begin(const Start& start, Machine* machine, const RunOrder& run,
+                                    absl::Duration started) {
   NoteEngine(*machine);
   Window window =
       Window::Attach(&machine->Memory(), start.plan().window_address(), start.plan().window_size());
@@ -404,7 +413,9 @@ absl::Status Process::Begin(const Start& start, Machine* machine, const RunOrder
   KTSTR_RETURN_IF_ERROR(machine->SetVcpuTurn(VcpuTurn(run.run, start.plan())));
   KTSTR_RETURN_IF_ERROR(session.Begin(run.bundle.get()));
   KTSTR_RETURN_IF_ERROR(Follow(machine, &session).status());
-  return SendEnd(session.end());
+  const bool kept = session.MachineIsKept();
+  KTSTR_RETURN_IF_ERROR(SendEnd(session.end(), kept));
+  return kept;
 }
 
 Session::Options Process::SessionOptions(const Start& start, const Machine& machine,
@@ -423,6 +434,8 @@ Session::Options Process::SessionOptions(const Start& start, const Machine& mach
   const auto topology = scenario::Topology::FromProto(start.plan().topology());
   options.done_limit = kDoneLimit + (topology.ok() ? topology->num_cpus() : 1) * kDoneLimitPerCpu;
   options.take_digest = run.take_digest();
+  options.keep_machine = run.rewind() && start.request.mode() == v1::VmStart::RESTORE &&
+                         !start.request.until_attached();
   options.symbols = [kernel = start.kernel.get()] { return KernelSymbols::Read(kernel); };
   options.observe = [this](v1::Observation o) { return SendObservation(std::move(o)); };
   options.progress = [this](std::string text) { SendProgress(std::move(text)); };

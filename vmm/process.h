@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ktstr-vm: one process, one virtual machine, one run. It speaks proto/ktstr/v1/vm.proto with the
+// ktstr-vm: one process, one virtual machine, one run, or several one after another from the same
+// snapshot (VmRun.rewind). It speaks proto/ktstr/v1/vm.proto with the
 // daemon on a SOCK_SEQPACKET socket: it receives VmStart and VmRun with their descriptors, sends
 // checked observations, and ends after a VmEnd or a VmNoSnapshot. A VmStop cancels; when the daemon
 // is gone, ktstr-vm ends and the engine with it. It trusts the daemon and nothing else: not the

@@ -23,15 +23,13 @@
 #include "ktstr/v1/guest.pb.h"
 #include "vmm/bundle.h"
 #include "vmm/session.h"
-#include "vmm/testing/real_launch.h"
+#include "vmm/testing/real_guest.h"
 #include "vmm/testing/vm_driver.h"
 #include "vmm/window.h"
 #include "vmm/window_abi.h"
 
 namespace ktstr::vmm {
 namespace {
-
-using testing::RealLaunch;
 
 constexpr absl::Duration kHold = absl::Milliseconds(300);
 // The workers have started: all CPUs have been idle before.
@@ -52,83 +50,16 @@ struct Watch {
   absl::Duration stood_at;  // Guest time.
 };
 
-class RendezvousVmTest : public ::testing::Test {
+class RendezvousVmTest : public testing::RealGuestTest {
  protected:
-  // Boots a guest and keeps its snapshot.
-  void Start(const testing::MachineShape& shape) {
-    signal(SIGPIPE, SIG_IGN);  // As ktstr-vm: the answer to an engine that is gone.
-    auto launch =
-        RealLaunch::Make(shape, absl::StrCat(KTSTR_BIN_DIR, "/ktstr-agent"), BundleCapacity(0));
-    if (absl::IsNotFound(launch.status())) GTEST_SKIP() << launch.status();
-    ASSERT_TRUE(launch.ok()) << launch.status();
-    launch_ = *std::move(launch);
-    const v1::LaunchPlan& plan = launch_->plan();
-    auto memory = *SharedMemory::Create({plan.node_memory().begin(), plan.node_memory().end()});
-    Window window = *Window::Create(memory.get(), plan.window_address(), plan.window_size(),
-                                    window::kFlagStopAtReady);
-    auto machine = launch_->engine().Boot(launch_->launch(), std::move(memory));
-    ASSERT_TRUE(machine.ok()) << machine.status();
-    Watch boot;
-    Session::Options options = OptionsOf(&boot);
-    options.until = window::kDoorbellReady;
-    Session session(machine->get(), std::move(window), base::RealClock()->Monotonic(),
-                    std::move(options));
-    ASSERT_EQ(Follow(machine->get(), &session), Session::State::kStopped)
-        << (*machine)->GuestConsole().Text().value_or("");
-    auto taken = (*machine)->TakeSnapshot();
-    ASSERT_TRUE(taken.ok()) << taken.status();
-    snapshot_ = *std::move(taken);
-  }
-
-  // Four workers on all CPUs; with 16 CPUs most of them are idle.
-  static base::UniqueFd Bundle() {
-    v1::GuestPlan plan;
-    plan.set_seed(1);
-    plan.set_report_timeout_ms(5000);
-    plan.set_overrun_ms(60000);
-    v1::GuestStep* step = plan.add_step();
-    step->set_hold_ns(absl::ToInt64Nanoseconds(kHold));
-    v1::GuestCgroup* cgroup = step->add_cgroup();
-    cgroup->set_name("left");
-    v1::GuestWork* work = cgroup->add_work();
-    work->set_type("spin_wait");
-    work->set_workers(4);
-    BundleBuilder bundle;
-    bundle.AddData("plan.pb", plan.SerializeAsString(), 0644);
-    return *bundle.Finish(1 << 20);
-  }
-
-  Session::Options OptionsOf(Watch* watch) {
-    Session::Options options;
-    options.timeout = watch->timeout;
-    options.run_limit = watch->run_limit;
-    options.take_digest = true;
-    options.observe = [watch](v1::Observation o) {
-      watch->stream += o.SerializeAsString() + "|";
-      return absl::OkStatus();
-    };
-    options.progress = [](const std::string&) {};
-    return options;
-  }
-
-  static Session::State Follow(Machine* machine, Session* session) {
-    std::vector<pollfd> waits;
-    for (int fd : machine->PollFds()) waits.push_back({fd, POLLIN, 0});
-    while (true) {
-      auto state = session->Step();
-      EXPECT_TRUE(state.ok()) << state.status();
-      if (!state.ok()) return Session::State::kEnded;
-      if (*state != Session::State::kRuns) return *state;
-      poll(waits.data(), waits.size(), 20);
-    }
-  }
-
   void Run(Watch* watch) {
     auto restored = launch_->engine().Restore(launch_->launch(), *snapshot_, RestoredRam::kShared);
     ASSERT_TRUE(restored.ok()) << restored.status();
     Machine* const machine = restored->get();
     const v1::LaunchPlan& plan = launch_->plan();
-    Session::Options options = OptionsOf(watch);
+    Session::Options options = OptionsOf(&watch->stream);
+    options.timeout = watch->timeout;
+    options.run_limit = watch->run_limit;
     std::mt19937 random(12345);
     if (watch->period != absl::InfiniteDuration()) {
       options.look_period = watch->period;
@@ -148,7 +79,7 @@ class RendezvousVmTest : public ::testing::Test {
     Session session(machine,
                     Window::Attach(&machine->Memory(), plan.window_address(), plan.window_size()),
                     base::RealClock()->Monotonic(), std::move(options));
-    ASSERT_TRUE(session.Begin(Bundle().get()).ok());
+    ASSERT_TRUE(session.Begin(Bundle({.hold = kHold}).get()).ok());
     EXPECT_EQ(Follow(machine, &session), Session::State::kEnded);
     watch->end = session.end();
     watch->stood_at = machine->GuestTime().value_or(absl::ZeroDuration());
@@ -196,29 +127,26 @@ class RendezvousVmTest : public ::testing::Test {
     EXPECT_EQ(fast[0].looks, fast[1].looks);
     EXPECT_EQ(fast[0].seen, fast[1].seen);
   }
-
-  std::optional<RealLaunch> launch_;
-  std::optional<Snapshot> snapshot_;
 };
 
 TEST_F(RendezvousVmTest, OneCpu) {
-  Start({});
+  Boot({});
   if (snapshot_.has_value()) ExpectNoInfluence(/*busy=*/true);
 }
 
 TEST_F(RendezvousVmTest, FourCpus) {
-  Start({.llcs = 2, .cores_per_llc = 2});
+  Boot({.llcs = 2, .cores_per_llc = 2});
   if (snapshot_.has_value()) ExpectNoInfluence(/*busy=*/true);
 }
 
 TEST_F(RendezvousVmTest, SixteenCpus) {
-  Start({.llcs = 2, .cores_per_llc = 8});
+  Boot({.llcs = 2, .cores_per_llc = 8});
   if (snapshot_.has_value()) ExpectNoInfluence(/*busy=*/true);
 }
 
 // The run's limit, an engine that dies while the host looks, and one that stands still.
 TEST_F(RendezvousVmTest, Ends) {
-  Start({.cores_per_llc = 2});
+  Boot({.cores_per_llc = 2});
   if (!snapshot_.has_value()) return;
   std::vector<std::string> streams;
   for (const int longest_us : {0, 1500}) {

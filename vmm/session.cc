@@ -140,7 +140,7 @@ absl::Status Session::HandleDoorbell(bool rang) {
       ResumeFromDoorbell();
       break;
     case window::kDoorbellDone:
-      HandleDone();
+      HandleDone(rang);
       break;
     default:
       Misbehaved(absl::StrCat("unknown doorbell ", *doorbell));
@@ -189,7 +189,7 @@ absl::Status Session::Look(absl::Duration now) {
   return absl::OkStatus();
 }
 
-void Session::HandleDone() {
+void Session::HandleDone(bool rang) {
   if (options_.take_digest) {
     absl::StatusOr<std::string> digest = DigestOf(machine_->Memory());
     if (!digest.ok()) {
@@ -198,6 +198,7 @@ void Session::HandleDone() {
     }
     digest_ = *std::move(digest);
   }
+  kept_ = rang && options_.keep_machine && machine_->CanRewind();
   Finish(v1::VmEnd::DONE, {});
 }
 
@@ -393,7 +394,7 @@ void Session::Finish(v1::VmEnd::Cause cause, std::string detail) {
   v1::VmEnd& end = end_.emplace();
   const absl::StatusOr<uint32_t> doorbell = window_.Doorbell();
   const bool gave_up = doorbell.ok() && *doorbell == window::kDoorbellGaveUp;
-  machine_->Stop();
+  if (!kept_) machine_->Stop();
   AddVcpus(&end);
   const std::string console = machine_->GuestConsole().Text().value_or("");
   const int claimed = static_cast<int>(claimed_stage_);

@@ -45,6 +45,9 @@ class Session {
     absl::Duration done_limit = absl::Seconds(5);
     absl::Duration done_patience = absl::Seconds(30);
     bool take_digest = false;
+    // A machine that can be rewound is not stopped when its guest reaches the last doorbell: it
+    // stands still there.
+    bool keep_machine = false;
     std::string turns;       // VmEnd.turns
     uint32_t vcpu_mips = 0;  // VmEnd.vcpu_mips
     // The session is over when the guest stops at this doorbell, kDoorbellReady or
@@ -74,7 +77,7 @@ class Session {
   enum class State {
     kRuns,
     kStopped,  // At the doorbell `until`: the guest stands still there, and stays so.
-    kEnded,    // The machine has been stopped, and end() is valid.
+    kEnded,    // end() is valid, and the machine has been stopped, or is kept.
   };
   // Handles what has come since the last call: machine events, ring, console, time limits. Returns
   // an error of `observe` or `console` only.
@@ -85,6 +88,8 @@ class Session {
   absl::Duration TimeLeft() const;
   // Whether the ring still holds all that the guest ever wrote to it.
   bool RingIsWhole() const;
+  // Whether the machine stands still at its last doorbell (Options::keep_machine).
+  bool MachineIsKept() const { return kept_; }
   const v1::VmEnd& end() const { return *end_; }
 
  private:
@@ -95,7 +100,7 @@ class Session {
   absl::Status HandleRendezvous();
   // A look at the guest, which stands still at `now`; then sets the next rendezvous.
   absl::Status Look(absl::Duration now);
-  void HandleDone();
+  void HandleDone(bool rang);
   void ResumeFromDoorbell();
   void Resume();
   absl::Status DrainRing();
@@ -123,6 +128,7 @@ class Session {
   Options options_;
   absl::Duration started_;
   absl::Duration deadline_;
+  bool kept_ = false;
   bool attached_ = false;  // Began at kDoorbellAttached.
   bool stopped_ = false;
   bool ring_was_full_ = false;

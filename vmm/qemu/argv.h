@@ -27,7 +27,8 @@ inline constexpr int kTurnsSaysFd = 9;     // The library writes a byte here whe
 inline constexpr int kPageFd = 10;         // library/page.h
 inline constexpr int kBellFd = 11;         // A pipe: a byte for each time the guest rings.
 inline constexpr int kBellAnswerFd = 12;   // A pipe: the library waits for a byte after each.
-inline constexpr int kFirstMemoryFd = 13;  // One per NUMA node.
+inline constexpr int kStateFd = 13;        // kRestore: the snapshot's device state.
+inline constexpr int kFirstMemoryFd = 14;  // One per NUMA node.
 
 struct Version {
   int major = 0;

@@ -53,7 +53,7 @@ TEST(QemuArguments, OfOneNode) {
       "-cpu max,vendor=GenuineIntel,-rdrand,-rdseed -machine "
       "q35,max-ram-below-4g=2147483648,memory-backend=ram0 "
       "-smp 4,sockets=1,dies=2,cores=2,threads=1 -m 512M "
-      "-object memory-backend-file,id=ram0,size=536870912,mem-path=/proc/self/fd/13,share=on "
+      "-object memory-backend-file,id=ram0,size=536870912,mem-path=/proc/self/fd/14,share=on "
       "-kernel /proc/self/fd/4 -initrd /proc/self/fd/5 -append CMDLINE -device pvpanic "
       "-chardev file,id=bell,path=/proc/self/fd/11 -device isa-debugcon,iobase=0x506,chardev=bell "
       "-action panic=pause -no-reboot -no-shutdown -chardev file,id=console,path=/proc/self/fd/6 "
@@ -68,7 +68,7 @@ TEST(QemuArguments, OfTwoNodes) {
   EXPECT_THAT(arguments,
               HasSubstr("-numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 "
                         "-numa cpu,node-id=1,socket-id=1 "));
-  EXPECT_THAT(arguments, HasSubstr("id=ram1,size=268435456,mem-path=/proc/self/fd/14,share=on"));
+  EXPECT_THAT(arguments, HasSubstr("id=ram1,size=268435456,mem-path=/proc/self/fd/15,share=on"));
 }
 
 TEST(QemuArguments, OfARestore) {

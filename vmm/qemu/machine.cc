@@ -16,6 +16,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/head_tail.h"
@@ -36,7 +37,12 @@ namespace {
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 constexpr absl::Duration kBellPeriod = absl::Milliseconds(50);
 constexpr absl::Duration kLookTimeout = absl::Seconds(5);
+// How long the vCPUs may take to their next turn; a loaded host gets a lot more than it takes.
+constexpr absl::Duration kHaltTimeout = absl::Seconds(2);
+constexpr absl::Duration kHaltPeriod = absl::Microseconds(200);
 constexpr size_t kMaxEngineOutput = 8 << 10;
+// From 10.1 on, functions that library/rewind.c calls take other arguments.
+constexpr std::pair<int, int> kLastThatRewinds = {10, 0};
 // RAM stays in its files, and QEMU sends an event when a migration is done.
 constexpr char kCapabilities[] =
     R"({"capabilities":[{"capability":"x-ignore-shared","state":true},)"
@@ -66,14 +72,15 @@ class QemuMachine : public Machine {
  public:
   QemuMachine(std::shared_ptr<base::Child> child, QmpClient qmp, Console console, Console output,
               base::UniqueFd turns, base::UniqueFd page, Bell bell, std::string program_path,
-              std::string version)
+              const Version& version)
       : bell_(std::move(bell)),
         turns_(std::move(turns)),
         page_(std::move(page)),
         console_(std::move(console)),
         output_(std::move(output)),
         program_path_(std::move(program_path)),
-        version_(std::move(version)),
+        version_(version.text),
+        knows_version_(std::make_pair(version.major, version.minor) <= kLastThatRewinds),
         qmp_(std::move(qmp)),
         child_(std::move(child)) {}
 
@@ -99,6 +106,8 @@ class QemuMachine : public Machine {
   absl::StatusOr<std::optional<MachineEvent>> NextEvent() override;
   absl::Status Resume() override;
   absl::StatusOr<Snapshot> TakeSnapshot() override;
+  absl::Status Rewind() override;
+  bool CanRewind() const override;
   void Stop() override;
   absl::Status SetVcpuTurn(absl::Duration turn) override;
   bool HasBoundedTurns() const override { return bounded_; }
@@ -133,6 +142,7 @@ class QemuMachine : public Machine {
   Console output_;  // Of QEMU itself.
   std::string program_path_;
   std::string version_;
+  bool knows_version_;  // As library/rewind.c has to.
   QmpClient qmp_;
   std::shared_ptr<base::Child> child_;  // Shared with memory_ of a restored guest.
   bool ended_ = false;                  // kEnded was reported, or Stop() was called.
@@ -143,7 +153,9 @@ absl::Status QemuMachine::Execute(std::string_view command, std::string_view arg
   KTSTR_RETURN_IF_ERROR(qmp_.Send(command, arguments, fd));
   while (true) {
     KTSTR_ASSIGN_OR_RETURN(QmpMessage message, qmp_.Await(kStartTimeout));
-    if (message.kind == QmpMessage::Kind::kReturn) return absl::OkStatus();
+    if (message.kind == QmpMessage::Kind::kReturn && message.id == qmp_.last_id()) {
+      return absl::OkStatus();
+    }
     if (message.kind == QmpMessage::Kind::kError) {
       return absl::InternalError(absl::StrCat("QMP ", base::ToAbsl(command), ": ", message.text));
     }
@@ -317,7 +329,7 @@ absl::Status QemuMachine::SetRendezvous(absl::Duration guest_time) {
 std::vector<v1::VcpuState> QemuMachine::HaltAndLook() {
   // Responses to earlier commands may come first: ours is the one that holds registers.
   absl::Status sent = SetRendezvous(absl::InfiniteDuration());
-  if (sent.ok()) sent = WritePage(offsetof(Page, halt), 1);
+  if (sent.ok()) sent = WritePage(offsetof(Page, halt), kHalt);
   if (sent.ok()) sent = qmp_.Send("stop");
   if (sent.ok()) {
     sent = qmp_.Send("human-monitor-command", R"({"command-line":"info registers -a"})");
@@ -336,6 +348,39 @@ std::vector<v1::VcpuState> QemuMachine::HaltAndLook() {
     if (!vcpus.empty()) return vcpus;
   }
   return {};
+}
+
+bool QemuMachine::CanRewind() const {
+  return at_bell_ && bounded_ && knows_version_ && shared_ == nullptr && console_.CanRestart() &&
+         ReadPage(offsetof(Page, can_rewind)).value_or(0) != 0;
+}
+
+absl::Status QemuMachine::Rewind() {
+  if (!CanRewind()) return absl::FailedPreconditionError("this machine cannot be rewound");
+  KTSTR_RETURN_IF_ERROR(SetRendezvous(absl::InfiniteDuration()));
+  KTSTR_RETURN_IF_ERROR(WritePage(offsetof(Page, halt), kHaltInOrder));
+  KTSTR_RETURN_IF_ERROR(Resume());
+  const absl::Duration deadline = base::RealClock()->Monotonic() + kHaltTimeout;
+  for (bool halted = false; !halted;) {
+    KTSTR_ASSIGN_OR_RETURN(const int64_t value, ReadPage(offsetof(Page, halted)));
+    halted = value != 0;
+    if (Rang()) KTSTR_RETURN_IF_ERROR(Resume());
+    if (base::RealClock()->Monotonic() > deadline) {
+      return absl::DeadlineExceededError("the vCPUs do not come to a halt");
+    }
+    if (!halted) absl::SleepFor(kHaltPeriod);
+  }
+  KTSTR_RETURN_IF_ERROR(Execute("stop"));
+  KTSTR_RETURN_IF_ERROR(WritePage(offsetof(Page, rewind), kRewindAsked));
+  // QEMU's main thread wakes up for the command, and the library acts before it.
+  KTSTR_RETURN_IF_ERROR(Execute("query-status"));
+  KTSTR_ASSIGN_OR_RETURN(const int64_t rewound, ReadPage(offsetof(Page, rewind)));
+  if (rewound != kRewound) {
+    return absl::InternalError(
+        absl::StrCat("QEMU did not go back to the snapshot: ", EngineOutput()));
+  }
+  console_.Restart();
+  return absl::OkStatus();
 }
 
 std::string QemuMachine::Ending() {
@@ -397,9 +442,11 @@ absl::StatusOr<Pipe> MakePipe(bool read_blocks = false) {
   return pipe;
 }
 
-// A QEMU process that waits for its first command, with `ram` as its memory.
+// A QEMU process that waits for its first command, with `ram` as its memory. `state`: the device
+// state that it goes back to in a rewind, through a file offset of its own; -1: it does not.
 absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, Start start,
-                                                          const std::vector<base::UniqueFd>& ram) {
+                                                          const std::vector<base::UniqueFd>& ram,
+                                                          int state = -1) {
   KTSTR_ASSIGN_OR_RETURN(const Version version, ParseVersion(launch.version));
   KTSTR_ASSIGN_OR_RETURN(Console console, Console::Create());
   KTSTR_ASSIGN_OR_RETURN(Console output, Console::Create());
@@ -423,7 +470,8 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
   options.env = {{absl::StrCat("LD_PRELOAD=/proc/self/fd/", kTurnsFd),
                   absl::StrCat("KTSTR_TURNS_FD=", kTurnsSaysFd),
                   absl::StrCat("KTSTR_PAGE_FD=", kPageFd), absl::StrCat("KTSTR_BELL_FD=", kBellFd),
-                  absl::StrCat("KTSTR_BELL_ANSWER_FD=", kBellAnswerFd)}};
+                  absl::StrCat("KTSTR_BELL_ANSWER_FD=", kBellAnswerFd),
+                  absl::StrCat("KTSTR_STATE_FD=", kStateFd)}};
   for (std::string& argument : MakeArguments(launch.plan, version, start)) {
     options.argv.push_back(std::move(argument));
   }
@@ -438,6 +486,7 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
                                          {kPageFd, page.get()},
                                          {kBellFd, rings.write.get()},
                                          {kBellAnswerFd, answers.read.get()}});
+  if (state >= 0) options.fds.emplace_back(kStateFd, state);
   int memory_fd = kFirstMemoryFd;
   for (const base::UniqueFd& file : ram) options.fds.emplace_back(memory_fd++, file.get());
   options.rlimits[RLIMIT_FSIZE] = Console::kHardLimit;
@@ -446,7 +495,7 @@ absl::StatusOr<std::unique_ptr<QemuMachine>> StartProcess(const Launch& launch, 
   auto machine = std::make_unique<QemuMachine>(
       std::make_shared<base::Child>(std::move(child)), std::move(qmp), std::move(console),
       std::move(output), std::move(says.read), std::move(page),
-      Bell{std::move(rings.read), std::move(answers.write)}, launch.file.path, version.text);
+      Bell{std::move(rings.read), std::move(answers.write)}, launch.file.path, version);
   KTSTR_RETURN_IF_ERROR(machine->SetVcpuTurn(launch.vcpu_turn));
   return machine;
 }
@@ -499,9 +548,11 @@ absl::StatusOr<std::unique_ptr<Machine>> Restore(const Launch& launch, const Sna
     if (start == Start::kRestoreCopy) {
       KTSTR_ASSIGN_OR_RETURN(copy, SharedMemory::CopyOf(snapshot.ram));
     }
+    KTSTR_ASSIGN_OR_RETURN(base::UniqueFd again,
+                           base::Reopen(snapshot.state.get(), "device state"));
     KTSTR_ASSIGN_OR_RETURN(
         std::unique_ptr<QemuMachine> machine,
-        StartProcess(launch, start, copy == nullptr ? snapshot.ram : copy->files()));
+        StartProcess(launch, start, copy == nullptr ? snapshot.ram : copy->files(), again.get()));
     const absl::Status restored = FinishRestore(machine.get(), snapshot, std::move(copy));
     if (restored.ok()) return std::unique_ptr<Machine>(std::move(machine));
     if (start == Start::kRestore && absl::IsPermissionDenied(restored)) continue;

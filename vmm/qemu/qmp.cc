@@ -34,18 +34,20 @@ absl::StatusOr<QmpMessage> ParseQmp(std::string_view line) {
   google::protobuf::Struct object;
   auto parsed = google::protobuf::util::JsonStringToMessage(std::string(line), &object);
   const auto& fields = object.fields();
+  const auto id_member = fields.find("id");
+  const int64_t id =
+      id_member == fields.end() ? 0 : static_cast<int64_t>(id_member->second.number_value());
   if (parsed.ok()) {
-    if (fields.count("QMP") != 0) return QmpMessage{QmpMessage::Kind::kGreeting, {}, {}, {}};
+    if (fields.count("QMP") != 0) return QmpMessage{.kind = QmpMessage::Kind::kGreeting};
     if (auto answer = fields.find("return"); answer != fields.end()) {
       const google::protobuf::Value& value = answer->second;
       return QmpMessage{
-          QmpMessage::Kind::kReturn,
-          value.has_string_value() ? value.string_value() : Member(value, "error-desc"),
-          {},
-          {}};
+          .kind = QmpMessage::Kind::kReturn,
+          .text = value.has_string_value() ? value.string_value() : Member(value, "error-desc"),
+          .id = id};
     }
     if (auto event = fields.find("event"); event != fields.end()) {
-      QmpMessage message{QmpMessage::Kind::kEvent, event->second.string_value(), {}, {}};
+      QmpMessage message{.kind = QmpMessage::Kind::kEvent, .text = event->second.string_value()};
       if (auto data = fields.find("data"); data != fields.end()) {
         message.status = Member(data->second, "status");
         message.reason = Member(data->second, "reason");
@@ -53,7 +55,8 @@ absl::StatusOr<QmpMessage> ParseQmp(std::string_view line) {
       return message;
     }
     if (auto error = fields.find("error"); error != fields.end()) {
-      return QmpMessage{QmpMessage::Kind::kError, Member(error->second, "desc"), {}, {}};
+      return QmpMessage{
+          .kind = QmpMessage::Kind::kError, .text = Member(error->second, "desc"), .id = id};
     }
   }
   return absl::InvalidArgumentError(
@@ -107,8 +110,9 @@ absl::StatusOr<QmpMessage> QmpClient::Await(absl::Duration timeout) {
 }
 
 absl::Status QmpClient::Send(std::string_view command, std::string_view arguments, int fd) {
-  const std::string line = absl::StrCat("{\"execute\":\"", base::ToAbsl(command),
-                                        "\",\"arguments\":", base::ToAbsl(arguments), "}\n");
+  const std::string line =
+      absl::StrCat("{\"execute\":\"", base::ToAbsl(command),
+                   "\",\"arguments\":", base::ToAbsl(arguments), ",\"id\":", ++last_id_, "}\n");
   // A command is far smaller than the socket's buffer: a short write means a dead engine.
   iovec part = {const_cast<char*>(line.data()), line.size()};
   msghdr message = {};

@@ -21,11 +21,13 @@ namespace ktstr::vmm::qemu {
 
 struct QmpMessage {
   enum class Kind { kGreeting, kReturn, kError, kEvent };
-  Kind kind;
+  Kind kind = Kind::kEvent;
   // Name of the event; description of the error; text of the response, or its `error-desc`.
-  std::string text;
-  std::string status;  // Of an event MIGRATION: "active", "completed", "failed", …
-  std::string reason;  // Of an event SHUTDOWN: "guest-shutdown", "guest-reset", "host-signal", …
+  std::string text = {};
+  std::string status = {};  // Of an event MIGRATION: "active", "completed", "failed", …
+  std::string reason =
+      {};          // Of an event SHUTDOWN: "guest-shutdown", "guest-reset", "host-signal", …
+  int64_t id = 0;  // Of the command that a response is for (QmpClient::last_id); 0: none.
 };
 
 // InvalidArgument for a line that is no QMP message.
@@ -42,14 +44,17 @@ class QmpClient {
   // Waits for a message. DeadlineExceeded after `timeout`.
   absl::StatusOr<QmpMessage> Await(absl::Duration timeout);
   // Sends a command. `arguments`: a JSON object. `fd`: goes with it (getfd). Next() returns the
-  // response.
+  // response, which may come long after later events: while a vCPU is busy, QEMU does not send it.
   absl::Status Send(std::string_view command, std::string_view arguments = "{}", int fd = -1);
+  // Of the last command.
+  int64_t last_id() const { return last_id_; }
 
  private:
   explicit QmpClient(base::UniqueFd socket) : socket_(std::move(socket)) {}
 
   base::UniqueFd socket_;
   std::string buffer_;
+  int64_t last_id_ = 0;
 };
 
 }  // namespace ktstr::vmm::qemu

@@ -71,8 +71,15 @@ TEST_F(QmpTest, Commands) {
   char text[128] = {};
   ASSERT_GT(read(engine_.get(), text, sizeof(text) - 1), 0);
   EXPECT_STREQ(text,
-               "{\"execute\":\"cont\",\"arguments\":{}}\n"
-               "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:8\"}}\n");
+               "{\"execute\":\"cont\",\"arguments\":{},\"id\":1}\n"
+               "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:8\"},\"id\":2}\n");
+  EXPECT_EQ(client_->last_id(), 2);
+}
+
+TEST(ParseQmp, ResponseNamesItsCommand) {
+  EXPECT_EQ(ParseQmp(R"({"return": {}, "id": 7})")->id, 7);
+  EXPECT_EQ(ParseQmp(R"({"error": {"class": "x", "desc": "y"}, "id": 8})")->id, 8);
+  EXPECT_EQ(ParseQmp(R"({"return": {}, "id": "text"})")->id, 0);
 }
 
 TEST(ParseQmp, ShutdownHasAReason) {

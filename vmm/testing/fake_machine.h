@@ -36,6 +36,10 @@ class FakeMachine : public Machine {
   absl::StatusOr<Snapshot> TakeSnapshot() override {
     return absl::UnimplementedError("a fake machine has no device state");
   }
+  absl::Status Rewind() override {
+    return absl::UnimplementedError("a fake machine has no device state");
+  }
+  bool CanRewind() const override { return can_rewind; }
   void Stop() override { ++stops; }
   absl::Status SetVcpuTurn(absl::Duration turn) override {
     vcpu_turn = turn;
@@ -62,6 +66,7 @@ class FakeMachine : public Machine {
   std::string version = "FAKE 1.0";
   absl::Duration vcpu_turn = absl::ZeroDuration();
   bool bounded_turns = true;
+  bool can_rewind = false;
   absl::Duration rendezvous = absl::InfiniteDuration();
   int resumes = 0;
   int stops = 0;

@@ -44,6 +44,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/qemu/library/rewind.h"
 #include "vmm/qemu/library/vcpu_turns.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -65,7 +66,7 @@ static _Atomic uintptr_t waits_on;
 static atomic_int vcpu_thread_is_known;
 static atomic_int at_bell;  // The vCPU thread waits for an answer.
 static atomic_uint bells_answered;
-static int parked_event = -1;  // Readable after the vCPU thread began to wait.
+static int parked_event = -1;  // Readable after the vCPU thread began to wait, or came to a halt.
 static __thread int is_vcpu_thread __attribute__((tls_model("initial-exec")));
 
 static void* Next(const char* name, const char* version) {
@@ -111,6 +112,8 @@ EXPORT int pthread_setname_np(pthread_t thread, const char* name) {
   return real_setname(thread, name);
 }
 
+void WakeMainThread(void) { eventfd_write(parked_event, 1); }
+
 EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
   if (!is_vcpu_thread) {
     Load();
@@ -118,7 +121,7 @@ EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) 
   }
   VcpuThreadWaits();
   atomic_store(&waits_on, (uintptr_t)condition);
-  eventfd_write(parked_event, 1);
+  WakeMainThread();
   const int result = real_wait(condition, mutex);
   atomic_store(&waits_on, 0);
   return result;
@@ -210,9 +213,10 @@ void RingBell(void) {
 
 EXPORT ssize_t writev(int fd, const struct iovec* parts, int count) {
   Load();
+  const bool rings = is_vcpu_thread && IsBell(fd);
+  if (rings) TellWhetherItRewinds();
   const ssize_t written = real_writev(fd, parts, count);
-  if (!is_vcpu_thread || written <= 0) return written;
-  if (IsBell(fd)) AwaitAnswer();
+  if (rings && written > 0) AwaitAnswer();
   return written;
 }
 
@@ -246,6 +250,7 @@ EXPORT int ppoll(struct pollfd* fds, nfds_t count, const struct timespec* timeou
   if (ready < 0 || gettid() != getpid() || !atomic_load(&vcpu_thread_is_known)) return ready;
   const int error = errno;
   AwaitTurn();
+  RewindIfAsked();
   errno = error;
   return ready;
 }

@@ -7,4 +7,7 @@
 // ktstr-vm has answered. Until then no vCPU executes and the clock stands still.
 void RingBell(void);
 
+// The main thread looks again whether it has its turn. On the vCPU thread.
+void WakeMainThread(void);
+
 #endif  // KTSTR_VMM_QEMU_LIBRARY_THREADS_H_

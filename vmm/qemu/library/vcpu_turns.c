@@ -26,7 +26,8 @@
 // turns nothing else ends, the timer ends the pass at that time.
 //
 // Page.halt: each vCPU has an exit request before each pass, so that none executes an instruction,
-// and QEMU's main thread gets the lock between the passes.
+// and QEMU's main thread gets the lock between the passes. QEMU keeps its place in the list of
+// vCPUs while they stand still; after the last one it begins with the first, as in a new process.
 //
 // Shares: a turn may end early, at a timer of the guest, when the vCPU has programmed one, or at a
 // PAUSE instruction. A vCPU that is not idle then has the rest in its next turn.
@@ -67,7 +68,6 @@ static void* before;  // The vCPU that ran last before it.
 static int runner;    // The one whose turn it is; -1: all are idle that the pass gets to.
 static int64_t began_at;
 static int64_t length;
-static bool halted;  // Atomic.
 
 static void Ignore(void* opaque, int clock) {
   (void)opaque;
@@ -155,8 +155,12 @@ static void EndPass(void) {
   }
   if (index < 0) return;
   MeetIfDue(now);
-  if (__atomic_load_n(&page->halt, __ATOMIC_RELAXED) != 0) {
-    __atomic_store_n(&halted, true, __ATOMIC_RELAXED);
+  const int64_t halt = __atomic_load_n(&page->halt, __ATOMIC_RELAXED);
+  if (halt == kHalt || (halt == kHaltInOrder && index + 1 == count)) {
+    if (!VcpusAreHalted()) {
+      __atomic_store_n(&page->halted, 1, __ATOMIC_RELEASE);
+      WakeMainThread();
+    }
     for (int i = 0; i < count; ++i) cpu_exit(vcpus[i]);
     return;
   }
@@ -186,7 +190,25 @@ static void EndPass(void) {
   }
 }
 
-bool VcpusAreHalted(void) { return __atomic_load_n(&halted, __ATOMIC_RELAXED); }
+struct Page* SharedPage(void) {
+  return page;
+}
+
+void RestartVcpuTurns(void) {
+  MoveTimer(0);
+  for (int i = 0; i < count; ++i) owed[i] = 0;
+  before = NULL;
+  runner = 0;
+  began_at = 0;
+  length = 0;
+  page->halt = 0;
+  __atomic_store_n(&page->halted, 0, __ATOMIC_RELEASE);
+  TellGuestTime();
+}
+
+bool VcpusAreHalted(void) {
+  return page != NULL && __atomic_load_n(&page->halted, __ATOMIC_RELAXED) != 0;
+}
 
 void VcpuThreadWaits(void) {
   if (page != NULL) TellGuestTime();
