@@ -65,7 +65,10 @@ void FillDefaults(v1::DaemonConfig* config, int host_cpus) {
   if (config->run_budget_mb() == 0) config->set_run_budget_mb(4096);
   if (config->snapshot_budget_mb() == 0) config->set_snapshot_budget_mb(4096);
   if (config->snapshot_memory_mb() == 0) config->set_snapshot_memory_mb(1024);
-  if (!config->has_prepared_vms()) config->set_prepared_vms(2);
+  // A search over one machine keeps one for each of its runs.
+  if (!config->has_prepared_vms()) {
+    config->set_prepared_vms(std::clamp(config->max_running_vms(), 2U, 64U));
+  }
 }
 
 int HostCpus() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }

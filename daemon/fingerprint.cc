@@ -52,6 +52,7 @@ std::string ExecutionInputs(const Execution& execution) {
   v1::VmRun run = execution.run;
   run.clear_run_id();
   run.clear_timeout_ms();
+  run.clear_rewind();
   return absl::StrCat(execution.machine, "start ", v1::Timings::Start_Name(execution.start), "\n",
                       execution.attached, execution.bundle, "run ",
                       absl::BytesToHexString(run.SerializeAsString()), "\n");

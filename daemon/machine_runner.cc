@@ -357,6 +357,16 @@ std::string MachineRunner::PreparedName(const std::string& identity) const {
   return absl::StrCat(identity, ProgramIdentity(options_.vm_program).value_or(""));
 }
 
+std::string MachineRunner::OwnPreparedName(const std::string& identity, uid_t uid) const {
+  return absl::StrCat(PreparedName(identity), "has run for uid ", uid, "\n");
+}
+
+std::optional<VmProcess> MachineRunner::TakePrepared(const std::string& identity,
+                                                     const std::string& own) {
+  std::optional<VmProcess> vm = prepared_->Take(own);
+  return vm.has_value() ? std::move(vm) : prepared_->Take(PreparedName(identity));
+}
+
 bool MachineRunner::RunOnce(Course* course) {
   const std::shared_ptr<const Machine>& machine = course->machine;
   const bool attached = course->attached != nullptr;
@@ -364,12 +374,9 @@ bool MachineRunner::RunOnce(Course* course) {
   const bool restores = attached || course->mode == v1::VmStart::RESTORE;
   Snapshots::Handle snapshot = attached ? course->attached : course->ready;
   const absl::Duration begin = base::RealClock()->Monotonic();
-  bool wanted = false;  // The machine of the next run.
   const VmListener listener = {
       .observation =
           [&](const v1::Observation& seen) {
-            if (snapshot != nullptr && !std::exchange(wanted, true))
-              prepared_->Want(PreparedName(identity), course->job.uid, Restorer(machine, snapshot));
             // Of a snapshot, not of this run.
             if (attached && (seen.stage().stage() == v1::READY || seen.has_attach_progress()))
               return;
@@ -394,10 +401,16 @@ bool MachineRunner::RunOnce(Course* course) {
   outcome.start = attached                            ? v1::Timings::ATTACHED
                   : course->mode == v1::VmStart::BOOT ? v1::Timings::BOOT
                                                       : v1::Timings::RESTORE;
-  std::optional<VmProcess> ahead =
-      restores ? prepared_->Take(PreparedName(identity)) : std::nullopt;
+  const std::string own = OwnPreparedName(identity, course->job.uid);
+  std::optional<VmProcess> ahead = restores ? TakePrepared(identity, own) : std::nullopt;
+  launch.run.set_rewind(restores);
   const bool was_ahead = ahead.has_value();
   VmResult result = RunVm(launch, course->reporter, listener, std::move(ahead));
+  if (result.rewound.has_value()) {
+    prepared_->Put(own, course->job.uid, *std::move(result.rewound));
+  } else if (snapshot != nullptr && !result.no_snapshot.has_value()) {
+    prepared_->Want(PreparedName(identity), course->job.uid, Restorer(machine, snapshot));
+  }
   outcome.observations = std::move(result.observations);
   NoteUnkept(course, machine->identity);
   if (attached) NoteUnkept(course, identity);
@@ -430,6 +443,7 @@ bool MachineRunner::RunOnce(Course* course) {
   }
   snapshots_->Drop(identity);
   prepared_->Drop(PreparedName(identity));
+  prepared_->Drop(own);
   return false;
 }
 

@@ -28,7 +28,10 @@ std::list<PreparedVms::Place>::iterator PreparedVms::Find(const std::string& nam
 
 std::optional<VmProcess> PreparedVms::Take(const std::string& name) {
   base::MutexLock lock(&mutex_);
-  auto place = Find(name);
+  const auto waiting = std::find_if(places_.begin(), places_.end(), [&](const Place& one) {
+    return one.name == name && one.vm.has_value();
+  });
+  auto place = waiting != places_.end() ? waiting : Find(name);
   while (place != places_.end() && place->starting) {
     changed_.Wait(&mutex_);
     place = Find(name);
@@ -48,6 +51,17 @@ void PreparedVms::Want(const std::string& name, uid_t uid, Starter start) {
   }
   if (places_.size() >= capacity_) MakeRoom(uid);
   places_.push_front({.id = ++last_id_, .name = name, .uid = uid, .start = std::move(start)});
+  changed_.SignalAll();
+}
+
+void PreparedVms::Put(const std::string& name, uid_t uid, VmProcess vm) {
+  if (capacity_ == 0) return;
+  base::MutexLock lock(&mutex_);
+  if (ending_) return;
+  if (places_.size() >= capacity_) MakeRoom(uid);
+  Place place{.id = ++last_id_, .name = name, .uid = uid};
+  place.vm.emplace(std::move(vm));
+  places_.push_front(std::move(place));
   changed_.SignalAll();
 }
 

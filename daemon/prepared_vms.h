@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Machines restored ahead: each stands still where its snapshot was taken, in a ktstr-vm process
-// that waits for a run, so that the next run of the same machine starts with a message. No machine
-// here holds data of a user.
+// that waits for a run, so that the next run of the same machine starts with a message. A machine
+// that has run and went back to its snapshot waits here too, under a name of its user's own: no
+// machine is ever another user's after it has run.
 //
 // Bounded in number. A new machine replaces one of the user who has the most of them, the new one
 // counted: of these, the one that was wanted longest ago. So a user who wants many machines
@@ -46,6 +47,9 @@ class PreparedVms {
   std::optional<VmProcess> Take(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
   // Asks for such a machine for the next run. `start` is kept as long as the machine is.
   void Want(const std::string& name, uid_t uid, Starter start) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Keeps a machine for the next run of that name; several may have one name. Its process is bound
+  // to the thread that started it, which lives as long as the object.
+  void Put(const std::string& name, uid_t uid, VmProcess vm) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the machine: its snapshot is unusable.
   void Drop(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
   void DropAll() ABSL_LOCKS_EXCLUDED(mutex_);

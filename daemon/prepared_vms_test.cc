@@ -135,6 +135,44 @@ TEST_F(PreparedVmsTest, DroppedOnesEnd) {
   EXPECT_EQ(vms.CountWaiting(), 0u);
 }
 
+TEST_F(PreparedVmsTest, SeveralThatHaveRunWaitUnderOneName) {
+  PreparedVms vms(2);
+  Have(vms, "a", 1);
+  for (int i = 0; i < 2; ++i) {  // In the place of "a", which was wanted before.
+    auto vm = StartIdle();
+    ASSERT_TRUE(vm.ok()) << vm.status();
+    vms.Put("own", 1, *std::move(vm));
+  }
+  EXPECT_EQ(vms.CountWaiting(), 2u);
+  EXPECT_FALSE(vms.Take("a").has_value());
+  const auto first = vms.Take("own");
+  const auto second = vms.Take("own");
+  ASSERT_TRUE(first.has_value() && second.has_value());
+  EXPECT_NE(first->child.pid(), second->child.pid());
+  EXPECT_FALSE(Gone(first->child));
+  EXPECT_FALSE(vms.Take("own").has_value());
+}
+
+TEST_F(PreparedVmsTest, OneThatWaitsComesBeforeOneThatStarts) {
+  PreparedVms vms(2);
+  std::promise<void> started;
+  std::promise<void> go_on;
+  auto vm = StartIdle();
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  const pid_t waiting = vm->child.pid();
+  vms.Want("a", 1, [&] {
+    started.set_value();
+    go_on.get_future().wait();
+    return StartIdle();
+  });
+  started.get_future().wait();
+  vms.Put("a", 1, *std::move(vm));
+  const auto taken = vms.Take("a");
+  go_on.set_value();
+  ASSERT_TRUE(taken.has_value());
+  EXPECT_EQ(taken->child.pid(), waiting);
+}
+
 TEST_F(PreparedVmsTest, OneThatCannotBeStartedIsForgotten) {
   PreparedVms vms(1);
   vms.Want("a", 1, [] { return absl::StatusOr<VmProcess>(absl::InternalError("no")); });

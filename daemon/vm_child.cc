@@ -72,6 +72,7 @@ class VmCourse {
   bool may_pass_ = false;
   bool attached_ = false;  // The attached snapshot has come.
   bool said_end_ = false;  // The process has reported its end, so it is about to exit.
+  bool rewinds_ = false;   // … or to take another run.
 };
 
 absl::Status VmCourse::Start() {
@@ -157,6 +158,7 @@ void VmCourse::HandleEvent(base::Packet packet) {
   }
   if (event.observation().has_vm_end()) {
     said_end_ = true;
+    rewinds_ = launch_.run.rewind() && event.rewinds() && !stop_.has_value();
     End(std::move(*event.mutable_observation()));
     return;
   }
@@ -224,17 +226,27 @@ VmResult VmCourse::Run() {
   } else {
     End(MakeEnd(v1::VmEnd::ENGINE_FAILED, std::string(started.message())));
   }
+  VmResult result;
+  if (rewinds_) {
+    result.rewound.emplace(*std::move(process_));
+    process_.reset();
+  }
   if (process_.has_value()) process_->socket.Reset();
   if (process_.has_value() &&
       !process_->child.Wait(said_end_ ? kExitPatience : absl::ZeroDuration()).has_value()) {
     process_->child.Kill(SIGKILL);
     process_->child.Wait(absl::InfiniteDuration());
   }
-  if (no_snapshot_.has_value()) return {{}, std::move(no_snapshot_), not_attached_, may_pass_};
+  if (no_snapshot_.has_value()) {
+    return {.no_snapshot = std::move(no_snapshot_),
+            .not_attached = not_attached_,
+            .may_pass = may_pass_};
+  }
   if (attached_ && !end_.has_value()) return {};
   ApplyStopReason();
   observations_.push_back(*std::move(end_));
-  return {std::move(observations_), std::nullopt, false, false};
+  result.observations = std::move(observations_);
+  return result;
 }
 
 }  // namespace

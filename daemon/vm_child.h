@@ -71,11 +71,13 @@ struct VmResult {
   // As in VmNoSnapshot.
   bool not_attached = false;
   bool may_pass = false;
+  // The process takes another VmRun (VmRun.rewind).
+  std::optional<VmProcess> rewound;
 };
 
 // Runs the VM to its end. Blocks; the calling thread must live as long as the call (the child dies
-// with it). At return the process is gone. `prepared`: taken instead of starting one; when it ends
-// before its first observation, the result is a `no_snapshot`.
+// with it). At return the process is gone, or in VmResult.rewound. `prepared`: taken instead of
+// starting one; when it ends before its first observation, the result is a `no_snapshot`.
 VmResult RunVm(const VmLaunch& launch, const RunReporter& reporter, const VmListener& listener,
                std::optional<VmProcess> prepared = std::nullopt);
 

@@ -25,6 +25,7 @@
 namespace ktstr::daemon {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -262,6 +263,32 @@ TEST_F(WarmStartTest, NextMachineWaitsRestoredAndMayBeKilled) {
   EXPECT_EQ(third.record.timings().start(), v1::Timings::RESTORE);
   EXPECT_THAT(third.notes, ::testing::Not(HasSubstr("unusable")));
   ASSERT_TRUE(WaitFor([] { return Children().size() == 1; }));
+  server_.Stop();
+  EXPECT_THAT(Children(), IsEmpty());
+}
+
+TEST_F(WarmStartTest, MachineThatRewindsTakesTheNextRunOfItsUser) {
+  server_.Stop();
+  server_.options().config.set_prepared_vms(1);
+  Start();
+  Run(FakeSpec("rewinds"));  // Boots.
+  ASSERT_TRUE(WaitFor([] { return Children().size() == 1; }));
+  const pid_t first = Children()[0];
+  for (int i = 0; i < 3; ++i) {
+    const Course next = Run(FakeSpec("rewinds"));
+    EXPECT_THAT(next.notes, HasSubstr(absl::StrCat("fake vm pid ", first, "\n")));
+    EXPECT_EQ(next.record.verdict(), v1::PASS);
+    EXPECT_EQ(next.record.timings().start(), v1::Timings::RESTORE);
+    EXPECT_THAT(Children(), ElementsAre(first));
+  }
+  // It is killed while it waits, or does not get back to its snapshot: the next run starts anew.
+  kill(first, SIGKILL);
+  const Course after = Run(FakeSpec("sticks"));
+  EXPECT_THAT(after.notes, ::testing::Not(HasSubstr(absl::StrCat("fake vm pid ", first, "\n"))));
+  EXPECT_EQ(after.record.verdict(), v1::PASS);
+  const Course last = Run(FakeSpec("pass"));
+  EXPECT_EQ(last.record.verdict(), v1::PASS);
+  EXPECT_THAT(last.notes, ::testing::Not(HasSubstr("unusable")));
   server_.Stop();
   EXPECT_THAT(Children(), IsEmpty());
 }

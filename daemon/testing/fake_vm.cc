@@ -13,6 +13,8 @@
 //   panic       ends with a kernel panic
 //   nosnapshot  passes, but can neither take nor restore a snapshot
 //   unbounded   passes, with unbounded turns
+//   rewinds     passes, and when it has been restored and is asked to, takes another run
+//   sticks      the same, but ends instead of taking it
 // clang-format on
 // So does an argument of the scheduler, in the plan that attaches it and in the run's:
 // clang-format off
@@ -28,6 +30,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -77,9 +80,9 @@ void Mark(v1::StepMark::Edge edge) {
 }
 
 void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage,
-         const std::string& turns = "100us") {
-  v1::Observation observation;
-  v1::VmEnd* end = observation.mutable_vm_end();
+         const std::string& turns = "100us", bool rewinds = false) {
+  v1::VmEvent event;
+  v1::VmEnd* end = event.mutable_observation()->mutable_vm_end();
   end->set_cause(cause);
   end->set_detail(detail);
   end->set_last_stage(stage);
@@ -89,7 +92,8 @@ void End(v1::VmEnd::Cause cause, const std::string& detail, v1::Stage stage,
   if (cause == v1::VmEnd::PANIC) {
     end->set_console_tail("Kernel panic - not syncing: fake\n");
   }
-  Observe(observation);
+  event.set_rewinds(rewinds);
+  Send(event);
 }
 
 constexpr char kState[] = "fake state";
@@ -176,7 +180,7 @@ void BeginRun(bool with_scheduler) {
   Mark(v1::StepMark::BEGIN);
 }
 
-void Pass(bool with_scheduler, const std::string& turns = "100us") {
+void Pass(bool with_scheduler, const std::string& turns = "100us", bool rewinds = false) {
   BeginRun(with_scheduler);
   Mark(v1::StepMark::END);
   Reach(v1::COLLECTING);
@@ -199,7 +203,7 @@ void Pass(bool with_scheduler, const std::string& turns = "100us") {
     Observe(exit);
   }
   Reach(v1::DONE);
-  End(v1::VmEnd::DONE, "", v1::DONE, turns);
+  End(v1::VmEnd::DONE, "", v1::DONE, turns, rewinds);
 }
 
 void AwaitStop(bool deaf) {
@@ -238,30 +242,51 @@ void Attach(const std::string& mode, const v1::LaunchPlan& plan) {
   }
 }
 
+// A machine that has its VmStart.
+struct Machine {
+  v1::VmStart::Mode how = v1::VmStart::BOOT;
+  v1::LaunchPlan plan;
+  size_t start_fds = 0;
+  bool attached = false;
+  bool until_attached = false;
+};
+
+// Returns the exit code; nullopt: it takes another run.
+std::optional<int> RunOnce(const Machine& machine);
+
 int Run() {
   auto start = base::ReceivePacket(kSocket, absl::Seconds(30));
   v1::VmRequest request;
   if (!start.ok() || !request.ParseFromString(start->data) || !request.has_start()) return 2;
-  const v1::VmStart::Mode how = request.start().mode();
-  const v1::LaunchPlan plan = request.start().plan();
-  const size_t start_fds = start->fds.size();
+  Machine machine;
+  machine.how = request.start().mode();
+  machine.plan = request.start().plan();
+  machine.until_attached = request.start().until_attached();
+  machine.start_fds = start->fds.size();
   auto named = vmm::Descriptors::Of(request, std::move(start->fds));
-  if (!named.ok() || !vmm::CheckLaunchPlan(plan).ok()) return 2;
+  if (!named.ok() || !vmm::CheckLaunchPlan(machine.plan).ok()) return 2;
   const auto kernel = named->Take(vmm::kKernelName);
   const auto boot_image = named->Take(vmm::kBootImageName);
   const auto engine = named->Take(vmm::kEngineName);
   absl::StatusOr<vmm::Snapshot> snapshot = vmm::Snapshot();
-  if (how == v1::VmStart::RESTORE) snapshot = vmm::TakeSnapshotFds(&*named);
+  const bool restore = machine.how == v1::VmStart::RESTORE;
+  if (restore) snapshot = vmm::TakeSnapshotFds(&*named);
   const bool complete = kernel.ok() && boot_image.ok() && engine.ok() && snapshot.ok();
   if (!complete || !named->ExpectNoMore().ok()) return 2;
-  bool attached = false;
-  if (how == v1::VmStart::RESTORE && !Restore(*snapshot, &attached)) return 0;
-  const bool until_attached = request.start().until_attached();
+  if (restore && !Restore(*snapshot, &machine.attached)) return 0;
+  while (true) {
+    if (const std::optional<int> code = RunOnce(machine); code.has_value()) return *code;
+  }
+}
+
+std::optional<int> RunOnce(const Machine& machine) {
+  const auto& [how, plan, start_fds, attached, until_attached] = machine;
+  v1::VmRequest request;
   // A machine that was restored ahead waits without limit.
   auto packet = base::ReceivePacket(
       kSocket, how == v1::VmStart::RESTORE ? absl::InfiniteDuration() : absl::Seconds(30));
   if (!packet.ok() || !request.ParseFromString(packet->data) || !request.has_run()) return 2;
-  named = vmm::Descriptors::Of(request, std::move(packet->fds));
+  auto named = vmm::Descriptors::Of(request, std::move(packet->fds));
   if (!named.ok()) return 2;
   const auto bundle_fd = named->Take(vmm::kBundleName);
   if (!bundle_fd.ok() || !named->ExpectNoMore().ok()) return 2;
@@ -299,6 +324,11 @@ int Run() {
   if (mode == "pass" || mode == "nosnapshot" || mode == "noattach" || mode == "slowattach" ||
       mode == "hostfails" || mode == "falls") {
     Pass(with_scheduler);
+  }
+  if (mode == "rewinds" || mode == "sticks") {
+    const bool rewinds = how == v1::VmStart::RESTORE && request.run().rewind();
+    Pass(with_scheduler, "100us", rewinds);
+    if (rewinds && mode == "rewinds") return std::nullopt;
   }
   if (mode == "unbounded") Pass(with_scheduler, std::string(scenario::kUnboundedTurns));
   if (mode == "hang" || mode == "deaf") {
