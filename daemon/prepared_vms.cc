@@ -6,11 +6,13 @@
 #include <map>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace ktstr::daemon {
 
-PreparedVms::PreparedVms(size_t capacity) : capacity_(capacity), thread_([this] { Loop(); }) {}
+PreparedVms::PreparedVms(size_t capacity, absl::Duration patience)
+    : capacity_(capacity), patience_(patience), thread_([this] { Loop(); }) {}
 
 PreparedVms::~PreparedVms() {
   {
@@ -59,7 +61,10 @@ void PreparedVms::Put(const std::string& name, uid_t uid, VmProcess vm) {
   base::MutexLock lock(&mutex_);
   if (ending_) return;
   if (places_.size() >= capacity_) MakeRoom(uid);
-  Place place{.id = ++last_id_, .name = name, .uid = uid};
+  Place place{.id = ++last_id_,
+              .name = name,
+              .uid = uid,
+              .until = base::RealClock()->Monotonic() + patience_};
   place.vm.emplace(std::move(vm));
   places_.push_front(std::move(place));
   changed_.SignalAll();
@@ -100,6 +105,20 @@ size_t PreparedVms::CountWaiting() {
   return places_.size();
 }
 
+absl::Duration PreparedVms::EndOverdue() {
+  const absl::Duration now = base::RealClock()->Monotonic();
+  absl::Duration next = absl::InfiniteDuration();
+  for (auto place = places_.begin(); place != places_.end();) {
+    if (place->until <= now) {
+      place = places_.erase(place);
+      continue;
+    }
+    next = std::min(next, place->until - now);
+    ++place;
+  }
+  return next;
+}
+
 std::optional<std::pair<uint64_t, PreparedVms::Starter>> PreparedVms::NextDue() {
   base::MutexLock lock(&mutex_);
   while (!ending_) {
@@ -108,7 +127,11 @@ std::optional<std::pair<uint64_t, PreparedVms::Starter>> PreparedVms::NextDue() 
       place.starting = true;
       return std::make_pair(place.id, place.start);
     }
-    changed_.Wait(&mutex_);
+    if (const absl::Duration next = EndOverdue(); next == absl::InfiniteDuration()) {
+      changed_.Wait(&mutex_);
+    } else {
+      changed_.WaitFor(&mutex_, next);
+    }
   }
   places_.clear();
   changed_.SignalAll();

@@ -38,8 +38,8 @@ class PreparedVms {
   // Starts a ktstr-vm that restores a machine. Called on the object's thread.
   using Starter = std::function<absl::StatusOr<VmProcess>()>;
 
-  // At most `capacity` machines wait; 0: none, ever.
-  explicit PreparedVms(size_t capacity);
+  // At most `capacity` machines wait; 0: none, ever. One that has run waits for `patience`.
+  explicit PreparedVms(size_t capacity, absl::Duration patience = absl::Minutes(10));
   ~PreparedVms();  // Ends them all.
 
   // The machine with this name, if one waits. Blocks while that machine starts, which takes a spawn
@@ -63,7 +63,8 @@ class PreparedVms {
     uid_t uid = 0;
     Starter start;
     bool starting = false;
-    std::optional<VmProcess> vm;  // Unset: not started yet.
+    std::optional<VmProcess> vm;                      // Unset: not started yet.
+    absl::Duration until = absl::InfiniteDuration();  // Monotonic.
   };
   void Loop();
   // The next starter that is due, with its place's id; nullopt at the end.
@@ -71,7 +72,11 @@ class PreparedVms {
   std::list<Place>::iterator Find(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeRoom(uid_t uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // Ends those that have waited for long enough. Returns how long the next one may still wait.
+  absl::Duration EndOverdue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const size_t capacity_;
+  const absl::Duration patience_;
   base::Mutex mutex_;
   base::CondVar changed_;
   std::list<Place> places_ ABSL_GUARDED_BY(mutex_);  // Wanted last first.

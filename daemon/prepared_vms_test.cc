@@ -8,6 +8,7 @@
 #include <future>
 #include <string>
 
+#include "absl/time/clock.h"
 #include "base/seqpacket.h"
 #include "base/status_macros.h"
 #include "gtest/gtest.h"
@@ -151,6 +152,17 @@ TEST_F(PreparedVmsTest, SeveralThatHaveRunWaitUnderOneName) {
   EXPECT_NE(first->child.pid(), second->child.pid());
   EXPECT_FALSE(Gone(first->child));
   EXPECT_FALSE(vms.Take("own").has_value());
+}
+
+TEST_F(PreparedVmsTest, OneThatHasRunDoesNotWaitForEver) {
+  PreparedVms vms(2, absl::Milliseconds(20));
+  Have(vms, "a", 1);
+  auto vm = StartIdle();
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  vms.Put("own", 1, *std::move(vm));
+  while (vms.CountWaiting() > 1) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_FALSE(vms.Take("own").has_value());
+  EXPECT_TRUE(vms.Take("a").has_value());
 }
 
 TEST_F(PreparedVmsTest, OneThatWaitsComesBeforeOneThatStarts) {
