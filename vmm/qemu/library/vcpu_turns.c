@@ -171,7 +171,8 @@ static void EndPass(void) {
   // An exit request of somebody else's: the pass has ended before it executed anything.
   if (timer_at != 0 && ran == before && now == began_at) return;
   const int64_t turn = page->turn_ns;
-  if (timer_at != 0 && runner >= 0) {
+  // Where no time passed the vCPU had no turn: a machine that stands still makes passes, too.
+  if (timer_at != 0 && runner >= 0 && now != began_at) {
     const int64_t rest = length - (now - began_at);
     owed[runner] = rest <= 0 || cpu_thread_is_idle(vcpus[runner]) ? 0 : rest < turn ? rest : turn;
   }
