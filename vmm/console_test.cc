@@ -31,6 +31,26 @@ TEST(Console, KeepsTextAndKnowsItsCap) {
   EXPECT_FALSE(console->OverCap());
 }
 
+TEST(Console, RestartForgetsWhatWasWritten) {
+  auto console = Console::Create();
+  ASSERT_TRUE(base::WriteAll(console->fd(), "first run\n", "console").ok());
+  console->Restart();
+  EXPECT_EQ(console->size(), 0u);
+  EXPECT_EQ(*console->Text(), "");
+  ASSERT_TRUE(base::WriteAll(console->fd(), "second\n", "console").ok());
+  EXPECT_EQ(*console->Text(), "second\n");
+  EXPECT_EQ(*console->TextFrom(3, 2), "on");
+  EXPECT_TRUE(console->CanRestart());
+  // What was written before counts against the engine's limit of file size.
+  ASSERT_EQ(ftruncate(console->fd(), Console::kCap + 1), 0);
+  EXPECT_FALSE(console->CanRestart());
+  console->Restart();
+  ASSERT_EQ(ftruncate(console->fd(), Console::kHardLimit), 0);
+  ASSERT_EQ(pwrite(console->fd(), "last", 4, Console::kHardLimit - 4), 4);
+  EXPECT_TRUE(console->OverCap());
+  EXPECT_THAT(*console->Text(), EndsWith("last"));
+}
+
 TEST(Console, FloodIsCut) {
   auto console = Console::Create();
   ASSERT_EQ(ftruncate(console->fd(), Console::kHardLimit), 0);

@@ -57,6 +57,7 @@ class Machine {
   // snapshot was taken, in every respect as one that was restored anew, but within the same engine,
   // which knows the guest's code by now. An error: the machine is unusable.
   virtual absl::Status Rewind() = 0;
+  // False also when it would take more memory than it saves time, and with an engine that cannot.
   virtual bool CanRewind() const = 0;
   // Kills the engine, which has nothing to save, and returns when it is gone. In any state, any
   // number of times.

@@ -52,19 +52,23 @@ class RewindVmTest : public testing::RealGuestTest {
   }
 
   // The runs of one machine, with these seeds.
-  void ExpectRewoundRunsEqualNewOnes(const std::vector<uint64_t>& seeds) {
+  void ExpectRewoundRunsEqualNewOnes(const std::vector<uint64_t>& seeds,
+                                     absl::Duration hold = absl::Milliseconds(300)) {
+    const auto work = [hold](uint64_t seed) {
+      return testing::GuestWork{.seed = seed, .workers = static_cast<uint32_t>(seed), .hold = hold};
+    };
     std::map<uint64_t, Seen> of_new;
     for (const uint64_t seed : seeds) {
       if (of_new.count(seed) != 0) continue;
       auto machine = Restore();
       ASSERT_TRUE(machine.ok()) << machine.status();
-      of_new[seed] = Run(machine->get(), {.seed = seed, .workers = static_cast<uint32_t>(seed)});
+      of_new[seed] = Run(machine->get(), work(seed));
     }
     EXPECT_NE(of_new[1].digest, of_new[2].digest);
     auto machine = Restore();
     ASSERT_TRUE(machine.ok()) << machine.status();
     for (const uint64_t seed : seeds) {
-      const Seen seen = Run(machine->get(), {.seed = seed, .workers = static_cast<uint32_t>(seed)});
+      const Seen seen = Run(machine->get(), work(seed));
       EXPECT_EQ(seen.digest, of_new[seed].digest) << seed;
       EXPECT_TRUE(seen == of_new[seed]) << seed;
       const absl::Status rewound = (*machine)->Rewind();
@@ -81,7 +85,7 @@ TEST_F(RewindVmTest, OneCpu) {
 // 16 CPUs, of which most are idle; and a NUMA machine, whose RAM is two files.
 TEST_F(RewindVmTest, SixteenCpusOnTwoNodes) {
   Boot({.nodes = 2, .llcs = 2, .cores_per_llc = 8, .memory_mb = 512});
-  if (snapshot_.has_value()) ExpectRewoundRunsEqualNewOnes({1, 2, 1});
+  if (snapshot_.has_value()) ExpectRewoundRunsEqualNewOnes({1, 2, 1}, absl::Milliseconds(100));
 }
 
 // An engine that dies before it goes back.

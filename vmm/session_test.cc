@@ -167,6 +167,38 @@ TEST_F(SessionTest, TheBellMayEndTheRun) {
 }
 
 // A snapshot needs a machine that has stopped, and the kernel's panic rings elsewhere.
+TEST_F(SessionTest, MachineThatCanBeRewoundIsKeptAtItsLastDoorbell) {
+  options_.keep_machine = true;
+  machine_.can_rewind = true;
+  Make(0);
+  RingBell(window::kDoorbellDone);
+  ASSERT_TRUE(Step());
+  EXPECT_EQ(session_->end().cause(), v1::VmEnd::DONE);
+  EXPECT_TRUE(session_->MachineIsKept());
+  EXPECT_EQ(machine_.stops, 0);
+  EXPECT_EQ(machine_.resumes, 0);
+}
+
+TEST_F(SessionTest, OtherMachinesAreStopped) {
+  options_.keep_machine = true;
+  Make(0);
+  RingBell(window::kDoorbellDone);  // It cannot be rewound.
+  ExpectEnd(v1::VmEnd::DONE, "");
+  EXPECT_FALSE(session_->MachineIsKept());
+
+  machine_.can_rewind = true;
+  machine_.stops = 0;
+  Make(0);
+  Ring(window::kDoorbellDone);  // A stop, from which a machine does not resume in a definite order.
+  ExpectEnd(v1::VmEnd::DONE, "");
+
+  machine_.stops = 0;
+  Make(0);
+  session_->Cancel("enough");
+  ExpectEnd(v1::VmEnd::CANCELLED, "enough");
+  EXPECT_FALSE(session_->MachineIsKept());
+}
+
 TEST_F(SessionTest, TheBellIsForTwoReasonsOnly) {
   for (const uint32_t reason : {window::kDoorbellNone, window::kDoorbellReady,
                                 window::kDoorbellAttached, window::kDoorbellGaveUp, 77U}) {

@@ -39,7 +39,7 @@ constexpr absl::Duration kBellPeriod = absl::Milliseconds(50);
 constexpr absl::Duration kLookTimeout = absl::Seconds(5);
 // How long the vCPUs may take to their next turn; a loaded host gets a lot more than it takes.
 constexpr absl::Duration kHaltTimeout = absl::Seconds(2);
-constexpr absl::Duration kHaltPeriod = absl::Microseconds(200);
+constexpr absl::Duration kHaltPeriod = absl::Microseconds(200);  // Nothing tells of it.
 constexpr size_t kMaxEngineOutput = 8 << 10;
 // From 10.1 on, functions that library/rewind.c calls take other arguments.
 constexpr std::pair<int, int> kLastThatRewinds = {10, 0};
@@ -121,6 +121,7 @@ class QemuMachine : public Machine {
   const std::string& EngineVersion() const override { return version_; }
 
  private:
+  // Unavailable when the guest panics or ends meanwhile.
   absl::Status Execute(std::string_view command, std::string_view arguments = "{}", int fd = -1);
   // A field of struct Page.
   absl::StatusOr<int64_t> ReadPage(size_t offset) const;
@@ -158,6 +159,10 @@ absl::Status QemuMachine::Execute(std::string_view command, std::string_view arg
     }
     if (message.kind == QmpMessage::Kind::kError) {
       return absl::InternalError(absl::StrCat("QMP ", base::ToAbsl(command), ": ", message.text));
+    }
+    if (message.text == "SHUTDOWN" || message.text == "GUEST_PANICKED") {
+      return absl::UnavailableError(
+          absl::StrCat("QMP ", base::ToAbsl(command), ": the guest has ended: ", message.text));
     }
   }
 }

@@ -6,6 +6,9 @@
 // QEMU drops all translations when their buffer is full, and then goes on with another vCPU. Runs
 // are equal only while that happens in none of them.
 //
+// KTSTR_STATE_FD names the snapshot's device state. When something fails, the machine is unusable:
+// ktstr-vm ends it.
+//
 // Everything that the guest's execution depends on is put back: the devices and vCPUs (reset, then
 // the snapshot's device state, as QEMU's own loadvm does it), RAM (private mappings of the
 // snapshot's files: pages that were written are dropped), the emulated TLBs, whose size QEMU
