@@ -23,6 +23,9 @@ TEST(ConfigTest, DefaultsAreFilledIn) {
   EXPECT_EQ(config->kernel_suites(0), "trixie-backports");
   EXPECT_EQ(DefaultConfig(1).max_running_vms(), 1u);
   EXPECT_EQ(DefaultConfig(16).max_running_vms(), 16u);
+  EXPECT_EQ(DefaultConfig(1).prepared_vms(), 2u);
+  EXPECT_EQ(DefaultConfig(16).prepared_vms(), 16u);
+  EXPECT_EQ(DefaultConfig(100).prepared_vms(), 64u);
 }
 
 TEST(ConfigTest, KeepsWhatIsSet) {

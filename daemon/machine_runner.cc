@@ -357,16 +357,6 @@ std::string MachineRunner::PreparedName(const std::string& identity) const {
   return absl::StrCat(identity, ProgramIdentity(options_.vm_program).value_or(""));
 }
 
-std::string MachineRunner::OwnPreparedName(const std::string& identity, uid_t uid) const {
-  return absl::StrCat(PreparedName(identity), "has run for uid ", uid, "\n");
-}
-
-std::optional<VmProcess> MachineRunner::TakePrepared(const std::string& identity,
-                                                     const std::string& own) {
-  std::optional<VmProcess> vm = prepared_->Take(own);
-  return vm.has_value() ? std::move(vm) : prepared_->Take(PreparedName(identity));
-}
-
 bool MachineRunner::RunOnce(Course* course) {
   const std::shared_ptr<const Machine>& machine = course->machine;
   const bool attached = course->attached != nullptr;
@@ -401,13 +391,13 @@ bool MachineRunner::RunOnce(Course* course) {
   outcome.start = attached                            ? v1::Timings::ATTACHED
                   : course->mode == v1::VmStart::BOOT ? v1::Timings::BOOT
                                                       : v1::Timings::RESTORE;
-  const std::string own = OwnPreparedName(identity, course->job.uid);
-  std::optional<VmProcess> ahead = restores ? TakePrepared(identity, own) : std::nullopt;
+  std::optional<VmProcess> ahead =
+      restores ? prepared_->Take(PreparedName(identity), course->job.uid) : std::nullopt;
   launch.run.set_rewind(restores);
   const bool was_ahead = ahead.has_value();
   VmResult result = RunVm(launch, course->reporter, listener, std::move(ahead));
   if (result.rewound.has_value()) {
-    prepared_->Put(own, course->job.uid, *std::move(result.rewound));
+    prepared_->Put(PreparedName(identity), course->job.uid, *std::move(result.rewound));
   } else if (snapshot != nullptr && !result.no_snapshot.has_value()) {
     prepared_->Want(PreparedName(identity), course->job.uid, Restorer(machine, snapshot));
   }
@@ -443,7 +433,6 @@ bool MachineRunner::RunOnce(Course* course) {
   }
   snapshots_->Drop(identity);
   prepared_->Drop(PreparedName(identity));
-  prepared_->Drop(own);
   return false;
 }
 

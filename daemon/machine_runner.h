@@ -104,9 +104,6 @@ class MachineRunner {
   // The name of a machine that waits with this snapshot restored: it runs in the VM process of the
   // build that started it.
   std::string PreparedName(const std::string& identity) const;
-  // Of machines that have run for this user.
-  std::string OwnPreparedName(const std::string& identity, uid_t uid) const;
-  std::optional<VmProcess> TakePrepared(const std::string& identity, const std::string& own);
   void NoteUnkept(Course* course, const std::string& identity);
   PreparedVms::Starter Restorer(std::shared_ptr<const Machine> machine,
                                 Snapshots::Handle snapshot) const;

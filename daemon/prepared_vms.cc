@@ -23,20 +23,25 @@ PreparedVms::~PreparedVms() {
   thread_.join();
 }
 
-std::list<PreparedVms::Place>::iterator PreparedVms::Find(const std::string& name) {
-  return std::find_if(places_.begin(), places_.end(),
-                      [&](const Place& place) { return place.name == name; });
+std::list<PreparedVms::Place>::iterator PreparedVms::Find(const std::string& name, uid_t uid) {
+  // Better ones have more.
+  const auto worth = [](const Place& place) {
+    return (place.vm.has_value() ? 2 : 0) + (place.has_run ? 1 : 0);
+  };
+  auto best = places_.end();
+  for (auto place = places_.begin(); place != places_.end(); ++place) {
+    if (place->name != name || (place->has_run && place->uid != uid)) continue;
+    if (best == places_.end() || worth(*place) > worth(*best)) best = place;
+  }
+  return best;
 }
 
-std::optional<VmProcess> PreparedVms::Take(const std::string& name) {
+std::optional<VmProcess> PreparedVms::Take(const std::string& name, uid_t uid) {
   base::MutexLock lock(&mutex_);
-  const auto waiting = std::find_if(places_.begin(), places_.end(), [&](const Place& one) {
-    return one.name == name && one.vm.has_value();
-  });
-  auto place = waiting != places_.end() ? waiting : Find(name);
+  auto place = Find(name, uid);
   while (place != places_.end() && place->starting) {
     changed_.Wait(&mutex_);
-    place = Find(name);
+    place = Find(name, uid);
   }
   if (place == places_.end() || !place->vm.has_value()) return std::nullopt;
   std::optional<VmProcess> vm = std::move(place->vm);
@@ -47,7 +52,7 @@ std::optional<VmProcess> PreparedVms::Take(const std::string& name) {
 void PreparedVms::Want(const std::string& name, uid_t uid, Starter start) {
   if (capacity_ == 0) return;
   base::MutexLock lock(&mutex_);
-  if (const auto place = Find(name); place != places_.end()) {
+  if (const auto place = Find(name, uid); place != places_.end()) {
     places_.splice(places_.begin(), places_, place);
     return;
   }
@@ -64,6 +69,7 @@ void PreparedVms::Put(const std::string& name, uid_t uid, VmProcess vm) {
   Place place{.id = ++last_id_,
               .name = name,
               .uid = uid,
+              .has_run = true,
               .until = base::RealClock()->Monotonic() + patience_};
   place.vm.emplace(std::move(vm));
   places_.push_front(std::move(place));

@@ -2,8 +2,8 @@
 //
 // Machines restored ahead: each stands still where its snapshot was taken, in a ktstr-vm process
 // that waits for a run, so that the next run of the same machine starts with a message. A machine
-// that has run and went back to its snapshot waits here too, under a name of its user's own: no
-// machine is ever another user's after it has run.
+// that has run and went back to its snapshot (VmRun.rewind) waits here too, for runs of the same
+// user alone.
 //
 // Bounded in number. A new machine replaces one of the user who has the most of them, the new one
 // counted: of these, the one that was wanted longest ago. So a user who wants many machines
@@ -42,13 +42,13 @@ class PreparedVms {
   explicit PreparedVms(size_t capacity, absl::Duration patience = absl::Minutes(10));
   ~PreparedVms();  // Ends them all.
 
-  // The machine with this name, if one waits. Blocks while that machine starts, which takes a spawn
-  // and a message.
-  std::optional<VmProcess> Take(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A machine with this name, if one waits: one that has run for this user, else one that has never
+  // run. Blocks while that machine starts, which takes a spawn and a message.
+  std::optional<VmProcess> Take(const std::string& name, uid_t uid) ABSL_LOCKS_EXCLUDED(mutex_);
   // Asks for such a machine for the next run. `start` is kept as long as the machine is.
   void Want(const std::string& name, uid_t uid, Starter start) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Keeps a machine for the next run of that name; several may have one name. Its process is bound
-  // to the thread that started it, which lives as long as the object.
+  // Keeps a machine that has run for this user (VmResult.rewound). The thread that started its
+  // process must live as long as the object.
   void Put(const std::string& name, uid_t uid, VmProcess vm) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the machine: its snapshot is unusable.
   void Drop(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -63,15 +63,17 @@ class PreparedVms {
     uid_t uid = 0;
     Starter start;
     bool starting = false;
+    bool has_run = false;                             // For `uid`.
     std::optional<VmProcess> vm;                      // Unset: not started yet.
     absl::Duration until = absl::InfiniteDuration();  // Monotonic.
   };
   void Loop();
   // The next starter that is due, with its place's id; nullopt at the end.
   std::optional<std::pair<uint64_t, Starter>> NextDue() ABSL_LOCKS_EXCLUDED(mutex_);
-  std::list<Place>::iterator Find(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The place from which a run of this user would take its machine; end(): none.
+  std::list<Place>::iterator Find(const std::string& name, uid_t uid)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeRoom(uid_t uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-
   // Ends those that have waited for long enough. Returns how long the next one may still wait.
   absl::Duration EndOverdue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

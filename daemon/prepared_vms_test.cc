@@ -41,13 +41,13 @@ class PreparedVmsTest : public ::testing::Test {
 
 TEST_F(PreparedVmsTest, WantedOnesWaitAndAreTakenOnce) {
   PreparedVms vms(2);
-  EXPECT_FALSE(vms.Take("a").has_value());
+  EXPECT_FALSE(vms.Take("a", 1).has_value());
   Have(vms, "a", 1);
-  EXPECT_FALSE(vms.Take("b").has_value());
-  auto taken = vms.Take("a");
+  EXPECT_FALSE(vms.Take("b", 1).has_value());
+  auto taken = vms.Take("a", 1);
   ASSERT_TRUE(taken.has_value());
   EXPECT_FALSE(Gone(taken->child));
-  EXPECT_FALSE(vms.Take("a").has_value());
+  EXPECT_FALSE(vms.Take("a", 1).has_value());
 }
 
 TEST_F(PreparedVmsTest, WantingTwiceIsWantingOnce) {
@@ -72,7 +72,7 @@ TEST_F(PreparedVmsTest, OneThatIsBeingStartedIsWaitedFor) {
     return StartIdle();
   });
   started.get_future().wait();
-  auto taken = std::async(std::launch::async, [&] { return vms.Take("a").has_value(); });
+  auto taken = std::async(std::launch::async, [&] { return vms.Take("a", 1).has_value(); });
   EXPECT_EQ(taken.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
   go_on.set_value();
   EXPECT_TRUE(taken.get());
@@ -89,7 +89,7 @@ TEST_F(PreparedVmsTest, DroppedWhileItStartsAndWantedAnewIsTheNewOne) {
   });
   started.get_future().wait();
   vms.Drop("a");
-  EXPECT_FALSE(vms.Take("a").has_value());
+  EXPECT_FALSE(vms.Take("a", 1).has_value());
   std::atomic<pid_t> pid = 0;
   vms.Want("a", 1, [&pid] {
     auto vm = StartIdle();
@@ -98,7 +98,7 @@ TEST_F(PreparedVmsTest, DroppedWhileItStartsAndWantedAnewIsTheNewOne) {
   });
   go_on.set_value();
   ASSERT_EQ(vms.CountWaiting(), 1u);
-  const auto taken = vms.Take("a");
+  const auto taken = vms.Take("a", 1);
   ASSERT_TRUE(taken.has_value());
   EXPECT_EQ(taken->child.pid(), pid);
 }
@@ -109,9 +109,9 @@ TEST_F(PreparedVmsTest, WantedLongestAgoGoes) {
   Have(vms, "b", 1);
   vms.Want("a", 1, StartIdle);  // Again: b is the older one now.
   Have(vms, "c", 1);
-  EXPECT_FALSE(vms.Take("b").has_value());
-  EXPECT_TRUE(vms.Take("a").has_value());
-  EXPECT_TRUE(vms.Take("c").has_value());
+  EXPECT_FALSE(vms.Take("b", 1).has_value());
+  EXPECT_TRUE(vms.Take("a", 1).has_value());
+  EXPECT_TRUE(vms.Take("c", 1).has_value());
 }
 
 TEST_F(PreparedVmsTest, NobodyPushesOutWhatOthersUse) {
@@ -120,10 +120,10 @@ TEST_F(PreparedVmsTest, NobodyPushesOutWhatOthersUse) {
   Have(vms, "x", 2);
   Have(vms, "y", 2);
   Have(vms, "z", 2);  // In the place of x: user 2 has the most.
-  EXPECT_TRUE(vms.Take("mine").has_value());
-  EXPECT_FALSE(vms.Take("x").has_value());
-  EXPECT_TRUE(vms.Take("y").has_value());
-  EXPECT_TRUE(vms.Take("z").has_value());
+  EXPECT_TRUE(vms.Take("mine", 1).has_value());
+  EXPECT_FALSE(vms.Take("x", 1).has_value());
+  EXPECT_TRUE(vms.Take("y", 1).has_value());
+  EXPECT_TRUE(vms.Take("z", 1).has_value());
 }
 
 TEST_F(PreparedVmsTest, DroppedOnesEnd) {
@@ -136,6 +136,21 @@ TEST_F(PreparedVmsTest, DroppedOnesEnd) {
   EXPECT_EQ(vms.CountWaiting(), 0u);
 }
 
+TEST_F(PreparedVmsTest, OneThatHasRunIsForNoOtherUser) {
+  PreparedVms vms(3);
+  auto vm = StartIdle();
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  const pid_t has_run = vm->child.pid();
+  vms.Put("a", 1, *std::move(vm));
+  EXPECT_FALSE(vms.Take("a", 2).has_value());
+  Have(vms, "a", 2);  // Its place is no other user's either.
+  EXPECT_EQ(vms.CountWaiting(), 2u);
+  const auto own = vms.Take("a", 1);
+  ASSERT_TRUE(own.has_value());
+  EXPECT_EQ(own->child.pid(), has_run);
+  EXPECT_TRUE(vms.Take("a", 3).has_value());  // It has never run.
+}
+
 TEST_F(PreparedVmsTest, SeveralThatHaveRunWaitUnderOneName) {
   PreparedVms vms(2);
   Have(vms, "a", 1);
@@ -145,13 +160,13 @@ TEST_F(PreparedVmsTest, SeveralThatHaveRunWaitUnderOneName) {
     vms.Put("own", 1, *std::move(vm));
   }
   EXPECT_EQ(vms.CountWaiting(), 2u);
-  EXPECT_FALSE(vms.Take("a").has_value());
-  const auto first = vms.Take("own");
-  const auto second = vms.Take("own");
+  EXPECT_FALSE(vms.Take("a", 1).has_value());
+  const auto first = vms.Take("own", 1);
+  const auto second = vms.Take("own", 1);
   ASSERT_TRUE(first.has_value() && second.has_value());
   EXPECT_NE(first->child.pid(), second->child.pid());
   EXPECT_FALSE(Gone(first->child));
-  EXPECT_FALSE(vms.Take("own").has_value());
+  EXPECT_FALSE(vms.Take("own", 1).has_value());
 }
 
 TEST_F(PreparedVmsTest, OneThatHasRunDoesNotWaitForEver) {
@@ -161,8 +176,8 @@ TEST_F(PreparedVmsTest, OneThatHasRunDoesNotWaitForEver) {
   ASSERT_TRUE(vm.ok()) << vm.status();
   vms.Put("own", 1, *std::move(vm));
   while (vms.CountWaiting() > 1) absl::SleepFor(absl::Milliseconds(1));
-  EXPECT_FALSE(vms.Take("own").has_value());
-  EXPECT_TRUE(vms.Take("a").has_value());
+  EXPECT_FALSE(vms.Take("own", 1).has_value());
+  EXPECT_TRUE(vms.Take("a", 1).has_value());
 }
 
 TEST_F(PreparedVmsTest, OneThatWaitsComesBeforeOneThatStarts) {
@@ -179,7 +194,7 @@ TEST_F(PreparedVmsTest, OneThatWaitsComesBeforeOneThatStarts) {
   });
   started.get_future().wait();
   vms.Put("a", 1, *std::move(vm));
-  const auto taken = vms.Take("a");
+  const auto taken = vms.Take("a", 1);
   go_on.set_value();
   ASSERT_TRUE(taken.has_value());
   EXPECT_EQ(taken->child.pid(), waiting);
@@ -189,7 +204,7 @@ TEST_F(PreparedVmsTest, OneThatCannotBeStartedIsForgotten) {
   PreparedVms vms(1);
   vms.Want("a", 1, [] { return absl::StatusOr<VmProcess>(absl::InternalError("no")); });
   Have(vms, "b", 1);  // Its turn comes.
-  EXPECT_TRUE(vms.Take("b").has_value());
+  EXPECT_TRUE(vms.Take("b", 1).has_value());
 }
 
 TEST_F(PreparedVmsTest, CapacityZeroStartsNothing) {
